@@ -1,0 +1,3 @@
+"""Rempart: zero trust for microservices. Identify, decide, enforce, record, watch."""
+
+__version__ = "0.1.0"

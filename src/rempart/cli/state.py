@@ -1,0 +1,60 @@
+"""Where the state directory is, and how a command reaches the processes of the running system."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rempart.kernel import errors
+from rempart.kernel.errors import RempartError, Unavailable
+
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state", help="State directory; default $REMPART_STATE, else ./.rempart", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout")]
+
+_BY_STATUS: dict[int, type[RempartError]] = {
+    kind.status: kind
+    for kind in (
+        errors.BadInput,
+        errors.Unauthenticated,
+        errors.Denied,
+        errors.NotFound,
+        errors.Conflict,
+        errors.Unprocessable,
+        errors.Unavailable,
+    )
+}
+
+
+def state_dir(option: Path | None) -> Path:
+    return (option or Path(os.environ.get("REMPART_STATE") or ".rempart")).absolute()
+
+
+def call(state: Path, process: str, method: str, path: str, body: Any = None, *, timeout: float = 30.0) -> Any:
+    """Ask a process on its admin socket (`run/admin/{process}.sock`) and return the JSON it answers.
+
+    Raises the RempartError that the process's problem document stands for, or Unavailable `not_running`.
+    """
+    import httpx
+
+    path_to_socket = state / "run" / "admin" / f"{process}.sock"
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path_to_socket)), timeout=timeout) as client:
+            response = client.request(method, f"http://{process}{path}", json=body)
+    except httpx.TransportError as error:
+        raise Unavailable(
+            "not_running", f"no answer from {process} in {state}: {error}", "start it with `rempart up`, or name --state"
+        ) from None
+    if response.is_success:
+        return response.json() if response.content else None
+    try:
+        document = response.json()
+        kind = _BY_STATUS.get(response.status_code, RempartError)
+        raise kind(document["code"], document["detail"], document.get("remedy", ""))
+    except (ValueError, KeyError, TypeError):
+        raise RempartError("bad_answer", f"{process} answered {response.status_code}", "see `rempart logs`") from None

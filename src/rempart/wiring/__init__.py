@@ -1,0 +1,1 @@
+"""The composition root: settings, the catalog of what can be swapped, and the functions that put a process together."""

@@ -1,0 +1,86 @@
+"""What the supervisor tells each process in its boot document. Frozen, typed, unknown fields refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class StaticEntry(_Settings):
+    """A registration entry that comes from `rempart.toml`: not editable while the system runs."""
+
+    spiffe_id: str
+    selectors: list[str]
+    ttl: int = 0
+
+
+class IdentitySettings(_Settings):
+    """Times in seconds. `web_names` are the DNS names and addresses of the gateway's server certificate."""
+
+    trust_domain: str
+    spiffe_root_pem: str
+    web_root_pem: str
+    web_names: list[str]
+    gateway_spiffe_id: str
+    entries: list[StaticEntry]
+    svid_ttl: int = 3600
+    issuing_ttl: int = 86400
+    operator_uid: int = 0
+    unsafe_disabled: list[str] = []
+
+
+class PeopleSettings(_Settings):
+    issuer: str
+    audience: str
+    access_ttl: int = 3600
+    refresh_ttl: int = 7 * 86400
+    signing_algorithm: str = "RS256"
+    signing_key_ttl: int = 30 * 86400
+    argon2_workers: int = 2
+    unsafe_disabled: list[str] = []
+
+
+class EnforcementPoint(_Settings):
+    """A socket `pep:{name}`. `service` is what stands behind it; empty at the gateway, where `routes` tell."""
+
+    name: str
+    kind: str  # "gateway" | "sidecar"
+    service: str = ""
+
+
+class PdpSettings(_Settings):
+    """`data` is merged under `data.rempart`; `routes` maps a path prefix to a service, for the gateway's input."""
+
+    trust_domain: str
+    issuer: str
+    audience: str
+    points: list[EnforcementPoint]
+    routes: dict[str, str]
+    data: dict[str, Any]
+    policy_dir: str | None = None
+    entrypoint: str = "data.authz.decision"
+    requests_per_minute: int = 600
+    unsafe_disabled: list[str] = []
+
+
+class SequencerSettings(_Settings):
+    """`origin` names the log in its checkpoints. `access_logs` maps an Envoy's name to the read end of its output."""
+
+    origin: str
+    journals_dir: str
+    access_logs: dict[str, int] = {}
+    event_sources: list[str] = []
+
+
+class ObserverSettings(_Settings):
+    """`metrics` maps a component to the unix socket that answers GET /metrics."""
+
+    trust_domain: str
+    metrics: dict[str, str]
+    policies_socket: str
+    audit_socket: str
