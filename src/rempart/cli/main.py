@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-import click
-import typer
-from typer.core import TyperGroup
-
+from rempart import __version__
 from rempart.kernel.errors import BadInput, RempartError
 
 from .output import fail
 
-# verb → (module in this package, its `app`, what --help says). A module's app is a Typer: with one command for a verb, with several for a group.
+# verb → (module of this package, what --help says). A module's `app` is a Typer with one command for a plain verb,
+# with several for a group of them. Only the module of the verb that was given is imported.
 VERBS: dict[str, tuple[str, str]] = {
     "up": ("up", "Start an application behind Rempart"),
     "down": ("down", "Stop everything that `up` started"),
@@ -33,43 +32,45 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(TyperGroup):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module, about = VERBS[cmd_name]
-        command = typer.main.get_command(importlib.import_module(f"rempart.cli.{module}").app)
-        command.name = cmd_name
-        command.help = command.help or about
-        command.short_help = about
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, about) for verb, (_, about) in VERBS.items()])
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {about}" for verb, (_, about) in VERBS.items()]
+    return (
+        "Usage: rempart VERB [OPTIONS]\n\n"
+        "Zero trust for microservices: identify, decide, enforce, record, watch.\n\n"
+        "Verbs:\n" + "\n".join(lines) + "\n\n"
+        "`rempart VERB --help` tells more. Exit codes: 0 yes, 1 the answer is no, 2 bad usage or input, 3 not running."
+    )
 
 
-app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-
-
-@app.callback()
-def root() -> None:
-    """Zero trust for microservices: identify, decide, enforce, record, watch."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Exit codes: 0 yes · 1 the answer is no · 2 bad usage or input · 3 not running."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in argv
     try:
-        raise SystemExit(typer.main.get_command(app).main(argv, prog_name="rempart", standalone_mode=False) or 0)
-    except click.ClickException as error:
-        fail(BadInput("bad_usage", error.format_message(), "see `rempart --help`"), as_json="--json" in argv)
-    except click.Abort:
-        raise SystemExit(130) from None
+        _run(argv)
     except RempartError as error:
-        fail(error, as_json="--json" in argv)
+        fail(error, as_json=as_json)
     except BrokenPipeError:
+        sys.stderr.close()  # the reader of stdout went away: nobody is left to tell
         raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _run(argv: list[str]) -> NoReturn:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        raise SystemExit(0)
+    verb, *rest = argv
+    if verb == "--version":
+        print(f"rempart {__version__}")
+        raise SystemExit(0)
+    if verb not in VERBS:
+        raise BadInput("bad_usage", f"there is no verb {verb!r}", "see `rempart --help`")
+    import typer
+
+    module, _ = VERBS[verb]
+    command = typer.main.get_command(importlib.import_module(f"rempart.cli.{module}").app)
+    command.main(rest, prog_name=f"rempart {verb}")
+    raise SystemExit(0)

@@ -11,7 +11,9 @@ from rempart.kernel.errors import RempartError
 
 
 def print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, separators=(",", ":") if not sys.stdout.isatty() else None))
+    sys.stdout.write(
+        json.dumps(document, ensure_ascii=False, separators=(",", ":") if not sys.stdout.isatty() else None)
+    )
     sys.stdout.write("\n")
     sys.stdout.flush()
 

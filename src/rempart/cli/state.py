@@ -48,7 +48,9 @@ def call(state: Path, process: str, method: str, path: str, body: Any = None, *,
             response = client.request(method, f"http://{process}{path}", json=body)
     except httpx.TransportError as error:
         raise Unavailable(
-            "not_running", f"no answer from {process} in {state}: {error}", "start it with `rempart up`, or name --state"
+            "not_running",
+            f"no answer from {process} in {state}: {error}",
+            "start it with `rempart up`, or name --state",
         ) from None
     if response.is_success:
         return response.json() if response.content else None

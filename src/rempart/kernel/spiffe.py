@@ -50,7 +50,9 @@ class SpiffeId:
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> SpiffeId:
     def bad(why: str) -> BadInput:
-        return BadInput("bad_spiffe_id", f"{text[:200]!r} is not a SPIFFE ID: {why}", "write spiffe://trust-domain/path")
+        return BadInput(
+            "bad_spiffe_id", f"{text[:200]!r} is not a SPIFFE ID: {why}", "write spiffe://trust-domain/path"
+        )
 
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise bad(f"longer than {MAX_BYTES} bytes")

@@ -7,11 +7,7 @@ from typing import Any
 import msgspec
 
 
-class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class StaticEntry(_Settings):
+class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A registration entry that comes from `rempart.toml`: not editable while the system runs."""
 
     spiffe_id: str
@@ -19,7 +15,7 @@ class StaticEntry(_Settings):
     ttl: int = 0
 
 
-class IdentitySettings(_Settings):
+class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Times in seconds. `web_names` are the DNS names and addresses of the gateway's server certificate."""
 
     trust_domain: str
@@ -34,7 +30,7 @@ class IdentitySettings(_Settings):
     unsafe_disabled: list[str] = []
 
 
-class PeopleSettings(_Settings):
+class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     issuer: str
     audience: str
     access_ttl: int = 3600
@@ -45,7 +41,7 @@ class PeopleSettings(_Settings):
     unsafe_disabled: list[str] = []
 
 
-class EnforcementPoint(_Settings):
+class EnforcementPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A socket `pep:{name}`. `service` is what stands behind it; empty at the gateway, where `routes` tell."""
 
     name: str
@@ -53,7 +49,7 @@ class EnforcementPoint(_Settings):
     service: str = ""
 
 
-class PdpSettings(_Settings):
+class PdpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`data` is merged under `data.rempart`; `routes` maps a path prefix to a service, for the gateway's input."""
 
     trust_domain: str
@@ -68,7 +64,7 @@ class PdpSettings(_Settings):
     unsafe_disabled: list[str] = []
 
 
-class SequencerSettings(_Settings):
+class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`origin` names the log in its checkpoints. `access_logs` maps an Envoy's name to the read end of its output."""
 
     origin: str
@@ -77,7 +73,7 @@ class SequencerSettings(_Settings):
     event_sources: list[str] = []
 
 
-class ObserverSettings(_Settings):
+class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`metrics` maps a component to the unix socket that answers GET /metrics."""
 
     trust_domain: str
