@@ -74,9 +74,12 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`metrics` maps a component to the unix socket that answers GET /metrics."""
+    """`metrics` maps a component to the unix socket that answers GET /metrics. `issuer` is who issues people's tokens;
+    `people_socket` the observer's own way to people (its sidecar's egress), where the JWKS comes from."""
 
     trust_domain: str
+    issuer: str
+    people_socket: str
     metrics: dict[str, str]
     policies_socket: str
     audit_socket: str
