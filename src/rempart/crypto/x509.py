@@ -1,0 +1,394 @@
+"""X.509: roots, issuing CAs, SVIDs and web server certificates, all ECDSA P-256, and the checks of an SVID.
+
+Profile: RFC 5280, and the X509-SVID standard (section 2 SPIFFE ID in one URI SAN, section 3 hierarchy, section 4
+constraints and key usage, section 5 validation). Times are in seconds since the epoch. Certificates travel as DER
+inside the system and as PEM at its edges; private keys as PKCS#8 DER.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import serialization as ser
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from rempart.kernel.errors import BadInput, Unauthenticated
+from rempart.kernel.spiffe import SpiffeId
+
+BACKDATED = 30.0
+"""Seconds that not-before lies in the past, for peers whose clock is a little behind."""
+
+_NO_USAGE = dict.fromkeys(
+    (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    ),
+    False,
+)
+_SIGNS_CERTIFICATES = x509.KeyUsage(**(_NO_USAGE | {"key_cert_sign": True}))
+_SIGNS_HANDSHAKES = x509.KeyUsage(**(_NO_USAGE | {"digital_signature": True}))
+
+
+@dataclass(frozen=True, slots=True)
+class EcKey:
+    """A P-256 private key; its repr shows nothing."""
+
+    _key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @staticmethod
+    def generate() -> EcKey:
+        return EcKey(ec.generate_private_key(ec.SECP256R1()))
+
+    @staticmethod
+    def from_der(pkcs8: bytes) -> EcKey:
+        """Raises BadInput `bad_private_key`."""
+        try:
+            key = ser.load_der_private_key(pkcs8, None)
+        except (ValueError, TypeError):
+            raise BadInput("bad_private_key", "the private key is not unencrypted PKCS#8") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise BadInput("bad_private_key", "the private key is not on P-256")
+        return EcKey(key)
+
+    def to_der(self) -> bytes:
+        return self._key.private_bytes(ser.Encoding.DER, ser.PrivateFormat.PKCS8, ser.NoEncryption())
+
+    def to_pem(self) -> bytes:
+        return self._key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, ser.NoEncryption())
+
+    def public_der(self) -> bytes:
+        """SubjectPublicKeyInfo."""
+        return self._key.public_key().public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
+
+    def request(self) -> bytes:
+        """A PEM certificate request (PKCS#10) that proves possession of this key."""
+        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Rempart")])
+        return (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(subject)
+            .sign(self._key, hashes.SHA256())
+            .public_bytes(ser.Encoding.PEM)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What others need to know of one certificate. `serial` in lower-case hexadecimal."""
+
+    der: bytes = field(repr=False)
+    serial: str
+    not_before: float
+    not_after: float
+    fingerprint: str
+
+    @staticmethod
+    def parse(der: bytes) -> Certificate:
+        """Raises BadInput `bad_certificate`."""
+        return _describe(_load(der))
+
+    def pem(self) -> bytes:
+        return _load(self.der).public_bytes(ser.Encoding.PEM)
+
+
+def _load(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        raise BadInput("bad_certificate", "this is not a DER certificate") from None
+
+
+def _describe(certificate: x509.Certificate) -> Certificate:
+    return Certificate(
+        der=certificate.public_bytes(ser.Encoding.DER),
+        serial=f"{certificate.serial_number:x}",
+        not_before=certificate.not_valid_before_utc.timestamp(),
+        not_after=certificate.not_valid_after_utc.timestamp(),
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+    )
+
+
+def pem_to_ders(pem: str | bytes) -> list[bytes]:
+    """Every certificate of a PEM text, in order; raises BadInput `bad_certificate` when there is none."""
+    try:
+        loaded = x509.load_pem_x509_certificates(pem.encode() if isinstance(pem, str) else pem)
+    except ValueError:
+        raise BadInput("bad_certificate", "no PEM certificate found") from None
+    return [certificate.public_bytes(ser.Encoding.DER) for certificate in loaded]
+
+
+def ders_to_pem(ders: Sequence[bytes]) -> bytes:
+    return b"".join(_load(der).public_bytes(ser.Encoding.PEM) for der in ders)
+
+
+def _when(epoch: float) -> datetime:
+    return datetime.fromtimestamp(int(epoch), UTC)
+
+
+def _name(common_name: str = "") -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Rempart")]
+    if common_name:
+        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64]))  # X.520: at most 64 characters
+    return x509.Name(attributes)
+
+
+def _host_names(names: Sequence[str]) -> list[x509.GeneralName]:
+    general: list[x509.GeneralName] = []
+    for name in names:
+        try:
+            general.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            general.append(x509.DNSName(name))
+    return general
+
+
+def self_sign_root(key: EcKey, *, common_name: str, trust_domain: str | None, now: float, ttl: float) -> Certificate:
+    """A root that may sign issuing CAs and nothing deeper. With a `trust_domain` it carries `spiffe://{trust_domain}`
+    (X509-SVID section 3.1)."""
+    name = _name(common_name)
+    builder = _ca_builder(name, name, key._key.public_key(), path_length=1, now=now, ttl=ttl)
+    if trust_domain is not None:
+        san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")])
+        builder = builder.add_extension(san, critical=False)
+    return _describe(builder.sign(key._key, hashes.SHA256()))
+
+
+def _ca_builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    *,
+    path_length: int,
+    now: float,
+    ttl: float,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())  # 159 random bits (RFC 5280 section 4.1.2.2)
+        .not_valid_before(_when(now - BACKDATED))
+        .not_valid_after(_when(now + ttl))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def sign_issuing(
+    request_pem: str | bytes,
+    *,
+    root: Certificate,
+    root_key: EcKey,
+    common_name: str,
+    trust_domain: str | None,
+    host_names: Sequence[str],
+    now: float,
+    ttl: float,
+) -> Certificate:
+    """An issuing CA for the key that the request proves: path length 0, never outliving its root.
+
+    With `host_names` it is constrained to those DNS names and addresses (RFC 5280 section 4.2.1.10).
+    Raises BadInput `bad_certificate_request`.
+    """
+    try:
+        request = x509.load_pem_x509_csr(request_pem.encode() if isinstance(request_pem, str) else request_pem)
+        proved = request.is_signature_valid
+        public = request.public_key()
+    except (ValueError, TypeError):
+        raise BadInput("bad_certificate_request", "this is not a PEM certificate request") from None
+    if not proved or not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+        raise BadInput("bad_certificate_request", "the request is not signed by a P-256 key of its own")
+    signer = _load(root.der)
+    builder = _ca_builder(
+        _name(common_name), signer.subject, public, path_length=0, now=now, ttl=min(ttl, root.not_after - now)
+    ).add_extension(_authority_key(root_key), critical=False)
+    if trust_domain is not None:
+        san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")])
+        builder = builder.add_extension(san, critical=False)
+    if host_names:
+        builder = builder.add_extension(_constraints(host_names), critical=True)
+    return _describe(builder.sign(root_key._key, hashes.SHA256()))
+
+
+def _authority_key(issuer_key: EcKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key._key.public_key())
+
+
+def _constraints(host_names: Sequence[str]) -> x509.NameConstraints:
+    """Kinds that are not named at all would be free, so each kind without a name gets an excluded everything."""
+    permitted: list[x509.GeneralName] = []
+    dns = False
+    networks: set[int] = set()
+    for name in _host_names(host_names):
+        if isinstance(name, x509.IPAddress):
+            network = ipaddress.ip_network(str(name.value))
+            permitted.append(x509.IPAddress(network))
+            networks.add(network.version)
+        else:
+            permitted.append(name)
+            dns = True
+    excluded: list[x509.GeneralName] = []
+    if not dns:
+        excluded.append(x509.DNSName(""))
+    if not networks:
+        excluded.append(x509.IPAddress(ipaddress.ip_network("0.0.0.0/0")))
+        excluded.append(x509.IPAddress(ipaddress.ip_network("::/0")))
+    return x509.NameConstraints(permitted, excluded or None)
+
+
+def _sign_leaf(
+    public: ec.EllipticCurvePublicKey,
+    san: x509.SubjectAlternativeName,
+    purposes: Sequence[x509.ObjectIdentifier],
+    *,
+    issuing: Certificate,
+    issuing_key: EcKey,
+    now: float,
+    ttl: float,
+) -> Certificate:
+    signer = _load(issuing.der)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name())
+        .issuer_name(signer.subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_when(max(now - BACKDATED, issuing.not_before)))
+        .not_valid_after(_when(min(now + ttl, issuing.not_after)))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_SIGNS_HANDSHAKES, critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(san, critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(_authority_key(issuing_key), critical=False)
+    )
+    return _describe(builder.sign(issuing_key._key, hashes.SHA256()))
+
+
+def sign_svid(
+    key: EcKey,
+    spiffe_id: SpiffeId,
+    *,
+    dns_names: Sequence[str] = (),
+    issuing: Certificate,
+    issuing_key: EcKey,
+    now: float,
+    ttl: float,
+) -> Certificate:
+    """An X.509-SVID: exactly one URI SAN, digitalSignature only, for both ends of a handshake (X509-SVID section 4)."""
+    san = x509.SubjectAlternativeName(
+        [x509.UniformResourceIdentifier(str(spiffe_id)), *(x509.DNSName(name) for name in dns_names)]
+    )
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    return _sign_leaf(key._key.public_key(), san, purposes, issuing=issuing, issuing_key=issuing_key, now=now, ttl=ttl)
+
+
+def sign_server(
+    key: EcKey, host_names: Sequence[str], *, issuing: Certificate, issuing_key: EcKey, now: float, ttl: float
+) -> Certificate:
+    """A web server certificate for DNS names and IP addresses (RFC 6125)."""
+    san = x509.SubjectAlternativeName(_host_names(host_names))
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
+    return _sign_leaf(key._key.public_key(), san, purposes, issuing=issuing, issuing_key=issuing_key, now=now, ttl=ttl)
+
+
+def verify_leaf(der: bytes) -> SpiffeId:
+    """The SPIFFE ID of an X.509-SVID whose signature something else has already verified (a TLS handshake).
+
+    Raises Unauthenticated `bad_svid`: no or several URI SANs, no path, a CA, or a key usage that signs certificates
+    (X509-SVID sections 2, 4.3 and 5.2).
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        extensions = certificate.extensions
+    except ValueError:
+        raise _refuse("it is not a well-formed certificate") from None
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        if constraints.ca:
+            raise _refuse("it is a CA")
+    except x509.ExtensionNotFound:
+        pass  # X509-SVID section 4.1: absent means that it is no CA
+    try:
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise _refuse("it lacks a key usage or a subject alternative name") from None
+    if usage.key_cert_sign or usage.crl_sign or not usage.digital_signature:
+        raise _refuse("its key usage is not that of an SVID")
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1:
+        raise _refuse(f"it has {len(uris)} URI names and must have exactly one")
+    try:
+        spiffe_id = SpiffeId.parse(uris[0])
+    except BadInput as error:
+        raise _refuse(error.reason) from None
+    if not spiffe_id.path:
+        raise _refuse("its SPIFFE ID names a trust domain and no workload")
+    return spiffe_id
+
+
+def verify_svid(chain: Sequence[bytes], roots: Sequence[bytes], *, trust_domain: str, now: float) -> SpiffeId:
+    """The SPIFFE ID of a whole chain (leaf first, DER), valid at `now` under one of `roots` of this `trust_domain`.
+
+    1. the leaf is an SVID of the trust domain; 2. each certificate is within its time; 3. each is signed by the next,
+    which is a CA of enough path length with keyCertSign; 4. the last is signed by a root.
+    Raises Unauthenticated `bad_svid`.
+    """
+    if not 1 <= len(chain) <= 4:
+        raise _refuse("the chain is empty or too long")
+    spiffe_id = verify_leaf(chain[0])  # 1
+    if spiffe_id.trust_domain != trust_domain:
+        raise _refuse(f"its trust domain is not {trust_domain}")
+    try:
+        loaded = [x509.load_der_x509_certificate(der) for der in chain]
+        anchors = [x509.load_der_x509_certificate(der) for der in roots]
+    except ValueError:
+        raise _refuse("the chain holds something that is no certificate") from None
+    for certificate in loaded:
+        if not certificate.not_valid_before_utc.timestamp() <= now <= certificate.not_valid_after_utc.timestamp():
+            raise _refuse("it is expired or not yet valid")  # 2
+    for below, (subject, issuer) in enumerate(itertools.pairwise(loaded)):
+        _verify_issued(subject, issuer, below)  # 3
+    for anchor in anchors:  # 4
+        if not anchor.not_valid_before_utc.timestamp() <= now <= anchor.not_valid_after_utc.timestamp():
+            continue
+        try:
+            _verify_issued(loaded[-1], anchor, len(loaded) - 1)
+        except Unauthenticated:
+            continue
+        return spiffe_id
+    raise _refuse("no root of the trust domain signed it")
+
+
+def _verify_issued(subject: x509.Certificate, issuer: x509.Certificate, cas_below: int) -> None:
+    try:
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
+        subject.verify_directly_issued_by(issuer)
+    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature):
+        raise _refuse("a certificate of its chain was not signed by the next one") from None
+    if not constraints.ca or not usage.key_cert_sign:
+        raise _refuse("something signed it that is no CA")
+    if constraints.path_length is not None and constraints.path_length < cas_below:
+        raise _refuse("a CA of its chain goes deeper than it may")
+
+
+def _refuse(why: str) -> Unauthenticated:
+    return Unauthenticated("bad_svid", f"the peer's certificate is refused: {why}", "use an SVID of the workload API")
