@@ -1,0 +1,56 @@
+"""The whole system, started for a benchmark and stopped after it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess  # nosec B404 - starts our own command
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+REMPART = str(Path(sys.executable).parent / "rempart")
+BANK = Path(__file__).parents[1] / "examples" / "bank"
+
+
+def rempart(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # nosec B603 - our own command, fixed arguments
+        [REMPART, *arguments], capture_output=True, text=True, timeout=timeout, check=True
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(state: Path, listen: str, *extra: str) -> float:
+    """Start the bank detached; seconds until it said it was ready."""
+    began = time.perf_counter()
+    rempart("up", str(BANK), "--detach", "--state", str(state), "--listen", listen, *extra)
+    return time.perf_counter() - began
+
+
+def status(state: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(rempart("status", "--json", "--state", str(state)).stdout)
+    return document
+
+
+@contextmanager
+def bank(*extra: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the state directory and the status document of a fresh, running bank."""
+    state = Path(tempfile.mkdtemp(prefix="rb", dir="/tmp"))  # nosec B108 - mkdtemp makes it private; sockets need a short path
+    try:
+        start(state, f"127.0.0.1:{free_port()}", *extra)
+        try:
+            yield state, status(state)
+        finally:
+            rempart("down", "--state", str(state))
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
