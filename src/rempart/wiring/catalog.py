@@ -1,0 +1,65 @@
+"""The table of Rempart's own processes: module, what it is handed, what it sees of the state directory.
+
+What an application could swap (stores, engines) is chosen by settings of the process that uses it; which processes
+exist, and with which reach, is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .plan_model import Socket, View
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """One of Rempart's own processes. `behind_sidecar`: a service like any other; `calls` as in rempart.toml."""
+
+    name: str
+    sockets: tuple[Socket, ...] = ()
+    sees: tuple[View, ...] = ()
+    routes: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    behind_sidecar: bool = False
+    reads_access_logs: bool = False
+
+    @property
+    def module(self) -> str:
+        return f"rempart.servers.{self.name.replace('-', '_')}"
+
+
+def _api(name: str) -> Socket:
+    return Socket("api", f"run/svc/{name}/app.sock", owner=name, group=name, mode=0o660)
+
+
+OWN: tuple[Own, ...] = (
+    Own(
+        "identity",
+        sockets=(Socket("workload", "run/workload.sock", mode=0o666),),
+        sees=(View("run/supervisor.sock"),),
+    ),
+    Own("people", sockets=(_api("people"),), routes=("/login", "/auth"), behind_sidecar=True),
+    Own("pdp", sockets=(Socket("policies", "run/policies.sock", owner="observer"),)),
+    Own(
+        "sequencer",
+        sockets=(Socket("audit", "run/audit.sock", owner="observer"),),
+        sees=(View("journals", writable=True),),
+        reads_access_logs=True,
+    ),
+    Own(
+        "observer",
+        sockets=(_api("observer"),),
+        sees=(
+            View("run/audit.sock"),
+            View("run/policies.sock"),
+            View("run/metrics"),
+            View("run/envoy"),
+            View("run/egress/observer"),
+        ),
+        routes=("/logs", "/opa", "/metrics"),
+        calls=("people",),
+        behind_sidecar=True,
+    ),
+)
+
+ROOT_SIGNER = Own("root-signer")

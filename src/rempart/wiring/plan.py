@@ -1,0 +1,415 @@
+"""`rempart.toml` → the plan of all processes. Nothing is created or started here; ports are taken from `Ports`."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from rempart.kernel.errors import BadInput
+
+from . import process_settings as ps
+from .catalog import OWN, ROOT_SIGNER, Own
+from .plan_mesh import Member, Mesh
+from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Risk, Socket, View
+from .ports import EGRESS_FIRST, MTLS_FIRST, Ports
+from .settings import AppSettings, Client, Service
+
+MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with the final NUL (unix(7))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `rempart up` was told besides the application."""
+
+    state: Path
+    profile: str = "dev"
+    listen: tuple[str, int] | None = None
+    unsafe_disabled: tuple[str, ...] = ()
+    operator_uid: int = 0
+    python: str = sys.executable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """The certificates (PEM) of the two roots."""
+
+    spiffe: str
+    web: str
+
+
+def make_plan(app: AppSettings, options: Options, ports: Ports, roots: Roots) -> Plan:
+    """Raises BadInput `state_path_too_long`, Unavailable `no_free_port`."""
+    return _Planner(app, options, ports, roots).plan()
+
+
+def web_names(host: str) -> tuple[str, ...]:
+    """The names on the gateway's server certificate: the loopback ones, and the address it listens on."""
+    names = ["localhost", "127.0.0.1", "::1"]
+    address = ipaddress.ip_address(host)
+    if not address.is_loopback and not address.is_unspecified:
+        names.append(host)
+    return tuple(names)
+
+
+def public_url(host: str, port: int) -> str:
+    address = ipaddress.ip_address(host)
+    if address.is_loopback or address.is_unspecified:
+        return f"https://localhost:{port}"
+    return f"https://[{host}]:{port}" if address.version == 6 else f"https://{host}:{port}"
+
+
+class _Planner:
+    def __init__(self, app: AppSettings, options: Options, ports: Ports, roots: Roots) -> None:
+        self.app, self.options, self.roots = app, options, roots
+        self.state = options.state
+        self.listen = options.listen or (app.listen_host, app.listen_port)
+        if self.listen[1] == 0:
+            self.listen = (self.listen[0], ports.take("gateway", 8443, self.listen[0]))
+        self.url = public_url(*self.listen)
+        self.issuer = self.url + "/auth"
+        self.gateway_id = f"spiffe://{app.trust_domain}/rempart/gateway"
+        self.members = self._members(ports)
+        self.mesh = Mesh(
+            state=self.state,
+            trust_domain=app.trust_domain,
+            issuer=self.issuer,
+            listen=self.listen,
+            gateway_id=self.gateway_id,
+            members=self.members,
+            unsafe_disabled=options.unsafe_disabled,
+        )
+
+    def plan(self) -> Plan:
+        app = self.app
+        processes = [*self._own(), *self._gateway(), *self._application(), *self._sidecars()]
+        plan = Plan(
+            state=self.state,
+            profile=self.options.profile,
+            app_name=app.name,
+            app_directory=app.directory,
+            trust_domain=app.trust_domain,
+            demo=app.demo,
+            gateway_url=self.url,
+            issuer=self.issuer,
+            web_names=web_names(self.listen[0]),
+            listen=self.listen,
+            tcp_ports=self._tcp_ports(),
+            directories=tuple(self._directories()),
+            processes=tuple(processes),
+            exposed=tuple(
+                Exposed(m.name, m.spiffe_id, f"https://127.0.0.1:{m.mtls_port}", m.name)
+                for m in self.members
+                if m.mtls_port
+            ),
+            risks=tuple(self._risks()),
+            unsafe_disabled=self.options.unsafe_disabled,
+        )
+        self._check_lengths(plan)
+        return plan
+
+    def _members(self, ports: Ports) -> tuple[Member, ...]:
+        """Who takes part in the mesh, in the order that ports are given out: services, Rempart's own, clients."""
+        app, domain = self.app, self.app.trust_domain
+        members = []
+        for service in app.services:
+            address = (
+                f"127.0.0.1:{service.port}" if service.port else f"unix:{self._svc(service.name)}/{service.socket}"
+            )
+            mtls = ports.take(f"mtls:{service.name}", MTLS_FIRST)
+            tcp = bool(service.port)
+            members.append(
+                Member(service.name, service.spiffe_id, service.routes, service.calls, address, mtls, tcp, {})
+            )
+        for own in OWN:
+            if own.behind_sidecar:
+                mtls = ports.take(f"mtls:{own.name}", MTLS_FIRST)
+                spiffe_id = f"spiffe://{domain}/rempart/{own.name}"
+                address = f"unix:{self._svc(own.name)}/app.sock"
+                members.append(Member(own.name, spiffe_id, own.routes, own.calls, address, mtls, False, {}))
+        for client in app.clients:
+            members.append(Member(client.name, client.spiffe_id, (), client.calls, "", 0, False, {}))
+        for member in members:
+            if member.tcp:  # a program that insists on TCP gets its ways out as TCP ports as well
+                for callee in member.calls:
+                    member.egress_ports[callee] = ports.take(f"egress:{member.name}:{callee}", EGRESS_FIRST)
+        return tuple(members)
+
+    def _svc(self, name: str) -> Path:
+        return self.state / "run" / "svc" / name
+
+    def _own(self) -> list[Process]:
+        settings = self._settings()
+        processes = [self._own_process(own, settings[own.name]) for own in OWN]
+        signer = Process(
+            name=ROOT_SIGNER.name,
+            subject=ROOT_SIGNER.name,
+            kind=Kind.SYSTEM,
+            command=(self.options.python, "-m", ROOT_SIGNER.module),
+            probe=Probe.NONE,
+            supervised=False,
+        )
+        return [*processes, signer]
+
+    def _own_process(self, own: Own, settings: msgspec.Struct) -> Process:
+        name = own.name
+        sockets = [
+            *own.sockets,
+            Socket("admin", f"run/admin/{name}.sock"),
+            Socket("metrics", f"run/metrics/{name}.sock", owner="observer"),
+        ]
+        if name == "pdp":
+            gateway = Socket("pep:gateway", "run/pep/gateway.sock", owner="gateway")
+            points = [
+                Socket(f"pep:{m.name}", f"run/pep/{m.name}.sock", owner=f"{m.name}-sidecar")
+                for m in self.members
+                if m.mtls_port
+            ]
+            sockets += [gateway, *points]
+        if name == "sequencer":
+            sockets += [Socket(f"events:{s.name}", f"run/events/{s.name}.sock", owner=s.name) for s in self._sources()]
+        return Process(
+            name=name,
+            subject=name,
+            kind=Kind.SYSTEM,
+            command=(self.options.python, "-m", own.module),
+            probe=Probe.BOOT,
+            spiffe_id=f"spiffe://{self.app.trust_domain}/rempart/{name}" if own.behind_sidecar else "",
+            settings=msgspec.to_builtins(settings),
+            sockets=tuple(sockets),
+            sees=(View(f"data/{name}", True), View(f"journals/{name}", True), *own.sees),
+            probe_socket=f"run/metrics/{name}.sock",
+            address=f"unix:{self._svc(name)}/app.sock" if own.behind_sidecar else "",
+            reads_access_logs=own.reads_access_logs,
+        )
+
+    def _sources(self) -> tuple[Service | Client, ...]:
+        return (*self.app.services, *self.app.clients)
+
+    def _settings(self) -> dict[str, msgspec.Struct]:
+        app, off = self.app, list(self.options.unsafe_disabled)
+        run = self.state / "run"
+        own = ("identity", "people", "pdp", "sequencer", "observer")
+        metrics = {name: str(run / "metrics" / f"{name}.sock") for name in own}
+        metrics |= {name: str(run / "envoy" / name / "metrics.sock") for name in self.mesh.names()}
+        metrics["supervisor"] = str(run / "metrics" / "supervisor.sock")
+        return {
+            "identity": ps.IdentitySettings(
+                trust_domain=app.trust_domain,
+                spiffe_root_pem=self.roots.spiffe,
+                web_root_pem=self.roots.web,
+                web_names=list(web_names(self.listen[0])),
+                gateway_spiffe_id=self.gateway_id,
+                entries=self._entries(),
+                svid_ttl=app.svid_ttl,
+                operator_uid=self.options.operator_uid,
+                unsafe_disabled=off,
+            ),
+            "people": ps.PeopleSettings(
+                issuer=self.issuer,
+                audience=app.trust_domain,
+                access_ttl=app.access_ttl,
+                refresh_ttl=app.refresh_ttl,
+                unsafe_disabled=off,
+            ),
+            "pdp": self._pdp(off),
+            "sequencer": ps.SequencerSettings(
+                origin=f"{app.trust_domain}/rempart",
+                journals_dir=str(self.state / "journals"),
+                event_sources=[source.name for source in self._sources()],
+            ),
+            "observer": ps.ObserverSettings(
+                trust_domain=app.trust_domain,
+                issuer=self.issuer,
+                people_socket=str(run / "egress" / "observer" / "people.sock"),
+                metrics=metrics,
+                policies_socket=str(run / "policies.sock"),
+                audit_socket=str(run / "audit.sock"),
+            ),
+        }
+
+    def _pdp(self, off: list[str]) -> ps.PdpSettings:
+        app = self.app
+        points = [ps.EnforcementPoint(name="gateway", kind="gateway")]
+        points += [
+            ps.EnforcementPoint(name=m.name, kind="sidecar", service=m.name) for m in self.members if m.mtls_port
+        ]
+        services = {
+            m.name: {"spiffe_id": m.spiffe_id, "routes": list(m.routes), "calls": list(m.calls)} for m in self.members
+        }
+        data: dict[str, Any] = {"trust_domain": app.trust_domain, "services": services, "gateway": self.gateway_id}
+        return ps.PdpSettings(
+            trust_domain=app.trust_domain,
+            issuer=self.issuer,
+            audience=app.trust_domain,
+            points=points,
+            routes={route: m.name for m in self.members for route in m.routes},
+            data=data,
+            policy_dir=str(app.policy_dir) if app.policy_dir else None,
+            entrypoint=app.entrypoint,
+            unsafe_disabled=off,
+        )
+
+    def _entries(self) -> list[ps.StaticEntry]:
+        def entry(spiffe_id: str, *selectors: str) -> ps.StaticEntry:
+            return ps.StaticEntry(spiffe_id=spiffe_id, selectors=list(selectors))
+
+        entries = [entry(self.gateway_id, "supervisor:system:gateway")]
+        for member in self.members:
+            kind = self._kind(member.name).value
+            entries.append(entry(member.spiffe_id, f"supervisor:{kind}:{member.name}"))
+            entries.append(entry(member.spiffe_id, f"supervisor:sidecar:{member.name}"))
+        entries += [entry(client.spiffe_id, *client.selectors) for client in self.app.clients if client.selectors]
+        return entries
+
+    def _kind(self, name: str) -> Kind:
+        if any(service.name == name for service in self.app.services):
+            return Kind.SERVICE
+        return Kind.CLIENT if any(client.name == name for client in self.app.clients) else Kind.SYSTEM
+
+    def _gateway(self) -> list[Process]:
+        return [self._envoy("gateway", "gateway", Kind.GATEWAY, self.gateway_id, self.mesh.gateway(), ())]
+
+    def _sidecars(self) -> list[Process]:
+        return [
+            self._envoy(f"{m.name}-sidecar", m.name, Kind.SIDECAR, m.spiffe_id, self.mesh.sidecar(m), (m.name,))
+            for m in self.members
+        ]
+
+    def _envoy(
+        self, name: str, subject: str, kind: Kind, spiffe_id: str, config: dict[str, Any], groups: tuple[str, ...]
+    ) -> Process:
+        sees = [View(f"envoy/{subject}.json"), View(f"run/envoy/{subject}", True), View("run/workload.sock")]
+        if kind is Kind.GATEWAY or subject not in {client.name for client in self.app.clients}:
+            sees.append(View(f"run/pep/{subject}.sock"))
+        if kind is Kind.SIDECAR:
+            sees += [View(f"run/egress/{subject}", True), View(f"run/svc/{subject}")]
+        return Process(
+            name=name,
+            subject=subject,
+            kind=kind,
+            command=self.mesh.command(subject),
+            probe=Probe.ENVOY,
+            spiffe_id=spiffe_id,
+            sees=tuple(sees),
+            groups=groups,
+            probe_socket=f"run/envoy/{subject}/admin.sock",
+            config=config,
+        )
+
+    def _application(self) -> list[Process]:
+        return [self._program(program) for program in self._sources()]
+
+    def _program(self, program: Service | Client) -> Process:
+        member = next(m for m in self.members if m.name == program.name)
+        name = program.name
+        is_service = isinstance(program, Service)
+        env = {
+            "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.state}/run/workload.sock",
+            "REMPART_SERVICE": name,
+            "REMPART_SPIFFE_ID": member.spiffe_id,
+            "REMPART_TRUST_DOMAIN": self.app.trust_domain,
+            "REMPART_ISSUER": self.issuer,
+            "REMPART_DATA": str(self.state / "data" / name),
+            "REMPART_EVENTS": f"unix:{self.state}/run/events/{name}.sock",
+            **{f"REMPART_{_variable(callee)}_URL": self._way(member, callee) for callee in member.calls},
+        }
+        if is_service:
+            env["REMPART_LISTEN"] = member.address
+        sees = [
+            View(f"data/{name}", True),
+            View(f"run/svc/{name}", True),
+            View(f"run/egress/{name}"),
+            View(f"run/events/{name}.sock"),
+            View("run/workload.sock"),
+        ]
+        return Process(
+            name=name,
+            subject=name,
+            kind=Kind.SERVICE if is_service else Kind.CLIENT,
+            command=program.command,
+            probe=Probe.SERVICE if is_service else Probe.NONE,
+            spiffe_id=member.spiffe_id,
+            cwd=self.app.directory,
+            env={**program.env, **env},
+            sees=tuple(sees),
+            health=program.health if isinstance(program, Service) else None,
+            address=member.address,
+            supervised=bool(program.command),
+        )
+
+    def _way(self, member: Member, callee: str) -> str:
+        if member.tcp:
+            return f"http://127.0.0.1:{member.egress_ports[callee]}"
+        return "http+unix://" + quote(str(self.state / "run" / "egress" / member.name / f"{callee}.sock"), safe="")
+
+    def _directories(self) -> list[Directory]:
+        shared = ("run", "run/admin", "run/pep", "run/svc", "run/egress", "run/events", "run/metrics", "run/envoy")
+        directories = [Directory(path) for path in (*shared, "data", "journals", "envoy", "trust")]
+        directories += [Directory(path, mode=0o700) for path in ("secrets", "tls", "logs")]
+        for name in ("identity", "people", "pdp", "sequencer", "observer"):
+            directories.append(Directory(f"data/{name}", name, name, 0o700))
+            directories.append(Directory(f"journals/{name}", name, "sequencer", 0o2770))
+        directories.append(Directory("journals/supervisor", OPERATOR, "sequencer", 0o2770))
+        for source in self._sources():
+            directories.append(Directory(f"data/{source.name}", source.name, source.name, 0o700))
+        for member in self.members:
+            sidecar = f"{member.name}-sidecar"
+            directories.append(Directory(f"run/svc/{member.name}", member.name, member.name, 0o2770))
+            directories.append(Directory(f"run/egress/{member.name}", sidecar, member.name, 0o2750))
+            directories.append(Directory(f"run/envoy/{member.name}", sidecar, "observer", 0o2750))
+        directories.append(Directory("run/envoy/gateway", "gateway", "observer", 0o2750))
+        return directories
+
+    def _tcp_ports(self) -> dict[str, tuple[str, int]]:
+        ports = {"the gateway": self.listen}
+        ports |= {f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port}
+        return ports
+
+    def _risks(self) -> list[Risk]:
+        risks = []
+        for service in self.app.services:
+            if service.port:
+                risks.append(
+                    Risk(
+                        service.name,
+                        f"listens on TCP 127.0.0.1:{service.port}: any local process can reach it around its sidecar",
+                        'listen on a unix socket: `socket = "app.sock"` in rempart.toml',
+                    )
+                )
+                if service.calls:
+                    risks.append(
+                        Risk(
+                            service.name,
+                            "calls other services over local TCP ports: any local process can call in its name",
+                            "use `socket` instead of `port`: its ways out become unix sockets of its own",
+                        )
+                    )
+        for control in self.options.unsafe_disabled:
+            risks.append(
+                Risk("all", f"UNSAFE: the control {control} is switched off", "start without --unsafe-disable")
+            )
+        return risks
+
+    def _check_lengths(self, plan: Plan) -> None:
+        paths = [str(self.state / socket.path) for process in plan.processes for socket in process.sockets]
+        paths += [str(self.state / process.probe_socket) for process in plan.processes if process.probe_socket]
+        paths += [process.address[5:] for process in plan.processes if process.address.startswith("unix:")]
+        paths += [f"{self.state}/run/envoy/{name}/metrics.sock" for name in self.mesh.names()]
+        paths += [f"{self.state}/run/egress/{m.name}/{callee}.sock" for m in self.members for callee in m.calls]
+        longest = max(paths, key=lambda path: len(path.encode()))
+        if (excess := len(longest.encode()) - MAX_SOCKET_PATH) > 0:
+            raise BadInput(
+                "state_path_too_long",
+                f"{longest} is {excess} bytes longer than the {MAX_SOCKET_PATH} that a unix socket's path may have",
+                "choose a shorter --state, as in --state /tmp/rempart",
+            )
+
+
+def _variable(name: str) -> str:
+    return name.upper().replace("-", "_")

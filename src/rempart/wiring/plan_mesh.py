@@ -1,0 +1,136 @@
+"""The part of the plan that configures Envoys: who may call whom, over which ports and sockets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rempart.mesh.model import (
+    Address,
+    Egress,
+    GatewaySettings,
+    Ingress,
+    Route,
+    Sds,
+    SidecarSettings,
+    Tokens,
+    Upstream,
+    mesh_controls,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A service or client in the mesh. `mtls_port` is 0 for a client; `tcp` says that its program insists on TCP."""
+
+    name: str
+    spiffe_id: str
+    routes: tuple[str, ...]
+    calls: tuple[str, ...]
+    address: str
+    mtls_port: int
+    tcp: bool
+    egress_ports: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    state: Path
+    trust_domain: str
+    issuer: str
+    listen: tuple[str, int]
+    gateway_id: str
+    members: tuple[Member, ...]
+    unsafe_disabled: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        return ("gateway", *(member.name for member in self.members))
+
+    def command(self, name: str) -> tuple[str, ...]:
+        from rempart.mesh.binary import envoy_command
+
+        return tuple(envoy_command(self.state / "envoy" / f"{name}.json"))
+
+    def gateway(self) -> dict[str, Any]:
+        from rempart.mesh.config import envoy_config
+
+        host, port = self.listen
+        reached = [member for member in self.members if member.routes and member.mtls_port]
+        return envoy_config(
+            GatewaySettings(
+                spiffe_id=self.gateway_id,
+                run_dir=self._run_dir("gateway"),
+                listen=Address(host=host, port=port),
+                certificates=self._certificates(),
+                pdp_socket=self._pep("gateway"),
+                tokens=self._tokens(),
+                upstreams=tuple(self._upstream(member) for member in reached),
+                routes=tuple(Route(route, member.name) for member in reached for route in member.routes),
+                unsafe_disabled=mesh_controls(self.unsafe_disabled),
+            )
+        )
+
+    def sidecar(self, member: Member) -> dict[str, Any]:
+        from rempart.mesh.config import envoy_config
+
+        ingress = None
+        if member.mtls_port:
+            ingress = Ingress(
+                listen=Address(host="127.0.0.1", port=member.mtls_port),
+                application=Address.parse(member.address),
+                callers=self._callers(member),
+                pdp_socket=self._pep(member.name),
+                tokens=self._tokens(),
+            )
+        return envoy_config(
+            SidecarSettings(
+                name=member.name,
+                spiffe_id=member.spiffe_id,
+                run_dir=self._run_dir(member.name),
+                certificates=self._certificates(),
+                ingress=ingress,
+                egress=tuple(self._egress(member, callee) for callee in member.calls),
+                unsafe_disabled=mesh_controls(self.unsafe_disabled),
+            )
+        )
+
+    def _callers(self, member: Member) -> tuple[str, ...]:
+        """Whom a sidecar lets in at all: those that declare it in `calls`, and the gateway when it has routes.
+
+        Every sidecar with an ingress fetches people's JWKS. A service that nobody may call lets the gateway in, whose
+        requests the PDP then refuses: an empty list would let anybody in.
+        """
+        callers = [other.spiffe_id for other in self.members if member.name in other.calls]
+        if member.name == "people":
+            callers += [other.spiffe_id for other in self.members if other.mtls_port]
+        if member.routes or not callers:
+            callers.insert(0, self.gateway_id)
+        if member.name == "people" and self.gateway_id not in callers:
+            callers.insert(0, self.gateway_id)
+        return tuple(dict.fromkeys(callers))
+
+    def _run_dir(self, name: str) -> str:
+        return str(self.state / "run" / "envoy" / name)
+
+    def _pep(self, name: str) -> str:
+        return str(self.state / "run" / "pep" / f"{name}.sock")
+
+    def _certificates(self) -> Sds:
+        return Sds(str(self.state / "run" / "workload.sock"))
+
+    def _member(self, name: str) -> Member:
+        return next(member for member in self.members if member.name == name)
+
+    def _upstream(self, member: Member, name: str = "") -> Upstream:
+        return Upstream(name or member.name, Address(host="127.0.0.1", port=member.mtls_port), member.spiffe_id)
+
+    def _tokens(self) -> Tokens:
+        return Tokens(self.issuer, self.trust_domain, jwks=self._upstream(self._member("people"), "jwks"))
+
+    def _egress(self, member: Member, callee: str) -> Egress:
+        if member.tcp:
+            listen = Address(host="127.0.0.1", port=member.egress_ports[callee])
+        else:
+            listen = Address(path=str(self.state / "run" / "egress" / member.name / f"{callee}.sock"))
+        return Egress(listen, self._upstream(self._member(callee)))
