@@ -1,0 +1,94 @@
+"""Which headers mean identity, who may set them, and what every answer carries.
+
+Envoy acts on the first lists before anything else reads the request (`early_header_mutation_extensions`); what a
+route's `request_headers_to_remove` does comes after ext_authz, too late for identity and right for what only the PDP
+needs. Names with underscores never get here: they are refused, since some frameworks read them as dashes.
+"""
+
+from __future__ import annotations
+
+from .model import Control, Settings
+from .shape import Json, typed
+
+CLAIMS = "x-rempart-claims"
+PEER = "x-rempart-peer"
+ADDRESS = "x-rempart-ip"
+DECISION = "x-rempart-decision"
+SUBJECT = "x-rempart-subject"
+ROLE = "x-rempart-role"
+CALLER = "x-spiffe-id"
+
+FROM_PDP = (DECISION, SUBJECT, ROLE, CALLER)
+FOR_PDP_ONLY = (CLAIMS, PEER, ADDRESS)
+TO_PDP = (*FOR_PDP_ONLY, "authorization", "x-request-id", "traceparent", "origin", "user-agent")
+
+# Not identity by our own names, and taken for it, or for another path, address or method, by somebody downstream.
+_OVERRIDES = (
+    "forwarded",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-method",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-host",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "remote-user",
+    "x-remote-user",
+    "proxy",
+    "proxy-authorization",
+)
+_FORWARDED = ("for", "host", "port", "prefix", "proto", "scheme", "server", "ssl", "user", "email", "groups", "uri")
+
+
+def early_mutations(settings: Settings, *, edge: bool, peer: bool) -> Json:
+    """`edge`: callers are strangers, so that request ids begin here. `peer`: the caller has an mTLS certificate."""
+    off = settings.unsafe_disabled
+    steps: list[Json] = []
+    if Control.STRIP_IDENTITY_HEADERS not in off:
+        steps += [_remove_prefix("x-rempart-"), _remove_prefix("x-spiffe-"), _remove_prefix("x-envoy-")]
+        steps += [{"remove": name} for name in _OVERRIDES]
+        if edge:
+            steps += [{"remove": f"x-forwarded-{what}"} for what in _FORWARDED]
+            steps += [_remove_prefix("x-auth-request-"), {"remove": "x-request-id"}]
+    if Control.SANITIZE_XFCC not in off and not peer:
+        steps.append({"remove": "x-forwarded-client-cert"})
+    # Whatever is switched off, what the PDP is told about the connection is Envoy's word.
+    steps.append(_set(ADDRESS, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"))
+    steps.append(_set(PEER, "%DOWNSTREAM_PEER_URI_SAN%") if peer else {"remove": PEER})
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": typed(
+            "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=steps
+        ),
+    }
+
+
+def answer_headers(*, edge: bool) -> list[Json]:
+    """For every answer, those that Envoy makes itself included."""
+    steps: list[Json] = [{"remove": "server"}, {"remove": "x-powered-by"}]
+    if edge:
+        steps += [
+            _set("strict-transport-security", "max-age=31536000"),
+            _set("x-content-type-options", "nosniff"),
+        ]
+    return steps
+
+
+def decision_on_answer() -> Json:
+    """The decision's id, unless somebody further in already named theirs: the innermost one wins."""
+    return {"header": {"key": DECISION, "value": f"%REQ({DECISION})%"}, "append_action": "ADD_IF_ABSENT"}
+
+
+def _set(name: str, value: str) -> Json:
+    return {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+
+
+def _remove_prefix(prefix: str) -> Json:
+    return {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
