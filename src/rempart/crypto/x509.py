@@ -7,6 +7,7 @@ inside the system and as PEM at its edges; private keys as PKCS#8 DER.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import itertools
 from collections.abc import Sequence
@@ -392,3 +393,34 @@ def _verify_issued(subject: x509.Certificate, issuer: x509.Certificate, cas_belo
 
 def _refuse(why: str) -> Unauthenticated:
     return Unauthenticated("bad_svid", f"the peer's certificate is refused: {why}", "use an SVID of the workload API")
+
+
+def verify_issuing(certificate: Certificate, key: EcKey, roots: Sequence[bytes], *, now: float) -> None:
+    """That a root-signer's answer is a CA for `key`, valid now, under one of `roots`.
+
+    Raises Unauthenticated `bad_issuing_certificate`.
+    """
+    loaded = _load(certificate.der)
+    spki = loaded.public_key().public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
+    if spki != key.public_der() or not certificate.not_before <= now < certificate.not_after:
+        raise Unauthenticated("bad_issuing_certificate", "the issuing certificate is for another key or another time")
+    for root in roots:
+        try:
+            _verify_issued(loaded, _load(root), 1)
+        except Unauthenticated:
+            continue
+        return
+    raise Unauthenticated("bad_issuing_certificate", "the issuing certificate is not under a root of this authority")
+
+
+def public_jwk(der: bytes) -> dict[str, str]:
+    """The key of a certificate as a JWK without `kid` (RFC 7518 section 6.2); raises BadInput for other than P-256."""
+    public = _load(der).public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+        raise BadInput("bad_certificate", "the key of this certificate is not on P-256")
+    numbers = public.public_numbers()
+    x, y = (
+        base64.urlsafe_b64encode(coordinate.to_bytes(32, "big")).rstrip(b"=").decode()
+        for coordinate in (numbers.x, numbers.y)
+    )
+    return {"kty": "EC", "crv": "P-256", "x": x, "y": y}

@@ -3,8 +3,8 @@ reads nothing but its parent's pipe.
 
 stdin, one JSON document: `{"kind": "spiffe"|"web", "trust_domain", "root": PEM, "sealed": base64 of the sealed root
 key, "key": hex of the 32-byte sealing key, "csr": PEM, "ttl": seconds, "names": [DNS names and addresses, for web]}`.
-stdout: the certificate (PEM), exit code 0; else one JSON problem `{"code", "reason"}` on stderr and the exit code of its
-class.
+stdout: the certificate (PEM), exit code 0; else one JSON problem `{"code", "reason"}` on stderr and the exit code
+of its class.
 """
 
 from __future__ import annotations

@@ -1,0 +1,183 @@
+"""The identity process: issuing CAs in memory, SPIFFE Workload API and Envoy SDS on one socket, administration.
+
+Composition root: builds everything from the boot document, serves, and ends on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from typing import Any
+
+import msgspec
+
+from rempart.audit.journal import Journal
+from rempart.backends.sqlite_entries import SqliteEntryStore
+from rempart.crypto.x509 import Certificate, pem_to_ders
+from rempart.kernel.clock import SystemClock
+from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.event import Event, EventType
+from rempart.kernel.spiffe import SpiffeId
+from rempart.servers.asgi import asgi_server
+from rempart.wiring.process_settings import IdentitySettings
+from rempart.workloads.api import Administration
+from rempart.workloads.attestation import Attestor
+from rempart.workloads.bundle_state import BundleState
+from rempart.workloads.changes import Changes
+from rempart.workloads.grpc_server import GrpcServer
+from rempart.workloads.identities import Identities
+from rempart.workloads.issuing import IssuingAuthority
+from rempart.workloads.jwt_authority import JwtAuthority
+from rempart.workloads.metrics import IdentityMetrics
+from rempart.workloads.model import Entry, Selector
+from rempart.workloads.refusals import Refusals
+from rempart.workloads.registration import Registration
+from rempart.workloads.sds import SecretDiscovery
+from rempart.workloads.supervisor_client import SupervisorClient
+from rempart.workloads.workload_api import WorkloadApi
+
+from .boot import Boot
+
+FIRST_SIGNATURE_WITHIN = 15.0
+
+
+def _roots(pem: str) -> tuple[Certificate, ...]:
+    return tuple(Certificate.parse(der) for der in pem_to_ders(pem))
+
+
+def _fixed_entries(settings: IdentitySettings) -> list[Entry]:
+    entries = []
+    for number, static in enumerate(settings.entries):
+        selectors = frozenset(map(Selector.parse, static.selectors))
+        if not selectors:
+            raise BadInput("bad_entries", f"{static.spiffe_id} has no selectors: it would be everybody's")
+        entries.append(
+            Entry(
+                id=f"rempart.toml-{number}",
+                spiffe_id=SpiffeId.parse(static.spiffe_id),
+                selectors=selectors,
+                ttl=static.ttl,
+                fixed=True,
+            )
+        )
+    return entries
+
+
+async def run(boot: Boot) -> None:
+    """Serve until SIGTERM or SIGINT. Raises RempartError when it can't begin."""
+    settings = msgspec.convert(boot.settings, IdentitySettings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    clock = SystemClock()
+    changes = Changes()
+    async with contextlib.AsyncExitStack() as closing:
+        journal = Journal(boot.journal_dir, boot.name)
+        closing.callback(journal.close)
+        store = SqliteEntryStore(boot.data_dir / "entries.sqlite")
+        closing.callback(store.close)
+        state = BundleState(boot.data_dir / "bundle.sealed", boot.keys[boot.name])
+        state.load()
+        supervisor = SupervisorClient(boot.run_dir / "supervisor.sock")
+        spiffe = IssuingAuthority("spiffe", supervisor, _roots(settings.spiffe_root_pem), journal, clock)
+        web = IssuingAuthority("web", supervisor, _roots(settings.web_root_pem), journal, clock)
+        jwt = JwtAuthority(
+            settings.trust_domain,
+            state,
+            [root.fingerprint for root in spiffe.roots],
+            clock,
+            key_ttl=float(settings.issuing_ttl),
+        )
+        registration = Registration(
+            settings.trust_domain, _fixed_entries(settings), store, journal, clock, changes.announce
+        )
+        refusals = Refusals(journal, clock)
+        identities = Identities(
+            trust_domain=settings.trust_domain,
+            gateway=SpiffeId.parse(settings.gateway_spiffe_id),
+            web_names=settings.web_names,
+            svid_ttl=float(settings.svid_ttl),
+            attestor=Attestor(supervisor),
+            registration=registration,
+            spiffe=spiffe,
+            web=web,
+            jwt=jwt,
+            recorder=journal,
+            refusals=refusals,
+            changes=changes,
+            clock=clock,
+        )
+        jwt.advance()
+        await asyncio.gather(spiffe.start(FIRST_SIGNATURE_WITHIN), web.start(FIRST_SIGNATURE_WITHIN))
+
+        async def rotate_jwt(operator: str) -> None:
+            after = {"kind": "jwt"}
+            await journal.record(
+                Event(
+                    type=EventType.AUTHORITY_ROTATED,
+                    at=clock.now(),
+                    success=True,
+                    operator=operator,
+                    reason="asked for by the operator",
+                    service="identity",
+                    after=after,
+                )
+            )
+            jwt.advance(at_once=True)
+            identities.forget_tokens()
+            changes.announce()
+
+        sds = SecretDiscovery(identities)
+        server = GrpcServer([WorkloadApi(identities), sds])
+        authorities = {"spiffe": spiffe, "web": web}
+        operator = f"uid:{settings.operator_uid}"
+        admin = Administration(identities, registration, authorities, rotate_jwt, operator=operator)
+        metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
+        pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(page.serve(sockets=[boot.sockets[name]])) for name, page in pages.items()
+        ]
+        tasks += [
+            asyncio.create_task(spiffe.keep_fresh()),
+            asyncio.create_task(web.keep_fresh()),
+            asyncio.create_task(refusals.keep_flushing()),
+            asyncio.create_task(_keep_jwt_fresh(jwt, changes)),
+        ]
+        await server.serve(boot.sockets["workload"])
+        boot.ready()
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.close()
+        for page in pages.values():
+            page.should_exit = True
+        for task in tasks[len(pages) :]:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done - {stopping}:
+            task.result()  # a background task that failed ends the process: the supervisor starts it anew
+
+
+async def _keep_jwt_fresh(jwt: JwtAuthority, changes: Changes) -> None:
+    while True:
+        with contextlib.suppress(RempartError):  # the disk is full: the keys there are stay
+            if jwt.advance():
+                changes.announce()
+        await asyncio.sleep(1.0)
+
+
+def main() -> None:
+    try:
+        asyncio.run(run(Boot.from_environment()))
+    except RempartError as error:
+        print(f"identity: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

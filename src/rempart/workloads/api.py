@@ -1,0 +1,116 @@
+"""Identity's administration over HTTP, on a socket that only the operator can open.
+
+`GET /entries` · `POST /entries` (`{"yaml": text, "name": file}` or `{"entries": [...]}`) ·
+`GET|DELETE /entries/{id or SPIFFE ID}` · `GET /bundle` (SPIFFE bundle) · `GET /bundle.pem` · `GET /authorities` ·
+`POST /authorities/{spiffe|web|jwt}/rotate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from rempart.crypto.x509 import ders_to_pem
+from rempart.kernel import strict_json
+from rempart.kernel.errors import BadInput, NotFound, RempartError
+from rempart.kernel.problem import CONTENT_TYPE, problem
+
+from .entry_document import MAX_BYTES, parse_document, parse_yaml
+from .identities import Identities
+from .issuing import IssuingAuthority
+from .registration import Registration
+from .workload_api import spiffe_bundle
+
+
+class Administration:
+    def __init__(
+        self,
+        identities: Identities,
+        registration: Registration,
+        authorities: dict[str, IssuingAuthority],
+        rotate_jwt: Callable[[str], Awaitable[None]],
+        *,
+        operator: str,
+    ) -> None:
+        self._identities = identities
+        self._registration = registration
+        self._authorities = authorities
+        self._rotate_jwt = rotate_jwt
+        self._operator = operator
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/entries", self.list_entries, methods=["GET"]),
+                Route("/entries", self.apply, methods=["POST"]),
+                Route("/entries/{name:path}", self.show, methods=["GET"]),
+                Route("/entries/{name:path}", self.delete, methods=["DELETE"]),
+                Route("/bundle", self.bundle, methods=["GET"]),
+                Route("/bundle.pem", self.bundle_pem, methods=["GET"]),
+                Route("/authorities", self.list_authorities, methods=["GET"]),
+                Route("/authorities/{kind}/rotate", self.rotate, methods=["POST"]),
+            ],
+            exception_handlers={RempartError: _refuse},
+        )
+
+    async def list_entries(self, request: Request) -> Response:
+        return JSONResponse({"entries": [entry.document() for entry in self._registration.entries()]})
+
+    async def apply(self, request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > 2 * MAX_BYTES:
+                raise BadInput("bad_entries", "the request is too large", "split the file")
+        document = strict_json.loads(body)
+        domain = self._identities.trust_domain
+        if isinstance(document, dict) and isinstance(document.get("yaml"), str):
+            name = document.get("name")
+            entries = parse_yaml(document["yaml"], domain, name=name if isinstance(name, str) else "entries.yaml")
+        else:
+            entries = parse_document(document, domain)
+        applied = await self._registration.apply(entries, self._operator)
+        self._identities.forget_unregistered()
+        parts = {"created": applied.created, "changed": applied.changed, "unchanged": applied.unchanged}
+        return JSONResponse({name: [entry.document() for entry in part] for name, part in parts.items()})
+
+    async def show(self, request: Request) -> Response:
+        found = self._registration.find(request.path_params["name"])
+        return JSONResponse({"entries": [entry.document() for entry in found]})
+
+    async def delete(self, request: Request) -> Response:
+        removed = await self._registration.delete(request.path_params["name"], self._operator)
+        self._identities.forget_unregistered()
+        return JSONResponse({"deleted": [entry.document() for entry in removed]})
+
+    async def bundle(self, request: Request) -> Response:
+        return JSONResponse(spiffe_bundle(self._identities.bundle()))
+
+    async def bundle_pem(self, request: Request) -> Response:
+        return JSONResponse({"pem": ders_to_pem([root.der for root in self._identities.bundle().roots]).decode()})
+
+    async def list_authorities(self, request: Request) -> Response:
+        return JSONResponse({"authorities": [authority.describe() for authority in self._authorities.values()]})
+
+    async def rotate(self, request: Request) -> Response:
+        kind = request.path_params["kind"]
+        if kind == "jwt":
+            await self._rotate_jwt(self._operator)
+            return JSONResponse({"sequence": self._identities.bundle().sequence})
+        if kind not in self._authorities:
+            raise NotFound("unknown_authority", f"there is no authority {kind[:80]!r}", "use spiffe, web or jwt")
+        await self._authorities[kind].rotate(operator=self._operator)
+        self._identities.changes.announce()
+        return JSONResponse(self._authorities[kind].describe())
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RempartError):
+        return PlainTextResponse("", status_code=500)
+    document: dict[str, Any] = problem(error.status, error.code, error.reason, remedy=error.remedy)
+    return JSONResponse(document, status_code=error.status, media_type=CONTENT_TYPE)

@@ -1,0 +1,186 @@
+"""Registration entries as people write them: YAML files for `rempart entry apply`, and the same shape as JSON.
+
+    entries:
+      - spiffe_id: spiffe://bank.example/batch
+        selectors: ["unix:uid:1000", {type: unix, value: "path:/usr/bin/batch"}]
+        ttl: 600                 # seconds, optional
+        dns_names: [batch.internal]
+        hint: internal
+        expires_at: 2027-01-01T00:00:00Z
+
+Unknown keys are refused and all errors are shown together, each with its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.spiffe import SpiffeId
+
+from .model import Entry, Selector
+from .registration import check_id
+
+MAX_BYTES = 1 << 20
+MAX_TTL = 7 * 86400
+_KEYS = frozenset({"spiffe_id", "selectors", "parent_id", "ttl", "dns_names", "hint", "expires_at"})
+_DNS = re.compile(r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HINT = re.compile(r"[A-Za-z0-9_. -]{0,64}")
+_REMEDY = "correct these lines; docs/workloads.md shows the format"
+
+
+class _Loader(yaml.SafeLoader):
+    """Maps know their line, repeat no key, and aliases (which multiply) are refused."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # its stubs leave it untyped
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "keys are plain words", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        mapping[_LINE] = node.start_mark.line + 1
+        return mapping
+
+
+_LINE = object()  # no key of a document can equal it
+
+
+def parse_yaml(text: str, trust_domain: str, *, name: str = "entries.yaml") -> list[Entry]:
+    """Raises BadInput `bad_entries` with every error as `name:line: what`."""
+    if len(text) > MAX_BYTES:
+        raise BadInput("bad_entries", f"{name} is larger than {MAX_BYTES} bytes", "split it")
+    try:
+        document = yaml.load(text, _Loader)  # nosec B506 - _Loader is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadInput("bad_entries", f"{name}:{line}: {error.problem}", _REMEDY) from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise BadInput("bad_entries", f"{name}:1: this is not YAML", _REMEDY) from None
+    return parse_document(document, trust_domain, name=name)
+
+
+def parse_document(document: Any, trust_domain: str, *, name: str = "entries") -> list[Entry]:
+    """The same from what a parser made: a list of entries, or `{"entries": [...]}`."""
+    errors: list[str] = []
+    if isinstance(document, dict):
+        top = {key for key in document if key is not _LINE}
+        if top != {"entries"}:
+            raise BadInput("bad_entries", f"{name}:1: the one key here is `entries`", _REMEDY)
+        document = document["entries"]
+    if not isinstance(document, list) or not document:
+        raise BadInput("bad_entries", f"{name}:1: there is no list of entries", _REMEDY)
+    entries = []
+    for number, item in enumerate(document, 1):
+        line = item.get(_LINE) if isinstance(item, dict) else None
+        where = f"{name}:{line}" if line else f"{name}: entry {number}"
+        entry = _entry(item, trust_domain, where, errors)
+        if entry is not None:
+            entries.append(entry)
+    if errors:
+        raise BadInput("bad_entries", "\n".join(errors[:50]), _REMEDY)
+    return entries
+
+
+def _entry(item: Any, trust_domain: str, where: str, errors: list[str]) -> Entry | None:
+    if not isinstance(item, dict):
+        errors.append(f"{where}: an entry is a map of spiffe_id, selectors and more")
+        return None
+    before = len(errors)
+    item = {key: value for key, value in item.items() if key is not _LINE}
+    for key in sorted(set(item) - _KEYS, key=str):
+        errors.append(f"{where}: unknown key {str(key)[:80]!r}; known: {', '.join(sorted(_KEYS))}")
+    spiffe_id = None
+    try:
+        spiffe_id = SpiffeId.parse(_text(item, "spiffe_id", where, errors))
+        check_id(spiffe_id, trust_domain)
+    except RempartError as error:
+        errors.append(f"{where}: {error.reason}; {error.remedy}")
+    selectors = _selectors(item.get("selectors"), where, errors)
+    parent = _text(item, "parent_id", where, errors) if "parent_id" in item else ""
+    if parent:
+        try:
+            SpiffeId.parse(parent)
+        except RempartError as error:
+            errors.append(f"{where}: parent_id: {error.reason}")
+    ttl = item.get("ttl", 0)
+    if isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 <= ttl <= MAX_TTL:
+        errors.append(f"{where}: ttl is a number of seconds from 1 to {MAX_TTL}, or 0 for the default")
+    names = item.get("dns_names", [])
+    if not isinstance(names, list) or not all(isinstance(n, str) and _DNS.fullmatch(n) for n in names):
+        errors.append(f"{where}: dns_names is a list of lower-case DNS names")
+    hint = _text(item, "hint", where, errors) if "hint" in item else ""
+    if not _HINT.fullmatch(hint):
+        errors.append(f"{where}: hint is up to 64 letters, digits, spaces, dots, dashes and underscores")
+    expires_at = _time(item.get("expires_at"), where, errors)
+    if len(errors) > before or spiffe_id is None:
+        return None
+    return Entry(
+        id="",
+        spiffe_id=spiffe_id,
+        selectors=selectors,
+        parent_id=parent,
+        ttl=ttl,
+        dns_names=tuple(names),
+        hint=hint,
+        expires_at=expires_at,
+    )
+
+
+def _text(item: Mapping[str, Any], key: str, where: str, errors: list[str]) -> str:
+    value = item.get(key)
+    if isinstance(value, str):
+        return value
+    errors.append(f"{where}: {key} is missing" if value is None else f"{where}: {key} is not text")
+    return ""
+
+
+def _selectors(value: Any, where: str, errors: list[str]) -> frozenset[Selector]:
+    if not isinstance(value, list) or not value:
+        errors.append(f'{where}: selectors is a list that is not empty, as in ["unix:uid:1000"]')
+        return frozenset()
+    found = set()
+    for item in value:
+        text = item
+        if isinstance(item, dict):
+            parts = {key: part for key, part in item.items() if key is not _LINE}
+            if set(parts) == {"type", "value"} and all(isinstance(part, str) for part in parts.values()):
+                text = f"{parts['type']}:{parts['value']}"
+        if not isinstance(text, str):
+            errors.append(f"{where}: a selector is text, or a map of type and value")
+            continue
+        try:
+            found.add(Selector.parse(text))
+        except RempartError as error:
+            errors.append(f"{where}: {error.reason}" + (f"; {error.remedy}" if error.remedy else ""))
+    return frozenset(found)
+
+
+def _time(value: Any, where: str, errors: list[str]) -> float | None:
+    """Seconds since the epoch, or RFC 3339 with its offset."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = False
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 40:
+        errors.append(f"{where}: expires_at is a time as in 2027-01-01T00:00:00Z, or seconds since 1970")
+        return None
+    return float(value)

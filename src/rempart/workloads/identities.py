@@ -1,0 +1,273 @@
+"""Who gets which identity: attest, match entries, issue, record, and only then give.
+
+Certificates are shared by all that hold the same entry; each refresh makes a new key. What a process is given is
+recorded once per process and certificate, durably, before it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rempart.crypto import x509
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import Denied, RempartError
+from rempart.kernel.event import Event, EventType, Recorder
+from rempart.kernel.spiffe import SpiffeId
+
+from .attestation import Attestor
+from .changes import Changes
+from .issuing import IssuingAuthority
+from .jwt_authority import JwtAuthority, check_audiences
+from .model import Bundle, Entry, Facts, JwtSvid, X509Svid
+from .process import Process
+from .refusals import Refusals
+from .registration import Registration
+
+_DELIVERIES_KEPT = 8192
+_TOKENS_KEPT = 2048
+_LOOK_AGAIN = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one process may have now. `refresh_at`: when to ask again (seconds since the epoch)."""
+
+    facts: Facts
+    entries: tuple[Entry, ...]
+    svids: tuple[X509Svid, ...]
+    refresh_at: float
+
+
+@dataclass
+class Counters:
+    x509_issued: int = 0
+    jwt_issued: int = 0
+    web_issued: int = 0
+
+
+@dataclass
+class _Slot:
+    """The certificate of one entry; `signer` is the serial of the issuing CA that signed it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    svid: X509Svid | None = None
+    refresh_at: float = 0.0
+    signer: str = ""
+    asked_at: float = 0.0
+    entry: Entry | None = None
+
+
+class Identities:
+    def __init__(
+        self,
+        *,
+        trust_domain: str,
+        gateway: SpiffeId,
+        web_names: Sequence[str],
+        svid_ttl: float,
+        attestor: Attestor,
+        registration: Registration,
+        spiffe: IssuingAuthority,
+        web: IssuingAuthority,
+        jwt: JwtAuthority,
+        recorder: Recorder,
+        refusals: Refusals,
+        changes: Changes,
+        clock: Clock,
+    ) -> None:
+        self.trust_domain = trust_domain
+        self.changes = changes
+        self.clock = clock
+        self.counters = Counters()
+        self._gateway = gateway
+        self._web_names = tuple(web_names)
+        self._ttl = svid_ttl
+        self._attestor = attestor
+        self._registration = registration
+        self._spiffe = spiffe
+        self._web = web
+        self._jwt = jwt
+        self._recorder = recorder
+        self._refusals = refusals
+        self._slots: dict[str, _Slot] = {}
+        self._tokens: OrderedDict[tuple[str, tuple[str, ...]], JwtSvid] = OrderedDict()
+        self._delivered: OrderedDict[tuple[str, int, int], None] = OrderedDict()
+
+    # -- who asks ------------------------------------------------------------------------------------------------
+
+    async def identify(self, process: Process) -> tuple[Facts, list[Entry]]:
+        """The caller's facts and its entries; raises Denied `no_identity` | `caller_changed`, recorded as refusals."""
+        description: dict[str, object] = {"pid": process.pid, "uid": process.uid}
+        try:
+            facts = await self._attestor.attest(process, hash_program=self._registration.wants_program_hash())
+            description = dict(facts.description)
+            entries = self._registration.matching(facts)
+            if not entries:
+                raise Denied(
+                    "no_identity",
+                    "no registration entry matches the calling process",
+                    "start it under `rempart up`, or apply an entry whose selectors match: `rempart entry apply`",
+                )
+        except RempartError as error:
+            await self._refusals.refused(process.uid, error, description)
+            raise
+        return facts, entries
+
+    async def refuse(self, process: Process, error: RempartError) -> None:
+        """Record a refusal that somebody else decided."""
+        await self._refusals.refused(process.uid, error, {"pid": process.pid, "uid": process.uid})
+
+    # -- X.509 ---------------------------------------------------------------------------------------------------
+
+    async def grant(self, process: Process) -> Grant:
+        """Every X.509-SVID of the caller. Raises Denied as `identify`, Unavailable when nothing can be issued or
+        recorded now."""
+        facts, entries = await self.identify(process)
+        svids = []
+        refresh = self.clock.now() + _LOOK_AGAIN
+        for entry in entries:
+            slot = await self._current(entry)
+            if slot.svid is not None:
+                await self._deliver(slot.svid, facts, entry, kind="x509")
+                svids.append(slot.svid)
+                refresh = min(refresh, slot.refresh_at)
+        expiry = self._registration.next_expiry()
+        process.verify_same()  # issuing took a while
+        return Grant(facts, tuple(entries), tuple(svids), min(refresh, expiry) if expiry else refresh)
+
+    async def web(self, grant: Grant) -> tuple[X509Svid, float] | None:
+        """The gateway's server certificate and when to ask again; None for everybody else."""
+        entry = next((entry for entry in grant.entries if entry.spiffe_id == self._gateway), None)
+        if entry is None:
+            return None
+        slot = await self._current(None)
+        if slot.svid is None:
+            return None
+        await self._deliver(slot.svid, grant.facts, entry, kind="web")
+        return slot.svid, slot.refresh_at
+
+    async def _current(self, entry: Entry | None) -> _Slot:
+        """The slot of an entry (None: the web certificate) with a certificate in the first half of its life."""
+        key = entry.id if entry else "web"
+        slot = self._slots.setdefault(key, _Slot())
+        async with slot.lock:
+            authority = self._spiffe if entry else self._web
+            issuing = authority.issuing()
+            now = slot.asked_at = self.clock.now()
+            fresh = slot.svid is not None and now < slot.refresh_at and slot.svid.leaf.not_before <= now
+            if not fresh or slot.signer != issuing.certificate.serial or slot.entry != entry:
+                private = x509.EcKey.generate()
+                ttl = float(entry.ttl or self._ttl) if entry else self._ttl
+                signed = {"issuing": issuing.certificate, "issuing_key": issuing.key, "now": now, "ttl": ttl}
+                if entry:
+                    leaf = x509.sign_svid(private, entry.spiffe_id, dns_names=entry.dns_names, **signed)  # type: ignore[arg-type]  # mypy joins the values of the dict
+                else:
+                    leaf = x509.sign_server(private, self._web_names, **signed)  # type: ignore[arg-type]  # as above
+                svid = X509Svid(
+                    entry.spiffe_id if entry else None,
+                    entry.hint if entry else "",
+                    (leaf, issuing.certificate),
+                    private,
+                )
+                slot.svid, slot.refresh_at = svid, now + (leaf.not_after - now) / 2
+                slot.signer, slot.entry = issuing.certificate.serial, entry
+                if entry:
+                    self.counters.x509_issued += 1
+                else:
+                    self.counters.web_issued += 1
+            return slot
+
+    async def _deliver(self, svid: X509Svid, facts: Facts, entry: Entry, *, kind: str) -> None:
+        leaf = svid.leaf
+        key = (leaf.serial, facts.pid, facts.start_time)
+        if key in self._delivered:
+            return
+        await self._record_issue(
+            facts, entry, {"kind": kind, "serial": leaf.serial, "not_after": leaf.not_after, "sha256": leaf.fingerprint}
+        )
+        self._remember(key)
+
+    def _remember(self, key: tuple[str, int, int]) -> None:
+        self._delivered[key] = None
+        while len(self._delivered) > _DELIVERIES_KEPT:
+            self._delivered.popitem(last=False)
+
+    async def _record_issue(self, facts: Facts, entry: Entry, what: dict[str, object]) -> None:
+        await self._recorder.record(
+            Event(
+                type=EventType.SVID_ISSUED,
+                at=self.clock.now(),
+                success=True,
+                workload=str(entry.spiffe_id),
+                service="identity",
+                details={**what, "entry": entry.id, **facts.description},
+            )
+        )
+
+    # -- JWT -----------------------------------------------------------------------------------------------------
+
+    async def jwt_svids(self, process: Process, audiences: Sequence[str], spiffe_id: str) -> list[JwtSvid]:
+        """One token per identity of the caller, or for the `spiffe_id` it asked for.
+
+        Raises BadInput `bad_audience` | `bad_spiffe_id`, Denied as `identify` and `not_this_identity`.
+        """
+        wanted = check_audiences(audiences)
+        asked = SpiffeId.parse(spiffe_id) if spiffe_id else None
+        facts, entries = await self.identify(process)
+        if asked is not None:
+            entries = [entry for entry in entries if entry.spiffe_id == asked]
+            if not entries:
+                error = Denied("not_this_identity", f"the calling process is not {asked}")
+                await self._refusals.refused(process.uid, error, facts.description)
+                raise error
+        tokens = []
+        for entry in entries:
+            token = self._token(entry, wanted)
+            key = (token.token_id, facts.pid, facts.start_time)
+            if key not in self._delivered:
+                details = {"kind": "jwt", "token_id": token.token_id, "audience": list(wanted)}
+                await self._record_issue(facts, entry, {**details, "not_after": token.expires_at})
+                self._remember(key)
+            tokens.append(token)
+        process.verify_same()
+        return tokens
+
+    def _token(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+        now = self.clock.now()
+        key = (entry.id, audiences)
+        token = self._tokens.get(key)
+        if token is None or not token.issued_at <= now < (token.issued_at + token.expires_at) / 2:
+            token = self._tokens[key] = self._jwt.sign(entry, audiences)
+            self.counters.jwt_issued += 1
+        self._tokens.move_to_end(key)
+        while len(self._tokens) > _TOKENS_KEPT:
+            self._tokens.popitem(last=False)
+        return token
+
+    def forget_tokens(self) -> None:
+        """After the JWT key was rotated on demand: sign anew."""
+        self._tokens.clear()
+
+    def validate_jwt(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, object]]:
+        return self._jwt.validate(token, audience)
+
+    # -- trust ---------------------------------------------------------------------------------------------------
+
+    def bundle(self) -> Bundle:
+        return Bundle(self.trust_domain, self._spiffe.roots, self._jwt.public_keys(), self._jwt.sequence)
+
+    def least_remaining(self) -> float | None:
+        """Seconds that the certificate closest to its end, of those in use, is still valid."""
+        now = self.clock.now()
+        used = [slot.svid.leaf for slot in self._slots.values() if slot.svid and now - slot.asked_at < 2 * _LOOK_AGAIN]
+        return min((leaf.not_after - now for leaf in used), default=None)
+
+    def forget_unregistered(self) -> None:
+        """Drop the certificates and tokens of entries that are gone."""
+        known = {entry.id for entry in self._registration.entries()} | {"web"}
+        self._slots = {key: slot for key, slot in self._slots.items() if key in known}
+        for key in [key for key in self._tokens if key[0] not in known]:
+            del self._tokens[key]

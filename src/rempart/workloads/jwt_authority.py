@@ -1,0 +1,138 @@
+"""JWT-SVIDs: keys, issuing and validation (JWT-SVID standard; SPIFFE Workload API section 6).
+
+Keys are ES256 and their private halves live in memory only. A key is published before it signs, so that validators know
+it by then (only the first key after a start must sign at once), and stays published until its last token has expired,
+over restarts too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rempart.crypto.jose import Jwks, SigningKey, verify_jwt
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import BadInput, RempartError, Unauthenticated
+from rempart.kernel.ids import new_id
+from rempart.kernel.spiffe import SpiffeId
+
+from .bundle_state import BundleState, PublishedKey
+from .model import Entry, JwtSvid
+
+TOKEN_TTL = 300.0
+MAX_AUDIENCES = 8
+MAX_AUDIENCE = 512
+_TYPE = "JWT"
+_MARGIN = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    signing: SigningKey = field(repr=False)
+    activates_at: float
+    rotate_at: float
+    until: float
+
+
+def check_audiences(audiences: Sequence[str]) -> tuple[str, ...]:
+    """Sorted, without repeats; raises BadInput `bad_audience`."""
+    wanted = tuple(sorted(set(audiences)))
+    if not wanted or len(wanted) > MAX_AUDIENCES or not all(0 < len(a) <= MAX_AUDIENCE for a in wanted):
+        raise BadInput(
+            "bad_audience",
+            f"a JWT-SVID is for 1 to {MAX_AUDIENCES} audiences of 1 to {MAX_AUDIENCE} characters",
+            "name who the token is for",
+        )
+    return wanted
+
+
+class JwtAuthority:
+    """`key_ttl` in seconds: a new key is published at half of it and signs a tenth of it later."""
+
+    def __init__(
+        self, trust_domain: str, state: BundleState, roots: Sequence[str], clock: Clock, *, key_ttl: float
+    ) -> None:
+        self._trust_domain = trust_domain
+        self._issuer = f"spiffe://{trust_domain}"
+        self._state = state
+        self._roots = tuple(roots)
+        self._clock = clock
+        self._key_ttl = key_ttl
+        self._keys: list[_Key] = []
+        self._published: tuple[PublishedKey, ...] = ()
+
+    @property
+    def sequence(self) -> int:
+        return self._state.sequence
+
+    def public_keys(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(key.jwk for key in self._published)
+
+    def advance(self, *, at_once: bool = False) -> bool:
+        """Make, activate and forget keys as their times come; True when the bundle changed. Durable when it returns.
+
+        `at_once` makes a new key sign immediately: at the first start, and when the operator rotates.
+        """
+        now = self._clock.now()
+        first = not self._published
+        self._keys = [key for key in self._keys if key.until > now]  # after a clock that jumped it may be all of them
+        newest = self._keys[-1] if self._keys else None
+        added: list[PublishedKey] = []
+        if newest is None or at_once or now >= newest.rotate_at:
+            immediately = newest is None or at_once
+            activates_at = now if immediately else now + self._key_ttl / 10
+            signing = SigningKey.generate("ES256")
+            until = now + self._key_ttl + TOKEN_TTL + _MARGIN
+            self._keys.append(_Key(signing, activates_at, now + self._key_ttl / 2, until))
+            jwk = {name: str(value) for name, value in signing.public_jwk().items()}
+            added.append(PublishedKey(jwk, until))
+        active = self._active(now)
+        self._keys = [key for key in self._keys if key is active or key.activates_at > now]  # retired: forgotten
+        before = self._state.keys if first else self._published
+        published = tuple(key for key in (*before, *added) if key.until > now)
+        if published == self._published:
+            return False
+        self._state.save(roots=self._roots, keys=published)
+        self._published = published
+        return True
+
+    def _active(self, now: float) -> _Key:
+        return ([key for key in self._keys if key.activates_at <= now] or self._keys[:1])[-1]
+
+    def sign(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+        """Sections 3 and 4: `sub`, `aud`, `exp`; no claim that a workload could have chosen but the audience."""
+        now = self._clock.now()
+        ttl = min(TOKEN_TTL, entry.ttl or TOKEN_TTL)
+        token_id = new_id("jwt")
+        claims = {
+            "iss": self._issuer,
+            "sub": str(entry.spiffe_id),
+            "aud": list(audiences) if len(audiences) > 1 else audiences[0],
+            "iat": int(now),
+            "exp": int(now + ttl),
+            "jti": token_id,
+        }
+        token = self._active(now).signing.sign(claims, typ=_TYPE)
+        return JwtSvid(entry.spiffe_id, entry.hint, token, token_id, now, float(int(now + ttl)))
+
+    def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
+        """The SPIFFE ID and all claims; raises Unauthenticated `invalid_jwt_svid` with why, BadInput `bad_audience`."""
+        check_audiences([audience])
+        try:
+            claims = verify_jwt(
+                token,
+                Jwks.parse({"keys": [dict(jwk) for jwk in self.public_keys()]}),
+                typ=_TYPE,
+                issuer=self._issuer,
+                audience=audience,
+                now=self._clock.now(),
+            )
+            subject = claims.get("sub")
+            spiffe_id = SpiffeId.parse(subject if isinstance(subject, str) else "")
+        except RempartError as error:
+            why = error.reason.removeprefix("the access token is not valid: ")
+            raise Unauthenticated("invalid_jwt_svid", f"the JWT-SVID is refused: {why}", "fetch a new one") from None
+        if spiffe_id.trust_domain != self._trust_domain or not spiffe_id.path:
+            raise Unauthenticated("invalid_jwt_svid", "the JWT-SVID is refused: its subject is of another trust domain")
+        return spiffe_id, claims

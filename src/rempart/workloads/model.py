@@ -1,0 +1,159 @@
+"""What identity is about: selectors, registration entries, what is known of a caller, SVIDs, the trust bundle."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rempart.crypto.x509 import Certificate, EcKey
+from rempart.kernel.errors import BadInput
+from rempart.kernel.spiffe import SpiffeId
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+_NAME = re.compile(r"[A-Za-z0-9_.@:\\-]{1,128}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PATH = re.compile(r"/[^\x00-\x1f]{0,4094}")
+_SUPERVISED = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+# type → kind → what a value looks like. A selector of another kind could never match, so it is refused when written.
+KINDS: Mapping[str, Mapping[str, re.Pattern[str]]] = {
+    "unix": {
+        "uid": _NUMBER,
+        "gid": _NUMBER,
+        "user": _NAME,
+        "group": _NAME,
+        "path": _PATH,
+        "sha256": _SHA256,
+        "cgroup": _PATH,
+    },
+    "systemd": {"id": _NAME},
+    "supervisor": dict.fromkeys(("service", "sidecar", "client", "system"), _SUPERVISED),
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Selector:
+    """One fact about a process, `type:kind:value` as SPIRE writes it: `unix:uid:1000`, `supervisor:service:wallet`."""
+
+    type: str
+    kind: str
+    value: str
+
+    @staticmethod
+    def parse(text: str) -> Selector:
+        """Raises BadInput `bad_selector`."""
+        type_, _, rest = text.partition(":")
+        kind, _, value = rest.partition(":")
+        pattern = KINDS.get(type_, {}).get(kind)
+        if pattern is None:
+            known = ", ".join(f"{t}:{k}" for t, kinds in KINDS.items() for k in kinds)
+            raise BadInput("bad_selector", f"{text[:200]!r} is not a selector that Rempart knows", f"known: {known}")
+        if not pattern.fullmatch(value):
+            raise BadInput("bad_selector", f"{text[:200]!r} has a value that no process could have")
+        return Selector(type_, kind, value)
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.kind}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Who has all `selectors` is `spiffe_id`. `ttl` in seconds, 0 for the default. `fixed` entries come from
+    `rempart.toml` and can't be changed while the system runs. `expires_at` in seconds since the epoch."""
+
+    id: str
+    spiffe_id: SpiffeId
+    selectors: frozenset[Selector]
+    parent_id: str = ""
+    ttl: int = 0
+    dns_names: tuple[str, ...] = ()
+    hint: str = ""
+    expires_at: float | None = None
+    fixed: bool = False
+
+    def matches(self, facts: frozenset[Selector], now: float) -> bool:
+        return self.selectors <= facts and (self.expires_at is None or now < self.expires_at)
+
+    def same_as(self, other: Entry) -> bool:
+        """The same registration, whatever it is called."""
+        return replace(self, id=other.id) == other
+
+    def document(self) -> dict[str, Any]:
+        """As the admin API and the audit trail show it."""
+        return {
+            "id": self.id,
+            "spiffe_id": str(self.spiffe_id),
+            "parent_id": self.parent_id,
+            "selectors": sorted(map(str, self.selectors)),
+            "ttl": self.ttl,
+            "dns_names": list(self.dns_names),
+            "hint": self.hint,
+            "expires_at": self.expires_at,
+            "fixed": self.fixed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """What the supervisor says of a process that it started, or of a descendant of one.
+
+    `kind` is service, sidecar, client or system; `start_time` is field 22 of /proc/PID/stat of the process asked about.
+    """
+
+    name: str
+    kind: str
+    start_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What attestation found out of one process. `description` is for the record: pid, uid, exe, unit."""
+
+    pid: int
+    uid: int
+    start_time: int
+    selectors: frozenset[Selector]
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class X509Svid:
+    """`chain` is the leaf, then its issuing CA. The private key lives here and nowhere else."""
+
+    spiffe_id: SpiffeId | None
+    hint: str
+    chain: tuple[Certificate, ...]
+    key: EcKey = field(repr=False)
+
+    @property
+    def leaf(self) -> Certificate:
+        return self.chain[0]
+
+    def rotate_at(self, signed_at: float) -> float:
+        return signed_at + (self.leaf.not_after - signed_at) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class JwtSvid:
+    spiffe_id: SpiffeId
+    hint: str
+    token: str = field(repr=False)
+    token_id: str
+    issued_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The trust domain's public keys. `sequence` grows with every change and never goes back, over restarts too."""
+
+    trust_domain: str
+    roots: tuple[Certificate, ...]
+    jwt_keys: tuple[Mapping[str, Any], ...]
+    sequence: int
+
+    @property
+    def id(self) -> str:
+        return f"spiffe://{self.trust_domain}"

@@ -1,0 +1,34 @@
+"""What workload identity needs of others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .model import Entry, Supervised
+
+
+class EntryStore(Protocol):
+    """Registration entries that operators applied. Calls come from one thread at a time, maybe not the same one."""
+
+    def load(self) -> list[Entry]:
+        """All, in the order of their ids; raises Integrity `entry_store_broken` when what is stored isn't an entry."""
+
+    def replace(self, put: Sequence[Entry], remove: Sequence[str]) -> None:
+        """In one transaction put the entries (by id, over what was there) and remove the ids (absent ones are passed
+        over). Durable when it returns; raises Unavailable `entry_store_failed` and then nothing has changed."""
+
+    def close(self) -> None: ...
+
+
+class Supervisor(Protocol):
+    """The process that started the others."""
+
+    async def who(self, pid: int) -> Supervised | None:
+        """None when it is not supervised, and also when the supervisor doesn't answer: never a guess."""
+
+    async def sign(self, kind: str, request_pem: str) -> str:
+        """The PEM certificate of an issuing CA, by way of the root-signer.
+
+        Raises Unavailable `supervisor_unavailable` | `signing_refused`.
+        """

@@ -1,0 +1,109 @@
+"""The process behind a connection, held so that nothing else can be taken for it.
+
+`SO_PEERCRED` gives pid, uid and gid as they were at connect(2); `SO_PEERPIDFD` (Linux 6.5) a descriptor of that very
+process, immune to pid reuse. Between connecting and being answered a process may exit (and its pid be given to
+another), or execute another program: `verify_same` notices both, and a change of its effective uid.
+Source: unix(7), pidfd_open(2), proc_pid_stat(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+from dataclasses import dataclass
+
+from rempart.kernel.errors import Denied
+
+SO_PEERPIDFD = 77
+_CREDENTIALS = struct.Struct("3i")
+
+
+def start_time_of(pid: int) -> int:
+    """Clock ticks after boot at which the process started; the command's name may hold spaces and brackets."""
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        return int(stat.read().rpartition(b")")[2].split()[19])
+
+
+def _effective_uid(pid: int) -> int:
+    with open(f"/proc/{pid}/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Uid:"):
+                return int(line.split()[2])
+    raise ValueError("no Uid line")
+
+
+def _program_of(pid: int) -> tuple[int, int] | None:
+    """Device and inode of the executable; None where the kernel doesn't let us look (another user's process)."""
+    try:
+        status = os.stat(f"/proc/{pid}/exe")
+    except PermissionError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Owns `pidfd`; close it when the connection ends."""
+
+    pid: int
+    uid: int
+    gid: int
+    pidfd: int
+    start_time: int
+    program: tuple[int, int] | None
+
+    @staticmethod
+    def behind(connection: socket.socket) -> Process:
+        """The peer of a unix stream socket; raises Denied `unknown_caller` when it is gone or hidden."""
+        pid, uid, gid = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if pid <= 0:
+            raise _unknown()  # a peer in a pid namespace that we can't see into
+        try:
+            pidfd = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+            os.set_inheritable(pidfd, False)
+        except OSError:
+            # Before Linux 6.5. A pid that was given to another process since connect(2) is then noticed by its uid
+            # only: processes of one uid can read each other's keys anyway (ptrace).
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                raise _unknown() from None
+        try:
+            process = Process(pid, uid, gid, pidfd, start_time_of(pid), _program_of(pid))
+            process.verify_same()
+        except (OSError, ValueError, IndexError, Denied):
+            os.close(pidfd)
+            raise _unknown() from None
+        return process
+
+    def alive(self) -> bool:
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)
+
+    def verify_same(self) -> None:
+        """That the process lives, under the same uid, and runs the same program; raises Denied `caller_changed`.
+
+        The facts are read by pid, so the last look is at the pidfd: while it lives, its pid is nobody else's.
+        """
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            same = (
+                start_time_of(self.pid) == self.start_time
+                and _effective_uid(self.pid) == self.uid
+                and _program_of(self.pid) == self.program
+            )
+            if same and self.alive():
+                return
+        raise Denied("caller_changed", "the calling process ended or became another one", "connect again")
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+
+
+def _unknown() -> Denied:
+    return Denied("unknown_caller", "the process behind the connection can't be determined", "connect again")

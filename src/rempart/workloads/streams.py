@@ -1,0 +1,63 @@
+"""What every stream of identities has in common: say what there is, and again whenever it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from rempart.kernel.errors import Unavailable
+
+from .identities import Identities
+
+T = TypeVar("T")
+RETRY = 1.0
+LOOK_AGAIN = 30.0
+WRITE_TIMEOUT = 30.0
+
+
+async def push_changes(
+    identities: Identities,
+    make: Callable[[], Awaitable[tuple[T, float]]],
+    send: Callable[[T], Awaitable[None]],
+    *,
+    also: asyncio.Event | None = None,
+) -> None:
+    """Send what `make` gives at once, and again each time it is different. `make` returns it and when to ask again.
+
+    While nothing can be issued or recorded the stream stays and tries on: what the peer has is still valid. Before the
+    first message that is an error. `also` being set is a reason to ask again. Runs until the peer leaves or `make`
+    refuses.
+    """
+    last: T | None = None
+    while True:
+        if also is not None:
+            also.clear()
+        seen = identities.changes.version
+        try:
+            message, refresh_at = await make()
+        except Unavailable:
+            if last is None:
+                raise
+            await _wait(identities, seen, RETRY, also)
+            continue
+        if message != last:
+            async with asyncio.timeout(WRITE_TIMEOUT):  # a peer that does not read does not stay
+                await send(message)
+            last = message
+        await _wait(identities, seen, min(refresh_at - identities.clock.now(), LOOK_AGAIN), also)
+
+
+async def _wait(identities: Identities, seen: int, timeout_s: float, also: asyncio.Event | None) -> None:
+    if also is None:
+        await identities.changes.wait(seen, timeout_s)
+        return
+    waiting = {
+        asyncio.create_task(identities.changes.wait(seen, timeout_s)),
+        asyncio.create_task(also.wait()),
+    }
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()

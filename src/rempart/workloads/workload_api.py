@@ -1,0 +1,130 @@
+"""The SPIFFE Workload API (SPIFFE_Workload_API.md sections 3 to 6), as go-spiffe, py-spiffe and java-spiffe speak it.
+
+Every call carries the metadata `workload.spiffe.io: true` (section 3: a page in a browser or a forged request can't),
+else InvalidArgument. Who has no identity gets PermissionDenied, on every method.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+from grpclib.const import Handler
+
+from rempart.crypto.x509 import public_jwk
+from rempart.kernel.errors import BadInput
+from rempart.protocols.spiffe import workload_pb2 as wire
+
+from .grpc_server import Method, unary_stream, unary_unary
+from .identities import Identities
+from .model import Bundle
+from .process import Process
+from .streams import LOOK_AGAIN, push_changes
+
+SERVICE = "/SpiffeWorkloadAPI/"
+SECURITY_HEADER = "workload.spiffe.io"
+
+
+def jwt_bundle(bundle: Bundle) -> bytes:
+    """A JWKS of the JWT keys only, each with its `kid` (JWT-SVID standard section 5)."""
+    names = ("kty", "crv", "x", "y", "kid", "alg")
+    keys = [{name: jwk[name] for name in names} for jwk in bundle.jwt_keys]
+    return json.dumps({"keys": keys}, separators=(",", ":")).encode()
+
+
+def spiffe_bundle(bundle: Bundle) -> dict[str, Any]:
+    """The bundle format (SPIFFE_Trust_Domain_and_Bundle.md section 4): X.509 keys without `kid`, JWT keys with."""
+    x509_keys = [
+        {**public_jwk(root.der), "use": "x509-svid", "x5c": [base64.b64encode(root.der).decode()]}
+        for root in bundle.roots
+    ]
+    jwt_keys = [{**{n: jwk[n] for n in ("kty", "crv", "x", "y", "kid")}, "use": "jwt-svid"} for jwk in bundle.jwt_keys]
+    return {"keys": [*x509_keys, *jwt_keys], "spiffe_sequence": bundle.sequence, "spiffe_refresh_hint": 300}
+
+
+class WorkloadApi:
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {
+            SERVICE + "FetchX509SVID": unary_stream(
+                self._checked(self.fetch_x509_svid), wire.X509SVIDRequest, wire.X509SVIDResponse
+            ),
+            SERVICE + "FetchX509Bundles": unary_stream(
+                self._checked(self.fetch_x509_bundles), wire.X509BundlesRequest, wire.X509BundlesResponse
+            ),
+            SERVICE + "FetchJWTSVID": unary_unary(
+                self._checked(self.fetch_jwt_svid), wire.JWTSVIDRequest, wire.JWTSVIDResponse
+            ),
+            SERVICE + "FetchJWTBundles": unary_stream(
+                self._checked(self.fetch_jwt_bundles), wire.JWTBundlesRequest, wire.JWTBundlesResponse
+            ),
+            SERVICE + "ValidateJWTSVID": unary_unary(
+                self._checked(self.validate_jwt_svid), wire.ValidateJWTSVIDRequest, wire.ValidateJWTSVIDResponse
+            ),
+        }
+
+    def _checked(self, method: Callable[[Process, Any, Any], Awaitable[None]]) -> Method:
+        """Check the security header, read the one request."""
+
+        async def call(process: Process, stream: Any) -> None:
+            if stream.metadata.getall(SECURITY_HEADER, []) != ["true"]:
+                raise BadInput("missing_security_header", f"the metadata {SECURITY_HEADER}: true is missing")
+            request = await stream.recv_message()
+            if request is None:
+                raise BadInput("missing_request", "the request message is missing")
+            await method(process, request, stream)
+
+        return call
+
+    async def fetch_x509_svid(self, process: Process, request: wire.X509SVIDRequest, stream: Any) -> None:
+        async def make() -> tuple[wire.X509SVIDResponse, float]:
+            grant = await self._identities.grant(process)
+            roots = b"".join(root.der for root in self._identities.bundle().roots)
+            svids = [
+                wire.X509SVID(
+                    spiffe_id=str(svid.spiffe_id),
+                    x509_svid=b"".join(certificate.der for certificate in svid.chain),
+                    x509_svid_key=svid.key.to_der(),
+                    bundle=roots,
+                    hint=svid.hint,
+                )
+                for svid in grant.svids
+            ]
+            return wire.X509SVIDResponse(svids=svids), grant.refresh_at
+
+        await push_changes(self._identities, make, stream.send_message)
+
+    async def fetch_x509_bundles(self, process: Process, request: wire.X509BundlesRequest, stream: Any) -> None:
+        async def make() -> tuple[wire.X509BundlesResponse, float]:
+            await self._identities.identify(process)
+            bundle = self._identities.bundle()
+            roots = b"".join(root.der for root in bundle.roots)
+            return wire.X509BundlesResponse(bundles={bundle.id: roots}), self._identities.clock.now() + LOOK_AGAIN
+
+        await push_changes(self._identities, make, stream.send_message)
+
+    async def fetch_jwt_bundles(self, process: Process, request: wire.JWTBundlesRequest, stream: Any) -> None:
+        async def make() -> tuple[wire.JWTBundlesResponse, float]:
+            await self._identities.identify(process)
+            bundle = self._identities.bundle()
+            reply = wire.JWTBundlesResponse(bundles={bundle.id: jwt_bundle(bundle)})
+            return reply, self._identities.clock.now() + LOOK_AGAIN
+
+        await push_changes(self._identities, make, stream.send_message)
+
+    async def fetch_jwt_svid(self, process: Process, request: wire.JWTSVIDRequest, stream: Any) -> None:
+        tokens = await self._identities.jwt_svids(process, list(request.audience), request.spiffe_id)
+        svids = [wire.JWTSVID(spiffe_id=str(t.spiffe_id), svid=t.token, hint=t.hint) for t in tokens]
+        await stream.send_message(wire.JWTSVIDResponse(svids=svids))
+
+    async def validate_jwt_svid(self, process: Process, request: wire.ValidateJWTSVIDRequest, stream: Any) -> None:
+        await self._identities.identify(process)
+        spiffe_id, claims = self._identities.validate_jwt(request.svid, request.audience)
+        reply = wire.ValidateJWTSVIDResponse(spiffe_id=str(spiffe_id), claims=ParseDict(claims, Struct()))
+        await stream.send_message(reply)

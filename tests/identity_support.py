@@ -1,0 +1,235 @@
+"""A real identity process with a small supervisor beside it, for tests of the Workload API and SDS."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support import short_directory
+
+from rempart.workloads import authority
+from rempart.workloads.process import start_time_of
+
+TRUST_DOMAIN = "bank.example"
+
+
+@dataclass
+class SmallSupervisor:
+    """Answers `run/supervisor.sock` as the real one does; `supervised` maps a pid to (kind, name)."""
+
+    path: Path
+    kinds: dict[str, tuple[str, bytes]]
+    key: bytes
+    issuing_ttl: float
+    names: list[str]
+    supervised: dict[int, tuple[str, str]] = field(default_factory=dict)
+    lie_start_time: int | None = None
+    refuse: bool = False
+    before_answer: Callable[[int], None] | None = None
+
+    def start(self) -> None:
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(str(self.path))
+        self.listening.listen(64)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rwb") as file, contextlib.suppress(OSError):
+            question = json.loads(file.readline())
+            file.write(json.dumps(self.reply(question)).encode() + b"\n")
+            file.flush()
+
+    def reply(self, question: dict[str, Any]) -> dict[str, Any]:
+        if self.refuse:
+            return {"error": "refused", "name": None}
+        if "who" in question:
+            if self.before_answer is not None:
+                self.before_answer(question["who"])
+            kind, name = self.supervised.get(question["who"], ("", ""))
+            if not name:
+                return {"name": None}
+            start_time = self.lie_start_time or start_time_of(question["who"])
+            return {"name": name, "kind": kind, "spiffe_id": "", "start_time": start_time}
+        kind = question["sign"]
+        root, sealed = self.kinds[kind]
+        job = {
+            "kind": kind,
+            "trust_domain": TRUST_DOMAIN,
+            "root": root,
+            "sealed": base64.b64encode(sealed).decode(),
+            "key": self.key.hex(),
+            "csr": question["csr"],
+            "ttl": self.issuing_ttl,
+            "names": self.names,
+        }
+        signer = subprocess.run(
+            [sys.executable, "-m", "rempart.servers.root_signer"], input=json.dumps(job).encode(), capture_output=True
+        )
+        if signer.returncode:
+            return {"error": signer.stderr.decode()}
+        return {"certificate": signer.stdout.decode()}
+
+
+@dataclass
+class IdentityProcess:
+    directory: Path
+    supervisor: SmallSupervisor
+    settings: dict[str, Any]
+    sockets: dict[str, socket.socket]
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def workload_api(self) -> Path:
+        return self.directory / "run" / "workload.sock"
+
+    @property
+    def endpoint(self) -> str:
+        return f"unix://{self.workload_api}"
+
+    def start(self) -> None:
+        """As the supervisor does: sockets from descriptor 3 on, the boot document in a memfd, a readiness pipe."""
+        names = list(self.sockets)
+        document = {
+            "name": "identity",
+            "data_dir": str(self.directory / "data"),
+            "journal_dir": str(self.directory / "journal"),
+            "run_dir": str(self.directory / "run"),
+            "settings": self.settings,
+            "keys": {"identity": (b"i" * 32).hex()},
+        }
+        memory = os.memfd_create("boot")
+        os.write(memory, json.dumps(document).encode())
+        ready, ready_writer = os.pipe()
+        wanted = [self.sockets[name].fileno() for name in names]
+        targets = [*range(3, 3 + len(wanted)), 3 + len(wanted), 4 + len(wanted)]
+        # Python 3.11 can't renumber descriptors for a child, so a shell does: high copies first, then into place.
+        sources = [*wanted, memory, ready_writer]
+        high = [os.dup(source) for source in sources]
+        high = [self._high(number) for number in high]
+        redirect = " ".join(f"{target}<&{number}" for target, number in zip(targets, high, strict=True))
+        environment = {
+            **os.environ,
+            "LISTEN_FDS": str(len(names)),
+            "LISTEN_FDNAMES": ",".join(names),
+            "REMPART_BOOT_FD": str(3 + len(names)),
+            "REMPART_READY_FD": str(4 + len(names)),
+        }
+        self.process = subprocess.Popen(
+            ["bash", "-c", f"exec {sys.executable} -m rempart.servers.identity {redirect}"],
+            pass_fds=high,
+            env=environment,
+            stderr=(self.directory / "identity.log").open("ab"),
+        )
+        for number in (*high, memory, ready_writer):
+            os.close(number)
+        try:
+            assert os.read(ready, 1) == b"1", (self.directory / "identity.log").read_text()
+        finally:
+            os.close(ready)
+
+    @staticmethod
+    def _high(number: int) -> int:
+        import fcntl
+
+        copy = fcntl.fcntl(number, fcntl.F_DUPFD, 50)
+        os.close(number)
+        return copy
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        if self.process is None or self.process.poll() is not None:
+            return -1
+        self.process.send_signal(how)
+        return self.process.wait(10)
+
+    def admin(self, method: str, path: str, body: Any = None) -> Any:
+        import httpx
+
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.directory / "run" / "admin.sock"))) as client:
+            return client.request(method, f"http://identity{path}", json=body)
+
+    def metrics(self) -> str:
+        import httpx
+
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.directory / "run" / "metrics.sock"))) as client:
+            return client.get("http://identity/metrics").text
+
+    def events(self) -> list[dict[str, Any]]:
+        """Everything journaled so far, read as a stranger would: JSON objects in the segments."""
+        found = []
+        for segment in sorted((self.directory / "journal").rglob("*")):
+            if segment.is_file():
+                data = segment.read_bytes().decode("latin-1")
+                start = data.find('{"')
+                while start >= 0:
+                    try:
+                        value, end = json.JSONDecoder().raw_decode(data, start)
+                    except ValueError:
+                        end = start + 1
+                    else:
+                        found.append(value)
+                    start = data.find('{"', end)
+        return found
+
+
+@contextlib.contextmanager
+def running_identity(
+    entries: list[dict[str, Any]] | None = None, *, svid_ttl: int = 3600, issuing_ttl: int = 86400
+) -> Iterator[IdentityProcess]:
+    """By default this process's uid has the identity `/test`."""
+    with short_directory("rpid") as directory:
+        for name in ("data", "journal", "run"):
+            (directory / name).mkdir(mode=0o700)
+        key = os.urandom(32)
+        kinds = {}
+        for kind in authority.KINDS:
+            pem, der = authority.create_root(kind, TRUST_DOMAIN)
+            kinds[kind] = (pem, authority.seal_root_key(key, der, kind=kind, trust_domain=TRUST_DOMAIN))
+        names = ["localhost", "127.0.0.1"]
+        supervisor = SmallSupervisor(directory / "run" / "supervisor.sock", kinds, key, issuing_ttl, names)
+        supervisor.start()
+        sockets = {}
+        for name in ("workload", "admin", "metrics"):
+            sockets[name] = socket.socket(socket.AF_UNIX)
+            sockets[name].bind(str(directory / "run" / f"{name}.sock"))
+            sockets[name].listen(1024)
+        settings = {
+            "trust_domain": TRUST_DOMAIN,
+            "spiffe_root_pem": kinds["spiffe"][0],
+            "web_root_pem": kinds["web"][0],
+            "web_names": names,
+            "gateway_spiffe_id": f"spiffe://{TRUST_DOMAIN}/rempart/gateway",
+            "entries": entries
+            if entries is not None
+            else [{"spiffe_id": f"spiffe://{TRUST_DOMAIN}/test", "selectors": [f"unix:uid:{os.getuid()}"]}],
+            "svid_ttl": svid_ttl,
+            "issuing_ttl": issuing_ttl,
+            "operator_uid": os.getuid(),
+        }
+        identity = IdentityProcess(directory, supervisor, settings, sockets)
+        identity.start()
+        try:
+            yield identity
+        finally:
+            identity.stop()
+            supervisor.listening.close()
+            for listening in sockets.values():
+                listening.close()
