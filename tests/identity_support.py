@@ -163,7 +163,9 @@ class IdentityProcess:
     def admin(self, method: str, path: str, body: Any = None) -> Any:
         import httpx
 
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.directory / "run" / "admin.sock"))) as client:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.directory / "run" / "admin" / "identity.sock"))
+        ) as client:
             return client.request(method, f"http://identity{path}", json=body)
 
     def metrics(self) -> str:
@@ -196,7 +198,7 @@ def running_identity(
 ) -> Iterator[IdentityProcess]:
     """By default this process's uid has the identity `/test`."""
     with short_directory("rpid") as directory:
-        for name in ("data", "journal", "run"):
+        for name in ("data", "journal", "run", "run/admin"):
             (directory / name).mkdir(mode=0o700)
         key = os.urandom(32)
         kinds = {}
@@ -209,7 +211,8 @@ def running_identity(
         sockets = {}
         for name in ("workload", "admin", "metrics"):
             sockets[name] = socket.socket(socket.AF_UNIX)
-            sockets[name].bind(str(directory / "run" / f"{name}.sock"))
+            place = "admin/identity.sock" if name == "admin" else f"{name}.sock"
+            sockets[name].bind(str(directory / "run" / place))
             sockets[name].listen(1024)
         settings = {
             "trust_domain": TRUST_DOMAIN,

@@ -1,0 +1,52 @@
+"""`rempart bundle show|export`: the public keys of the trust domain."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from rempart.kernel.errors import BadInput
+
+from .output import print_json, print_table
+from .state import JsonOption, StateOption, call, state_dir
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def show(state: StateOption = None, as_json: JsonOption = False) -> None:
+    """What is in the bundle, and the issuing authorities that are active."""
+    directory = state_dir(state)
+    bundle = call(directory, "identity", "GET", "/bundle")
+    if as_json:
+        authorities = call(directory, "identity", "GET", "/authorities")["authorities"]
+        print_json({"bundle": bundle, "authorities": authorities})
+        return
+    rows = [(key["use"], key.get("kid", ""), f"{key['kty']} {key['crv']}") for key in bundle["keys"]]
+    print_table(["use", "key id", "key"], rows)
+    print(f"sequence {bundle['spiffe_sequence']}")
+
+
+@app.command()
+def export(
+    format_: Annotated[str, typer.Option("--format", help="spiffe (JSON) or pem (X.509 roots)")] = "spiffe",
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The bundle, to be given to others, on stdout."""
+    if format_ not in ("spiffe", "pem"):
+        raise BadInput("bad_format", f"{format_!r} is not a format", "use spiffe or pem")
+    if format_ == "pem":
+        answer = call(state_dir(state), "identity", "GET", "/bundle.pem")
+        if as_json:
+            print_json(answer)
+        else:
+            typer.echo(answer["pem"], nl=False)
+        return
+    bundle = call(state_dir(state), "identity", "GET", "/bundle")
+    if as_json:
+        print_json(bundle)
+    else:
+        typer.echo(json.dumps(bundle, indent=2))
