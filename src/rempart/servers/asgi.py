@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import struct
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class _Server(uvicorn.Server):
@@ -17,13 +21,27 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-def asgi_server(app: ASGIApp, *, timeout_keep_alive: int = 75) -> uvicorn.Server:
-    """Run it with `await server.serve(sockets=[listening])`; stop it by `server.should_exit = True`."""
+class _NamesOperator(HttpToolsProtocol):
+    """On a unix socket, `request.client` is (`uid:N`, pid) of the process at the other end (unix(7), SO_PEERCRED)."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
+        super().connection_made(transport)
+        peer: Any = transport.get_extra_info("socket")
+        if peer is not None and peer.family == socket.AF_UNIX:
+            pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            self.client = (f"uid:{uid}", pid)
+
+
+def asgi_server(app: ASGIApp, *, timeout_keep_alive: int = 75, name_operator: bool = False) -> uvicorn.Server:
+    """Run it with `await server.serve(sockets=[listening])`; stop it by `server.should_exit = True`.
+
+    `name_operator`, for admin sockets: `request.client.host` is then `uid:N`, the operator's local user.
+    """
     return _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=_NamesOperator if name_operator else "httptools",
             lifespan="off",
             log_config=None,
             access_log=False,

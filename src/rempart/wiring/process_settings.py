@@ -37,7 +37,16 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     refresh_ttl: int = 7 * 86400
     signing_algorithm: str = "RS256"
     signing_key_ttl: int = 30 * 86400
+    jwks_max_age: int = 60
+    signing_key_lead: int = 180  # a new key is published this long before it signs: longer than any key set is cached
     argon2_workers: int = 2
+    password_length: int = 15
+    client_ip_header: str = "x-forwarded-for"  # believed from the gateway only
+    gateway_spiffe_id: str = (
+        ""  # empty: the trust domain's rempart/gateway; as empty, below: its users, payment, wallet
+    )
+    administration_callers: list[str] = []
+    payment_readers: list[str] = []
     unsafe_disabled: list[str] = []
 
 

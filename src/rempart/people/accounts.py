@@ -1,0 +1,247 @@
+"""Administering accounts: every change has an actor, is recorded with before and after, and takes effect at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rempart.crypto.aead import seal
+from rempart.crypto.passwords import Argon2id, check_encoded
+from rempart.crypto.totp import parse_secret
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import Conflict, Denied, NotFound
+from rempart.kernel.event import Event, EventType, Recorder, Severity
+from rempart.kernel.ids import new_id
+from rempart.kernel.principal import Role
+
+from .hashing_pool import HashingPool
+from .login import TOTP_CONTEXT
+from .model import Account, Credentials, Origin, RefreshFamily, check_limit, clean_name, normalise_email, parse_role
+from .password_rules import check_password, generate_password
+from .ports import AccountStore, Outbox, RefreshStore
+
+_ATTEMPTS = 5  # at a change that others interfere with
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something: a person (with the workload that passed the request on) or an operator of the host."""
+
+    origin: Origin
+    person: str | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """`password` only when it was generated: shown once, stored nowhere."""
+
+    account: Account
+    password: str | None = field(repr=False)
+
+
+class Accounts:
+    """`least_length` of passwords; `context`: words that a password must not be made of, such as the trust domain."""
+
+    def __init__(
+        self,
+        store: AccountStore,
+        outbox: Outbox,
+        families: RefreshStore,
+        pool: HashingPool,
+        hasher: Argon2id,
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        totp_key: bytes,
+        least_length: int,
+        context: tuple[str, ...] = (),
+    ) -> None:
+        self._store, self._outbox, self._families = store, outbox, families
+        self._pool, self._hasher, self._recorder, self._clock = pool, hasher, recorder, clock
+        self._totp_key, self._least, self._context = totp_key, least_length, context
+        self._publishing = asyncio.Lock()
+
+    async def get(self, account_id: str) -> Account:
+        """Raises NotFound `no_such_account`."""
+        account = await self._store.get(account_id)
+        if account is None:
+            raise NotFound("no_such_account", "there is no such account", "see `rempart user list`")
+        return account
+
+    async def find(self, reference: str) -> Account:
+        """By id or by e-mail address; raises NotFound `no_such_account`."""
+        if "@" in reference:
+            found = await self._store.by_email(normalise_email(reference))
+            if found:
+                return found[0]
+        return await self.get(reference)
+
+    async def peek(self, account_id: str) -> Account | None:
+        return await self._store.get(account_id)
+
+    async def page(self, after: str, limit: int) -> Sequence[Account]:
+        return await self._store.page(after, limit)
+
+    async def add(
+        self,
+        *,
+        email: str,
+        role: str,
+        name: str | None,
+        payment_limit: int | None,
+        password: str | None,
+        password_hash: str | None = None,
+        totp: str | None = None,
+        actor: Actor,
+    ) -> Added:
+        """Raises BadInput for each field, Conflict `email_taken`. No password and no hash: one is generated."""
+        address = normalise_email(email)
+        now = self._clock.now()
+        account = Account(
+            id=new_id("usr"),
+            email=address,
+            name=clean_name(name if name is not None else address.partition("@")[0]),
+            role=parse_role(role),
+            payment_limit=check_limit(payment_limit),
+            disabled=False,
+            second_factor=totp is not None,
+            version=1,
+            epoch=1,
+            created_at=now,
+            updated_at=now,
+        )
+        generated = generate_password() if password is None and password_hash is None else None
+        sealed = self._seal(account, totp)
+        if password_hash is not None:
+            encoded = check_encoded(password_hash)
+        else:
+            encoded = await self._hash(generated or password or "", account)
+        event = self._event(EventType.ACCOUNT_CREATED, actor, None, account)
+        await self._store.add(account, Credentials(encoded, sealed), event)
+        await self.publish()
+        return Added(account, generated)
+
+    async def change(self, account_id: str, changes: Mapping[str, Any], actor: Actor) -> Account:
+        """`changes`: any of email, name, role, disabled, payment_limit, already of the right types.
+
+        Raises BadInput for a value, NotFound, Denied `own_role`, Conflict `last_admin`, `email_taken`, `stale_version`.
+        """
+        for attempt in range(_ATTEMPTS):
+            before = await self.get(account_id)
+            after = self._changed(before, changes)
+            if after == before:
+                return before
+            kind = EventType.ROLE_CHANGED if after.role is not before.role else EventType.ACCOUNT_CHANGED
+            try:
+                if actor.person == account_id and (after.role is not before.role):
+                    raise Denied("own_role", "nobody may change their own role", "ask another administrator")
+                event = self._event(kind, actor, before, after)
+                await self._store.replace(after, event)
+            except (Conflict, Denied) as error:
+                if error.code == "stale_version" and attempt + 1 < _ATTEMPTS:
+                    continue
+                await self._recorder.record(self._event(kind, actor, before, before, error.reason))
+                raise
+            await self.publish()
+            return after
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+    async def reset_password(self, account_id: str, password: str | None, totp: str | None, actor: Actor) -> Added:
+        """A given or a generated password; every session of the account ends."""
+        before = await self.get(account_id)
+        generated = generate_password() if password is None else None
+        encoded = await self._hash(generated or password or "", before)
+        sealed = self._seal(before, totp)
+        after = replace(
+            before,
+            version=before.version + 1,
+            epoch=before.epoch + 1,
+            second_factor=before.second_factor or sealed is not None,
+            updated_at=self._clock.now(),
+        )
+        event = self._event(EventType.PASSWORD_RESET, actor, before, after)
+        await self._store.set_credentials(after, encoded, sealed, event)
+        await self.publish()
+        return Added(after, generated)
+
+    async def sessions(self, account_id: str) -> Sequence[RefreshFamily]:
+        """Those that are alive, newest first."""
+        account, now = await self.get(account_id), self._clock.now()
+        families = await self._families.of_account(account_id)
+        return [f for f in families if f.revoked_at is None and f.expires_at > now and f.epoch == account.epoch]
+
+    async def revoke(self, account_id: str, session: str | None, actor: Actor) -> int:
+        """End one session or all; how many were ended."""
+        await self.get(account_id)
+        now = self._clock.now()
+        if session is None:
+            ended = await self._families.revoke_all(account_id, "administrator", now)
+        else:
+            if session not in {family.id for family in await self._families.of_account(account_id)}:
+                raise NotFound("no_such_session", "this account has no such session", "see `rempart user sessions`")
+            ended = int(await self._families.revoke(session, "administrator", now) is not None)
+        event = self._event(EventType.TOKEN_REVOKED, actor, None, None)
+        await self._recorder.record(
+            replace(event, person=account_id, details={**event.details, "session": session, "ended": ended})
+        )
+        return ended
+
+    async def publish(self) -> None:
+        """Hand committed events to the journal; called after every change, and at start for what a crash left."""
+        async with self._publishing:
+            for event in await self._outbox.pending():
+                await self._recorder.record(event)
+                await self._outbox.settle(event.id)
+
+    def _changed(self, before: Account, changes: Mapping[str, Any]) -> Account:
+        fields: dict[str, Any] = {}
+        if "email" in changes:
+            fields["email"] = normalise_email(changes["email"])
+        if "name" in changes:
+            fields["name"] = clean_name(changes["name"])
+        if "role" in changes:
+            fields["role"] = parse_role(changes["role"])
+        if "disabled" in changes:
+            fields["disabled"] = changes["disabled"]
+        if "payment_limit" in changes:
+            fields["payment_limit"] = check_limit(changes["payment_limit"])
+        after = replace(before, **fields)
+        if after == before:
+            return before
+        ends = after.role is not before.role or (after.disabled and not before.disabled)
+        return replace(after, version=before.version + 1, epoch=before.epoch + int(ends), updated_at=self._clock.now())
+
+    async def _hash(self, password: str, account: Account) -> str:
+        check_password(password, least=self._least, context=(account.email, account.name, *self._context))
+        return await self._pool.run(lambda: self._hasher.hash(password), known=True)
+
+    def _seal(self, account: Account, totp: str | None) -> bytes | None:
+        if totp is None:
+            return None
+        return seal(self._totp_key, parse_secret(totp), (TOTP_CONTEXT + account.id).encode())
+
+    def _event(
+        self, kind: EventType, actor: Actor, before: Account | None, after: Account | None, refused: str = ""
+    ) -> Event:
+        about = after or before
+        severe = kind is EventType.ROLE_CHANGED and about is not None and about.role is Role.ADMIN
+        return Event(
+            type=kind,
+            at=self._clock.now(),
+            success=not refused,
+            severity=Severity.MEDIUM if severe or refused else Severity.INFO,
+            reason=refused,
+            person=actor.person,
+            role=actor.role,
+            workload=actor.origin.workload,
+            operator=actor.origin.operator,
+            ip=actor.origin.ip,
+            request_id=actor.origin.request_id,
+            trace_id=actor.origin.trace_id,
+            before=before.public() if before else None,
+            after=after.public() if after and not refused else None,
+            details={"account": about.id if about else None, "decision": actor.origin.decision_id},
+        )

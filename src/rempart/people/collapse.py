@@ -1,0 +1,60 @@
+"""Refusals are recorded, and a flood of them can't fill the log: alike ones within a second become one event.
+
+The first of a kind is durable before its answer goes out; the others of that second follow as one event with a count.
+More kinds than `MAX_KINDS` in a second are counted together, by type.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rempart.kernel.errors import RempartError
+from rempart.kernel.event import Event, Recorder
+from rempart.kernel.ids import new_id
+
+WINDOW = 1.0  # seconds
+MAX_KINDS = 32
+
+
+class Collapse:
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._more: dict[tuple[str, ...], tuple[Event, int]] = {}
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def record(self, event: Event, *kind: str) -> None:
+        """`kind` says which events of this type are alike. Raises Unavailable as the recorder does."""
+        key = (str(event.type), *kind)
+        if key not in self._more and len(self._more) >= MAX_KINDS:
+            key = (str(event.type),)
+            event = replace(event, person=None, ip=None, request_id=None, reason="many of many kinds", details={})
+            if key not in self._more:
+                self._more[key] = (event, 0)
+        if key in self._more:
+            last, count = self._more[key]
+            self._more[key] = (last if count else event, count + 1)
+            return
+        self._more[key] = (event, 0)
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush_later())
+        await self._recorder.record(event)
+
+    async def _flush_later(self) -> None:
+        while self._more:
+            await asyncio.sleep(WINDOW)
+            with contextlib.suppress(RempartError):  # what could not be recorded stays counted
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Record what was counted; also before the process ends."""
+        for key, (event, count) in list(self._more.items()):
+            if count:
+                details: Mapping[str, Any] = {**event.details, "count": count}
+                await self._recorder.record(replace(event, id=new_id("evt"), details=details))
+            seen = self._more.pop(key)[1]
+            if seen > count:  # more came while this one was written
+                self._more[key] = (event, seen - count)

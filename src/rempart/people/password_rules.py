@@ -1,0 +1,86 @@
+"""Which passwords may be set (NIST SP 800-63B-4 section 3.1.1.2): long, and not what everybody tries first.
+
+No rules of composition and no expiry. The list is short because with fifteen characters few common passwords are left:
+it has the common words, and what is only made of them, of repetitions or of sequences counts as common.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from rempart.crypto.passwords import MAX_PASSWORD, normalise
+from rempart.kernel.errors import BadInput
+
+LEAST_LENGTH = 8  # below this no setting may go
+DEFAULT_LENGTH = 15
+_ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_WORDS = """
+password passwort motdepasse contrasena contraseña senha wachtwoord passw0rd p@ssword p@ssw0rd passphrase
+admin administrator root user login welcome willkommen bienvenue letmein secret changeme default master access
+qwerty qwertz azerty qwertyuiop asdfghjkl zxcvbnm qazwsx 1q2w3e4r 1qaz2wsx q1w2e3r4 abc123 iloveyou monkey dragon
+sunshine princess football baseball superman batman trustno1 shadow michael jordan charlie whatever freedom
+starwars hello hallo bonjour computer internet samsung google facebook liverpool chelsea arsenal barcelona
+summer winter spring autumn sommer january december monday friday love god test testing guest demo temp
+company business service system server network security correct horse battery staple correcthorsebatterystaple
+the this that with my is a i you me in to of for and please enter new old one two three very good long
+"""
+_COMMON = frozenset(_WORDS.split())
+_PIECES = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
+_LEET = str.maketrans("@$013457!", "asoleasti")
+_RUNS = "abcdefghijklmnopqrstuvwxyz", "01234567890123456789", "qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop"
+
+
+def check_password(password: str, *, least: int = DEFAULT_LENGTH, context: tuple[str, ...] = ()) -> None:
+    """Raises BadInput `weak_password`. `context`: the e-mail address, the name, and what the service is called."""
+    text = normalise(password)
+    if len(text) < max(least, LEAST_LENGTH):
+        raise _weak(f"it has fewer than {max(least, LEAST_LENGTH)} characters")
+    if len(password) > MAX_PASSWORD:
+        raise _weak(f"it has more than {MAX_PASSWORD} characters")
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise _weak("it has control characters")
+    lower = text.lower()
+    words = {word for entry in context for word in re.split(r"[\W_]+", entry.lower()) if len(word) > 3}
+    if len(_without(lower, words)) < LEAST_LENGTH - 2:
+        raise _weak("it is made of the e-mail address, the name or the service's name")
+    if len(set(lower)) < 4 or _repeats(lower) or _is_common(lower) or _is_common(lower.translate(_LEET)):
+        raise _weak("it is among the first that anybody would try")
+
+
+def generate_password() -> str:
+    """24 characters without look-alikes: 139 bits."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(24))
+
+
+def _weak(why: str) -> BadInput:
+    return BadInput(
+        "weak_password", f"this password can't be used: {why}", "choose several words that say nothing of you"
+    )
+
+
+def _without(text: str, words: set[str]) -> str:
+    for word in sorted(words, key=len, reverse=True):
+        text = text.replace(word, "")
+    return text
+
+
+def _repeats(text: str) -> bool:
+    """Whether a piece of up to a third of the text, said again and again, makes it whole."""
+    return any(text == (text[:size] * len(text))[: len(text)] for size in range(1, len(text) // 3 + 1))
+
+
+def _is_common(text: str) -> bool:
+    """Nothing but common words, digits in sequence or of a year, runs of the keyboard, and punctuation between."""
+    if text in _COMMON:
+        return True
+    unknown = 0
+    for piece in _PIECES.findall(text):
+        if piece in _COMMON or not piece.isalnum():
+            continue
+        if len(piece) > 2 and any(piece in run or piece[::-1] in run for run in _RUNS):
+            continue
+        if piece.isdigit() and (len(piece) <= 4 or len(set(piece)) < 3):
+            continue
+        unknown += len(_without(piece, {word for word in _COMMON if len(word) > 3}))
+    return unknown < 4

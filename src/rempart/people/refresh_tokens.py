@@ -1,0 +1,180 @@
+"""Refresh tokens: opaque, used once, in families; a token that comes back after its successor kills its family.
+
+A token is `FAMILY.SECRET.MAC`: 256 random bits, and a MAC by which a token of ours is known without a look at the
+store, even long after it was rotated away; so a stranger who learns a family's id can't kill it, and the store keeps
+only the newest token's SHA-256 however often it is rotated (RFC 9700 section 4.14.2).
+
+A lost answer: within `GRACE` seconds the same token gives the same successor again, kept sealed under the presented
+token itself: the store alone opens nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+from dataclasses import dataclass, field
+
+from rempart.crypto.aead import derive_key, seal, unseal
+from rempart.kernel.clock import Clock
+from rempart.kernel.event import Event, EventType, Recorder, Severity
+from rempart.kernel.ids import new_id
+
+from .access_tokens import SESSION, AccessTokens
+from .collapse import Collapse
+from .model import Account, Dead, Origin, RefreshFamily, Repeated, Reused
+from .ports import AccountStore, RefreshStore
+
+GRACE = 10.0  # seconds
+FAMILIES = 50  # live ones per account
+_TOKEN = re.compile(r"(fam_[0-9a-z]{26})\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{22}")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a successful login or refresh gives; `expires_in` in seconds."""
+
+    account: Account
+    access_token: str = field(repr=False)
+    expires_in: int
+    refresh_token: str = field(repr=False)
+    scope: str
+
+
+class RefreshTokens:
+    """`key` authenticates tokens and is no other purpose's. `rotating` is False only with that control switched off."""
+
+    def __init__(
+        self,
+        store: RefreshStore,
+        accounts: AccountStore,
+        access: AccessTokens,
+        recorder: Recorder,
+        refusals: Collapse,
+        clock: Clock,
+        *,
+        key: bytes,
+        ttl: float,
+        rotating: bool = True,
+    ) -> None:
+        self._store, self._accounts, self._access = store, accounts, access
+        self._recorder, self._refusals, self._clock = recorder, refusals, clock
+        self._key, self._ttl, self._rotating = key, ttl, rotating
+
+    async def open(self, account: Account, amr: tuple[str, ...], origin: Origin) -> Grant:
+        """A new family for somebody who just proved who they are. Nothing is recorded here: that is the caller's."""
+        now = self._clock.now()
+        family = RefreshFamily(
+            id=new_id("fam"),
+            account_id=account.id,
+            epoch=account.epoch,
+            amr=amr,
+            scope=SESSION,
+            network=origin.network,
+            user_agent=origin.user_agent,
+            created_at=now,
+            last_used_at=now,
+            expires_at=now + self._ttl,
+        )
+        token = self._new(family.id)
+        await self._store.open(family, _hash(token), keep=FAMILIES)
+        return self._grant(account, family, token)
+
+    async def redeem(self, token: str, origin: Origin) -> Grant | None:
+        """A new access token and the successor, or None when the token is no good (the record says why).
+
+        Raises Unavailable when the store or the record is down; the token is still good then, for `GRACE` seconds.
+        """
+        family_id = self._family(token)
+        if family_id is None:
+            await self._refuse("not a token of ours", None, origin)
+            return None
+        successor = self._new(family_id) if self._rotating else token
+        sealed = seal(_successor_key(token), successor.encode(), family_id.encode())
+        outcome = await self._store.rotate(
+            family_id, _hash(token), _hash(successor), sealed, now=self._clock.now(), grace=GRACE
+        )
+        if isinstance(outcome, Reused):
+            await self._recorder.record(self._event(EventType.TOKEN_REUSED, outcome.family, origin, Severity.HIGH))
+            return None
+        if isinstance(outcome, Dead):
+            await self._refuse(outcome.why, outcome.family, origin)
+            return None
+        if isinstance(outcome, Repeated):
+            successor = unseal(_successor_key(token), outcome.sealed_successor, family_id.encode()).decode()
+        account = await self._accounts.get(outcome.family.account_id)
+        if account is None or account.disabled or account.epoch != outcome.family.epoch:
+            await self._refuse("the account was disabled or changed", outcome.family, origin)
+            return None
+        event = self._event(EventType.TOKEN_REFRESHED, outcome.family, origin, Severity.INFO)
+        await self._recorder.record(event)
+        return self._grant(account, outcome.family, successor)
+
+    async def revoke(self, token: str, origin: Origin) -> bool:
+        """End the family of a token of ours (RFC 7009); whether it was alive."""
+        family_id = self._family(token)
+        family = await self._store.revoke(family_id, "logout", self._clock.now()) if family_id else None
+        if family is not None:
+            await self._recorder.record(self._event(EventType.TOKEN_REVOKED, family, origin, Severity.INFO))
+        return family is not None
+
+    def _grant(self, account: Account, family: RefreshFamily, refresh_token: str) -> Grant:
+        access = self._access.mint(
+            account, session=family.id, amr=family.amr, auth_time=family.created_at, scope=family.scope
+        )
+        return Grant(account, access, self._access.ttl, refresh_token, family.scope)
+
+    def _new(self, family_id: str) -> str:
+        text = f"{family_id}.{_b64(os.urandom(32))}"
+        return f"{text}.{self._mac(text)}"
+
+    def _mac(self, text: str) -> str:
+        return _b64(hmac.digest(self._key, text.encode(), "sha256")[:16])
+
+    def _family(self, token: str) -> str | None:
+        found = _TOKEN.fullmatch(token)
+        if not found:
+            return None
+        text, _, mac = token.rpartition(".")
+        return found[1] if hmac.compare_digest(self._mac(text), mac) else None
+
+    async def _refuse(self, why: str, family: RefreshFamily | None, origin: Origin) -> None:
+        event = self._event(EventType.TOKEN_REFUSED, family, origin, Severity.LOW, why)
+        await self._refusals.record(event, origin.network, family.id if family else "")
+
+    def _event(
+        self, kind: EventType, family: RefreshFamily | None, origin: Origin, severity: Severity, reason: str = ""
+    ) -> Event:
+        reused = kind is EventType.TOKEN_REUSED
+        return Event(
+            type=kind,
+            at=self._clock.now(),
+            success=kind in (EventType.TOKEN_REFRESHED, EventType.TOKEN_REVOKED),
+            severity=severity,
+            reason="a refresh token came back after its successor: its family was revoked" if reused else reason,
+            person=family.account_id if family else None,
+            workload=origin.workload,
+            operator=origin.operator,
+            ip=origin.ip,
+            request_id=origin.request_id,
+            trace_id=origin.trace_id,
+            details={
+                "token": "refresh",  # nosec B105 - a kind
+                "session": family.id if family else None,
+                "decision": origin.decision_id,
+            },
+        )
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _successor_key(token: str) -> bytes:
+    return derive_key(token.encode(), "people/refresh-successor")
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

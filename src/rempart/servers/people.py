@@ -1,0 +1,246 @@
+"""The people process: accounts, login, tokens, signing keys.
+
+Sockets: `api` (behind its sidecar), `admin` (the operator), `metrics`. Files: `people.db`, `signing-keys.sealed`.
+Controls that can be switched off to prove that attacks are noticed: `login-throttle`, `refresh-rotation`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from rempart.backends.sqlite_accounts import SqliteAccounts
+from rempart.crypto.aead import derive_key
+from rempart.crypto.passwords import Argon2id
+from rempart.kernel.clock import Clock, SystemClock
+from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.event import Recorder
+from rempart.people.access_tokens import AccessTokens
+from rempart.people.accounts import Accounts
+from rempart.people.accounts_api import AccountsFace
+from rempart.people.admin_api import AdminFace
+from rempart.people.api import Bearers, PublicFace
+from rempart.people.collapse import Collapse
+from rempart.people.devices import Devices
+from rempart.people.hashing_pool import HashingPool
+from rempart.people.login import Logins
+from rempart.people.metrics import PeopleMetrics
+from rempart.people.refresh_tokens import RefreshTokens
+from rempart.people.requests import Origins, application
+from rempart.people.signing_keys import SealedRing, SigningKeys
+from rempart.people.throttle import Throttle
+from rempart.wiring.process_settings import PeopleSettings
+
+from .asgi import asgi_server
+from .boot import Boot
+
+LOGIN_THROTTLE = "login-throttle"
+REFRESH_ROTATION = "refresh-rotation"
+_MAINTENANCE = 5.0  # seconds
+_SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class People:
+    """Everything the process is made of. `maintain` is to be called every few seconds, `close` once at the end."""
+
+    api: ASGIApp
+    admin: ASGIApp
+    metrics: ASGIApp
+    accounts: Accounts
+    keys: SigningKeys
+    refusals: Collapse
+    store: SqliteAccounts
+    pool: HashingPool
+    clock: Clock
+
+    async def maintain(self) -> None:
+        await self.keys.maintain()
+        await self.accounts.publish()
+        await self.store.sweep(self.clock.now() - _SWEEP_AFTER)
+
+    async def close(self) -> None:
+        try:
+            await self.refusals.flush()
+        finally:
+            self.pool.close()
+            self.store.close()
+
+
+def compose(
+    settings: PeopleSettings,
+    data_dir: Path,
+    key: bytes,
+    recorder: Recorder,
+    *,
+    clock: Clock | None = None,
+    hasher: Argon2id | None = None,
+) -> People:
+    """The composition root of this process; `key` is 32 secret bytes that stay the same across starts."""
+    clock, hasher = clock or SystemClock(), hasher or Argon2id()
+
+    def secret(purpose: str) -> bytes:
+        return derive_key(key, f"people/{purpose}")
+
+    domain = settings.audience
+    store = SqliteAccounts(data_dir / "people.db")
+    pool = HashingPool(settings.argon2_workers)
+    keys = SigningKeys(
+        SealedRing(data_dir / "signing-keys.sealed", secret("signing-keys")),
+        recorder,
+        clock,
+        algorithm=settings.signing_algorithm,
+        token_ttl=settings.access_ttl,
+        key_ttl=settings.signing_key_ttl,
+        lead=settings.signing_key_lead,
+    )
+    throttle = Throttle(clock, enabled=LOGIN_THROTTLE not in settings.unsafe_disabled)
+    metrics = PeopleMetrics(
+        queue=lambda: pool.depth,
+        entries=lambda: throttle.entries,
+        ages=lambda: {str(ring_key.state): clock.now() - ring_key.created_at for ring_key in keys.ring.published()},
+    )
+    refusals = Collapse(recorder)
+    access = AccessTokens(keys, clock, issuer=settings.issuer, audience=domain, ttl=settings.access_ttl)
+    refresh = RefreshTokens(
+        store,
+        store,
+        access,
+        recorder,
+        refusals,
+        clock,
+        key=secret("refresh"),
+        ttl=settings.refresh_ttl,
+        rotating=REFRESH_ROTATION not in settings.unsafe_disabled,
+    )
+    logins = Logins(
+        store,
+        store,
+        refresh,
+        pool,
+        hasher,
+        throttle,
+        Devices(secret("devices")),
+        recorder,
+        refusals,
+        clock,
+        metrics,
+        key=secret("aliases"),
+        totp_key=secret("totp"),
+    )
+    logins.warm_up()
+    accounts = Accounts(
+        store,
+        store,
+        store,
+        pool,
+        hasher,
+        recorder,
+        clock,
+        totp_key=secret("totp"),
+        least_length=settings.password_length,
+        context=(domain, "rempart"),
+    )
+    origins = Origins(
+        gateway=settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway",
+        client_ip_header=settings.client_ip_header,
+    )
+    bearers = Bearers(access, accounts, refusals, clock)
+    public = PublicFace(
+        logins, refresh, keys, bearers, origins, metrics, issuer=settings.issuer, jwks_max_age=settings.jwks_max_age
+    )
+    internal = AccountsFace(
+        accounts,
+        bearers,
+        origins,
+        administrators=frozenset(settings.administration_callers or [f"spiffe://{domain}/users"]),
+        payment_readers=frozenset(
+            settings.payment_readers or [f"spiffe://{domain}/payment", f"spiffe://{domain}/wallet"]
+        ),
+    )
+    return People(
+        api=application([*public.routes(), *internal.routes()]),
+        admin=application(AdminFace(accounts, keys).routes()),
+        metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
+        accounts=accounts,
+        keys=keys,
+        refusals=refusals,
+        store=store,
+        pool=pool,
+        clock=clock,
+    )
+
+
+async def run(boot: Boot) -> None:
+    """Serve until SIGTERM; finish what is in flight."""
+    from rempart.audit.journal import Journal
+
+    try:
+        settings = msgspec.convert(dict(boot.settings), PeopleSettings)
+    except msgspec.ValidationError as error:
+        raise BadInput("bad_settings", f"people's settings: {error}", "start it with `rempart up`") from None
+    journal = Journal(boot.journal_dir, boot.name)
+    boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    people = compose(settings, boot.data_dir, boot.keys["people"], journal)
+    servers = {
+        "api": asgi_server(people.api),
+        "admin": asgi_server(people.admin, name_operator=True),
+        "metrics": asgi_server(people.metrics),
+    }
+    servers = {name: server for name, server in servers.items() if name in boot.sockets}
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        stopping.set()
+        for server in servers.values():
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name, server in servers.items():
+                group.create_task(server.serve(sockets=[boot.sockets[name]]))
+            group.create_task(_maintain(people.maintain, stopping))
+            while not all(server.started for server in servers.values()):  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.005)
+            boot.ready()
+    finally:
+        try:
+            await people.close()
+        finally:
+            journal.close()
+
+
+async def _maintain(maintain: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    """What fails is tried again: a full disk must not end the process."""
+    while not stopping.is_set():
+        try:
+            await maintain()
+        except RempartError as error:
+            _log.error("maintenance: %s", error.code)
+        try:
+            await asyncio.wait_for(stopping.wait(), _MAINTENANCE)
+        except TimeoutError:
+            continue
+
+
+def main() -> None:
+    import uvloop
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvloop.run(run(Boot.from_environment()))
+
+
+if __name__ == "__main__":
+    main()
