@@ -1,0 +1,405 @@
+"""The supervisor: starts every process of a plan, keeps it running, says who is who, and stops everything.
+
+It holds the master key and all listening sockets. If it is killed, its children die with it (PR_SET_PDEATHSIG) and the
+next start recovers by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Any
+
+from rempart import __version__
+from rempart.audit.journal import Journal
+from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
+from rempart.kernel.event import Event, EventType, Severity
+from rempart.wiring.plan_model import Kind, Plan, Process, Risk, Socket
+
+from .control import LineServer, Peer, for_identity, for_operator
+from .key_material import KeyMaterial
+from .leftovers import kill_leftovers
+from .managed import Managed
+from .provision import Provisions
+from .spawn import Child, children_of, parent_of, same_process, spawn, start_time
+from .state_files import StateDirectory
+from .supervisor_metrics import serve_metrics
+from .view import can_confine
+
+START_WITHIN = 60.0
+SIGN_WITHIN = 10.0
+ISSUING_TTL = {"spiffe": 86400.0, "web": 86400.0}
+LOG_BYTES = 8 << 20
+_PR_SET_CHILD_SUBREAPER = 36
+_STOP_ORDER: tuple[tuple[str, ...], ...] = (
+    ("gateway", "client"),
+    ("service",),
+    ("sidecar",),
+    ("people", "observer"),
+    ("pdp", "identity"),
+    ("sequencer",),
+)
+
+Progress = Callable[[str, float], None]
+AfterStart = Callable[["Supervisor"], None]
+
+
+class Supervisor:
+    """`run` does everything; `progress` is told (process, seconds since the start) as each becomes ready."""
+
+    def __init__(self, plan: Plan, state: StateDirectory, keys: KeyMaterial, progress: Progress) -> None:
+        self.plan, self.state, self.keys, self.progress = plan, state, keys, progress
+        drop = os.geteuid() == 0
+        self.confined = can_confine()
+        self.provisions = Provisions(plan, state, keys, drop=drop, confine=self.confined)
+        logs = plan.state / "logs"
+        self.managed = {
+            process.name: Managed(process, self.provisions, logs / f"{process.name}.log", self.tell)
+            for process in plan.processes
+            if process.supervised
+        }
+        self.adopted: dict[int, tuple[int, Process]] = {}
+        self.ready = False
+        self.stopping = asyncio.Event()
+        self.stopped: asyncio.Queue[str] = asyncio.Queue()
+        self.started_at = time.monotonic()
+        self.demo_accounts: str | None = None
+        self._journal: Journal | None = None
+        self._one_shots: set[int] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._save_due = False
+
+    async def run(self, after_start: Callable[[], Any]) -> None:
+        """Start all, call `await after_start()` when all are ready, stay until told to stop, stop all.
+
+        Raises Unavailable `start_failed` with the failing process's last words; nothing is left running then either.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self.stopping.set)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans)
+        os.umask(0o007)
+        remembered = self.state.remembered
+        kill_leftovers(remembered.instance, [(pid, started) for pid, started in remembered.running.values()])
+        self.provisions.create()
+        self.state.save()
+        self._journal = Journal(self.plan.state / "journals" / "supervisor", "supervisor")
+        servers = [
+            LineServer(
+                self.provisions.listen(Socket("control", "run/control.sock")),
+                for_operator(
+                    self.who,
+                    {"status": self._op_status, "down": self._op_down, "adopt": self._op_adopt},
+                ),
+            ),
+            LineServer(
+                self.provisions.listen(Socket("supervisor", "run/supervisor.sock", owner="identity")),
+                for_identity(self.who, self.sign),
+            ),
+        ]
+        metrics = self.provisions.listen(Socket("metrics", "run/metrics/supervisor.sock", owner="observer"))
+        try:
+            for server in servers:
+                await server.start()
+            self._tasks.append(asyncio.create_task(serve_metrics(metrics, self)))
+            self._tasks.append(asyncio.create_task(self._rotate_logs()))
+            starting = asyncio.create_task(self._start_all())
+            halted = asyncio.create_task(self.stopping.wait())
+            await asyncio.wait({starting, halted}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await after_start()
+                self.ready = True
+                self._save_soon()
+                await halted
+            else:
+                starting.cancel()
+            halted.cancel()
+        finally:
+            self.ready = False
+            await self._stop_all()
+            for server in servers:
+                await server.close()
+            self.provisions.close()
+            self._journal.close()
+            remembered.running = {}
+            self.state.save()
+
+    async def _start_all(self) -> None:
+        for managed in self.managed.values():
+            managed.changed = self._changed
+            self._tasks.append(asyncio.create_task(managed.keep()))
+            await asyncio.sleep(0)
+        deadline = time.monotonic() + START_WITHIN
+        while waiting := [m for m in self.managed.values() if not m.ready]:
+            for managed in waiting:
+                if managed.restarts >= 2 or managed.last_exit == 126:
+                    raise _start_failed(managed)
+            if time.monotonic() > deadline:
+                raise _start_failed(waiting[0])
+            await asyncio.sleep(0.02)
+
+    def _changed(self, managed: Managed) -> None:
+        self._save_soon()
+        if managed.ready:
+            self.progress(managed.name, time.monotonic() - self.started_at)
+
+    def _save_soon(self) -> None:
+        if not self._save_due:
+            self._save_due = True
+            asyncio.get_running_loop().call_later(0.5, self._save)
+
+    def _save(self) -> None:
+        self._save_due = False
+        children = {name: m.child for name, m in self.managed.items() if m.pid is not None}
+        self.state.remembered.running = {n: [c.pid, c.start_time] for n, c in children.items() if c is not None}
+        with contextlib.suppress(RempartError):  # a full disk is told by the processes that need it
+            self.state.save()
+
+    async def tell(self, kind: EventType, reason: str, severity: Severity, details: dict[str, object]) -> None:
+        """Record an event of the system; without a journal the system must still run and be repaired."""
+        if self._journal is None:
+            return
+        success = kind is not EventType.PROCESS_CRASHED
+        event = Event(type=kind, at=time.time(), success=success, severity=severity, reason=reason, details=details)
+        with contextlib.suppress(RempartError):
+            await self._journal.record(event)
+
+    # Who is who
+
+    def who(self, pid: int) -> dict[str, Any]:
+        """What `pid` is: a supervised process or one that descends from it, or an adopted client."""
+        known = {m.pid: m for m in self.managed.values() if m.pid is not None}
+        started = start_time(pid)
+        current: int | None = pid
+        for _ in range(64):
+            if started is None or current is None or current <= 1 or current == os.getpid():
+                break
+            process = known[current].process if current in known else None
+            if process is None and current in self.adopted and same_process(current, self.adopted[current][0]):
+                process = self.adopted[current][1]
+            if process is not None:
+                return {
+                    "name": process.subject,
+                    "kind": process.attested_kind,
+                    "spiffe_id": process.spiffe_id,
+                    "start_time": started,
+                }
+            current = parent_of(current)
+        return {"name": None}
+
+    async def sign(self, kind: str, csr: str) -> str:
+        """Run the one-shot root signer; of the request only `kind` and `csr` are used."""
+        if kind not in ISSUING_TTL:
+            raise BadInput("bad_authority", f"{kind!r} is not an authority")
+        job = self.keys.signing_job(kind, csr, ttl=ISSUING_TTL[kind], names=self.plan.web_names)
+        child, output = self._start_signer(json.dumps(job).encode())
+        try:
+            async with asyncio.timeout(SIGN_WITHIN):
+                status = await asyncio.shield(child.exited)
+        except TimeoutError:
+            child.kill()
+            status = await asyncio.shield(child.exited)
+        finally:
+            self._one_shots.discard(child.pid)
+            certificate = os.read(output, 1 << 16).decode()
+            os.close(output)
+        if status != 0 or not certificate:
+            raise Unavailable(
+                "signing_failed", f"the root signer ended with {status}", "see `rempart logs root-signer`"
+            )
+        return certificate
+
+    def _start_signer(self, job: bytes) -> tuple[Child, int]:
+        spec, _ = self.provisions.launch(self.plan.process("root-signer"), None)
+        log = os.open(self.plan.state / "logs" / "root-signer.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        source, sink = os.pipe()
+        output, result = os.pipe()
+        try:
+            os.set_blocking(output, False)
+            os.write(sink, job)
+            child = spawn(spec, stdin=source, stdout=result, stderr=log)
+            self._one_shots.add(child.pid)
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            for fd in (log, source, sink, result):
+                os.close(fd)
+        return child, output
+
+    # What the operator asks
+
+    async def _op_status(self, peer: Peer, question: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        yield self.status()
+
+    async def _op_down(self, peer: Peer, question: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.stopping.set()
+        while (name := await self.stopped.get()) != "":
+            yield {"stopped": name}
+        yield {"done": True}
+
+    async def _op_adopt(self, peer: Peer, question: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        name = question.get("name")
+        process = next((p for p in self.plan.processes if p.name == name and p.kind is Kind.CLIENT), None)
+        if process is None:
+            clients = [p.name for p in self.plan.processes if p.kind is Kind.CLIENT]
+            raise NotFound("no_client", f"there is no client {name!r}", f"declared are: {', '.join(clients) or 'none'}")
+        started = start_time(peer.pid)
+        if started is None or self.stopping.is_set():
+            raise Conflict("cannot_adopt", "the process is gone, or everything is being stopped")
+        cwd = question.get("cwd")
+        from pathlib import Path
+
+        spec, _ = self.provisions.launch(process, None, Path(cwd) if isinstance(cwd, str) and cwd != "/" else None)
+        self._adopt(peer.pid, started, process)
+        await self.tell(
+            EventType.PROCESS_STARTED,
+            f"uid {peer.uid} runs a command as {process.name}",
+            Severity.INFO,
+            {"process": process.name, "pid": peer.pid, "operator": f"uid:{peer.uid}"},
+        )
+        yield {"adopted": process.name, "launch": asdict(spec)}
+
+    def _adopt(self, pid: int, started: int, process: Process) -> None:
+        pidfd = os.pidfd_open(pid)
+        loop = asyncio.get_running_loop()
+        self.adopted[pid] = (started, process)
+
+        def ended() -> None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            self.adopted.pop(pid, None)
+
+        loop.add_reader(pidfd, ended)
+
+    def status(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "ready": self.ready and all(m.ready for m in self.managed.values()),
+            "version": __version__,
+            "profile": plan.profile,
+            "app": plan.app_name,
+            "app_dir": str(plan.app_directory),
+            "state": str(plan.state),
+            "supervisor": os.getpid(),
+            "trust_domain": plan.trust_domain,
+            "gateway": {"url": plan.gateway_url, "ca": str(plan.state / "tls" / "ca.pem")},
+            "issuer": plan.issuer,
+            "workload_api": f"unix://{plan.state}/run/workload.sock",
+            "services": [
+                {
+                    "name": service.name,
+                    "spiffe_id": service.spiffe_id,
+                    "mtls": service.mtls,
+                    "pids": [pid for pid in (self.managed[service.process].pid,) if pid is not None],
+                }
+                for service in plan.exposed
+            ],
+            "clients": [
+                {"name": p.name, "spiffe_id": p.spiffe_id, "pids": self._client_pids(p)}
+                for p in plan.processes
+                if p.kind is Kind.CLIENT
+            ],
+            "processes": [
+                {
+                    "name": m.name,
+                    "kind": m.process.kind.value,
+                    "pid": m.pid,
+                    "ready": m.ready,
+                    "state": m.state,
+                    "restarts": m.restarts,
+                    **({"error": m.error} if m.error else {}),
+                }
+                for m in self.managed.values()
+            ],
+            "demo_accounts": self.demo_accounts,
+            "demo": list(plan.demo),
+            "unsafe_disabled": list(plan.unsafe_disabled),
+            "risks": [asdict(risk) for risk in (*plan.risks, *self._own_risks())],
+        }
+
+    def _client_pids(self, process: Process) -> list[int]:
+        pids = [pid for pid, (_, client) in self.adopted.items() if client.name == process.name]
+        managed = self.managed.get(process.name)
+        return [*pids, managed.pid] if managed and managed.pid else pids
+
+    def _own_risks(self) -> list[Risk]:
+        if os.geteuid() != 0:
+            risk = "all processes run as one user: one that is taken over can reach the files and memory of the others"
+            return [Risk("all", risk, "run `rempart up` as root: each process then gets a user and a view of its own")]
+        if not self.confined:
+            risk = (
+                "no CAP_SYS_ADMIN: processes have users of their own, but no view of their own of the state directory"
+            )
+            return [Risk("all", risk, "give the container CAP_SYS_ADMIN, or keep others off this host")]
+        return []
+
+    # The end
+
+    async def _stop_all(self) -> None:
+        for pid, (started, _) in list(self.adopted.items()):
+            with contextlib.suppress(ProcessLookupError):
+                if same_process(pid, started):
+                    os.kill(pid, signal.SIGTERM)
+        waiting = dict(self.managed)
+        for stage in (*_STOP_ORDER, None):
+            chosen = [m for m in waiting.values() if stage is None or m.name in stage or m.process.kind.value in stage]
+            await asyncio.gather(*(managed.stop() for managed in chosen))
+            for managed in chosen:
+                del waiting[managed.name]
+                self.stopped.put_nowait(managed.name)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._kill_orphans()
+        self.stopped.put_nowait("")
+        await asyncio.sleep(0.05)  # lets the last line reach who asked for the stop
+
+    def _known_children(self) -> set[int]:
+        return {m.child.pid for m in self.managed.values() if m.child is not None} | self._one_shots
+
+    def _reap_orphans(self) -> None:
+        """What our children left behind came to us (PR_SET_CHILD_SUBREAPER): bury it when it ends."""
+        for pid in set(children_of(os.getpid())) - self._known_children():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+    def _kill_orphans(self) -> None:
+        for _ in range(100):
+            orphans = set(children_of(os.getpid())) - self._one_shots
+            if not orphans:
+                return
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+
+    async def _rotate_logs(self) -> None:
+        """Children append to files they hold open: a file that is full is copied and emptied."""
+        while True:
+            await asyncio.sleep(10)
+            for managed in self.managed.values():
+                with contextlib.suppress(OSError):
+                    if managed.log.stat().st_size > LOG_BYTES:
+                        managed.log.with_suffix(".log.1").write_bytes(managed.log.read_bytes())
+                        os.truncate(managed.log, 0)
+
+
+def _start_failed(managed: Managed) -> Unavailable:
+    words = managed.error or (f"it ended with {managed.last_exit}" if managed.last_exit is not None else "not ready")
+    lines = managed.last_lines()
+    return Unavailable(
+        "start_failed",
+        f"{managed.name} did not start: {words}"
+        + (f"\n--- last lines of {managed.log}\n{lines}\n---" if lines else ""),
+        "correct that and start again",
+    )
