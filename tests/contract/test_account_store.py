@@ -1,0 +1,327 @@
+"""What every store of accounts and refresh families must do; run on each implementation."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.people_fakes import MemoryAccounts
+
+from rempart.backends.sqlite_accounts import SqliteAccounts
+from rempart.kernel.errors import Conflict
+from rempart.kernel.event import Event, EventType
+from rempart.kernel.principal import Role
+from rempart.people.model import Account, Credentials, Dead, RefreshFamily, Repeated, Reused, Rotated
+
+Store = SqliteAccounts | MemoryAccounts
+Scenario = Callable[[Store], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], None]:
+    """Runs a scenario on a fresh store within one event loop."""
+
+    def runner(scenario: Scenario) -> None:
+        async def body() -> None:
+            store: Store = MemoryAccounts() if request.param == "memory" else SqliteAccounts(tmp_path / "people.db")
+            try:
+                await scenario(store)
+            finally:
+                store.close()
+
+        asyncio.run(body())
+
+    return runner
+
+
+def account(name: str = "ann", **fields: Any) -> Account:
+    base = Account(id=f"usr_{name}", email=f"{name}@bank.example", name=name, role=Role.USER, payment_limit=None,
+                   disabled=False, second_factor=False, version=1, epoch=1, created_at=1.0, updated_at=1.0)  # fmt: skip
+    return replace(base, **fields)
+
+
+def event(**fields: Any) -> Event:
+    return Event(type=EventType.ACCOUNT_CHANGED, at=2.0, success=True, **fields)
+
+
+def family(name: str = "fam_1", **fields: Any) -> RefreshFamily:
+    base = RefreshFamily(id=name, account_id="usr_ann", epoch=1, amr=("pwd",), scope="session", network="203.0.113.7",
+                         user_agent="curl", created_at=10.0, last_used_at=10.0, expires_at=1000.0)  # fmt: skip
+    return replace(base, **fields)
+
+
+def nxt(before: Account, **fields: Any) -> Account:
+    return replace(before, version=before.version + 1, **fields)
+
+
+async def refused(code: str, work: Coroutine[Any, Any, Any]) -> None:
+    with pytest.raises(Conflict) as refusal:
+        await work
+    assert refusal.value.code == code
+
+
+def test_an_account_is_read_as_it_was_written(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        written = account(payment_limit=500, role=Role.FINANCE)
+        await store.add(written, Credentials("hash"), event())
+        assert await store.get("usr_ann") == written
+        found = await store.by_email("ann@bank.example")
+        assert found is not None
+        assert (found[0], found[1].password_hash, found[1].totp) == (written, "hash", None)
+        assert await store.get("usr_bob") is None
+        assert await store.by_email("bob@bank.example") is None
+
+    run(scenario)
+
+
+def test_an_address_belongs_to_one_account(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        await refused("email_taken", store.add(account("bob", email="ann@bank.example"), Credentials("h"), event()))
+        await store.add(account("bob"), Credentials("h"), event())
+        await refused("email_taken", store.replace(nxt(account("bob"), email="ann@bank.example"), event()))
+        assert await store.get("usr_bob") == account("bob")
+        assert len(await store.pending()) == 2  # a refused change leaves no event
+
+    run(scenario)
+
+
+def test_pages_are_in_order_and_complete(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        names = [f"p{number:02}" for number in range(25)]
+        for name in reversed(names):
+            await store.add(account(name), Credentials("h"), event())
+        seen: list[str] = []
+        while page := await store.page(seen[-1] if seen else "", 10):
+            seen += [entry.id for entry in page]
+        assert seen == [f"usr_{name}" for name in names]
+
+    run(scenario)
+
+
+def test_of_two_changes_to_one_version_one_is_stale(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        changes = [store.replace(nxt(account(), name=f"n{number}"), event()) for number in range(8)]
+        outcomes = await asyncio.gather(*changes, return_exceptions=True)
+        assert sum(outcome is None for outcome in outcomes) == 1
+        assert {outcome.code for outcome in outcomes if isinstance(outcome, Conflict)} == {"stale_version"}
+        await refused("stale_version", store.replace(account("nobody", version=2), event()))
+
+    run(scenario)
+
+
+def test_the_last_enabled_administrator_stays(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        first, second = account("one", role=Role.ADMIN), account("two", role=Role.ADMIN)
+        await store.add(first, Credentials("h"), event())
+        await store.add(account("off", role=Role.ADMIN, disabled=True), Credentials("h"), event())
+        await refused("last_admin", store.replace(nxt(first, disabled=True), event()))
+        await refused("last_admin", store.replace(nxt(first, role=Role.USER), event()))
+        await store.replace(nxt(first, name="still me"), event())
+        await store.add(second, Credentials("h"), event())
+        both = [
+            store.replace(nxt(nxt(first), role=Role.USER), event()),
+            store.replace(nxt(second, disabled=True), event()),
+        ]
+        outcomes = await asyncio.gather(*both, return_exceptions=True)
+        assert sum(outcome is None for outcome in outcomes) == 1
+
+    run(scenario)
+
+
+def test_a_change_waits_in_the_outbox_until_it_is_settled(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        made = event(before={"a": 1}, after={"a": [1, "x", None]}, details={"b": True}, person="usr_x")
+        await store.add(account(), Credentials("h"), made)
+        later = event()
+        await store.replace(nxt(account(), name="new"), later)
+        assert list(await store.pending()) == [made, later]
+        await store.settle(made.id)
+        await store.settle("evt_unknown")
+        assert [entry.id for entry in await store.pending()] == [later.id]
+
+    run(scenario)
+
+
+def test_credentials_change_with_the_account_or_not_at_all(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("old"), event())
+        await store.set_credentials(account(), "rehashed", None, None)
+        changed = nxt(account(), epoch=2, second_factor=True)
+        await store.set_credentials(changed, None, b"sealed", event())
+        found = await store.by_email("ann@bank.example")
+        assert found is not None
+        assert (found[0].epoch, found[0].second_factor) == (2, True)
+        assert (found[1].password_hash, found[1].totp) == ("rehashed", b"sealed")
+        await refused("stale_version", store.set_credentials(account(), "late", None, None))
+        await refused("stale_version", store.set_credentials(changed, "late", None, event()))
+        found = await store.by_email("ann@bank.example")
+        assert found is not None
+        assert found[1].password_hash == "rehashed"
+
+    run(scenario)
+
+
+def test_a_step_is_used_once_and_never_an_earlier_one(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h", b"t"), event())
+        assert sorted(await asyncio.gather(*(store.use_step("usr_ann", 7) for _ in range(10)))) == [False] * 9 + [True]
+        assert [await store.use_step("usr_ann", step) for step in (6, 7, 8)] == [False, False, True]
+        assert await store.use_step("usr_nobody", 9) is False
+
+    run(scenario)
+
+
+async def rotate(store: Store, presented: bytes, successor: bytes, *, now: float = 20.0) -> Any:
+    return await store.rotate("fam_1", presented, successor, b"sealed " + successor, now=now, grace=10)
+
+
+def test_of_many_with_one_token_one_rotates_and_the_others_get_the_same_successor(
+    run: Callable[[Scenario], None],
+) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        await store.open(family(), b"t0", keep=5)
+        outcomes = await asyncio.gather(*(rotate(store, b"t0", b"t%d" % number) for number in range(1, 9)))
+        assert [type(outcome) for outcome in outcomes].count(Rotated) == 1
+        sealed = {outcome.sealed_successor for outcome in outcomes if isinstance(outcome, Repeated)}
+        assert len(sealed) == 1
+        assert sum(isinstance(outcome, Repeated) for outcome in outcomes) == 7
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("presented", "later"), [(b"t0", 30.1), (b"ancient", 20.0)])
+def test_an_old_token_kills_the_family_for_good(
+    run: Callable[[Scenario], None], presented: bytes, later: float
+) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        await store.open(family(), b"t0", keep=5)
+        assert isinstance(await rotate(store, b"t0", b"t1"), Rotated)
+        killed = await rotate(store, presented, b"t2", now=later)
+        assert isinstance(killed, Reused)
+        assert killed.family.revoked_for == "reuse"
+        assert isinstance(await rotate(store, b"t1", b"t3", now=later), Dead)
+        assert isinstance(await rotate(store, presented, b"t3", now=later), Dead)
+
+    run(scenario)
+
+
+def test_a_token_in_its_grace_stops_being_one_once_the_successor_was_used(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        await store.open(family(), b"t0", keep=5)
+        assert isinstance(await rotate(store, b"t0", b"t1"), Rotated)
+        assert isinstance(await rotate(store, b"t0", b"tx", now=29.9), Repeated)
+        assert isinstance(await rotate(store, b"t1", b"t2", now=29.9), Rotated)
+        assert isinstance(await rotate(store, b"t0", b"tx", now=29.9), Reused)
+
+    run(scenario)
+
+
+def test_nothing_rotates_for_a_disabled_changed_or_expired_one(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        await store.open(family(), b"t0", keep=5)
+        assert isinstance(await rotate(store, b"t0", b"t1", now=1000.0), Dead)
+        assert isinstance(await store.rotate("fam_x", b"t0", b"t1", b"", now=20.0, grace=10), Dead)
+        off = nxt(account(), disabled=True)
+        await store.replace(off, event())
+        assert isinstance(await rotate(store, b"t0", b"t1"), Dead)
+        on = nxt(off, disabled=False, epoch=2)
+        await store.replace(on, event())
+        assert isinstance(await rotate(store, b"t0", b"t1"), Dead)
+        await store.open(family("fam_2", epoch=2), b"u0", keep=5)
+        assert isinstance(await store.rotate("fam_2", b"u0", b"u1", b"s", now=20.0, grace=10), Rotated)
+
+    run(scenario)
+
+
+def test_families_are_listed_revoked_bounded_and_swept(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        for number in range(5):
+            fresh = family(f"fam_{number}", created_at=10.0 + number, network=f"203.0.113.{number}")
+            await store.open(fresh, b"%d" % number, keep=3)
+        listed = await store.of_account("usr_ann")
+        assert [entry.id for entry in listed] == [f"fam_{number}" for number in (4, 3, 2, 1, 0)]
+        assert [entry.revoked_for for entry in listed] == ["", "", "", "too_many", "too_many"]
+        assert await store.knows_network("usr_ann", "203.0.113.0")
+        assert not await store.knows_network("usr_ann", "203.0.113.9")
+        assert not await store.knows_network("usr_bob", "203.0.113.0")
+        ended = await store.revoke("fam_4", "logout", 20.0)
+        assert ended is not None
+        assert ended.revoked_at == 20.0
+        assert await store.revoke("fam_4", "logout", 21.0) is None
+        assert await store.revoke("fam_unknown", "logout", 21.0) is None
+        assert await store.revoke_all("usr_ann", "administrator", 22.0) == 2
+        assert await store.revoke_all("usr_ann", "administrator", 22.0) == 0
+        assert await store.sweep(19.0) == 2
+        assert await store.sweep(1001.0) == 3
+        assert list(await store.of_account("usr_ann")) == []
+
+    run(scenario)
+
+
+def test_sqlite_keeps_everything_over_a_restart_and_opens_for_the_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "people.db"
+
+    async def write() -> None:
+        store = SqliteAccounts(path)
+        await store.add(account(), Credentials("h", b"t"), event())
+        await store.open(family(), b"t0", keep=5)
+        store.close()
+
+    async def read() -> None:
+        store = SqliteAccounts(path)
+        assert await store.get("usr_ann") == account(second_factor=True)
+        assert len(await store.pending()) == 1
+        assert isinstance(await rotate(store, b"t0", b"t1"), Rotated)
+        store.close()
+
+    asyncio.run(write())
+    assert path.stat().st_mode & 0o777 == 0o600
+    asyncio.run(read())
+
+
+def test_sqlite_writes_survive_a_power_cut_by_its_settings(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = SqliteAccounts(tmp_path / "people.db")
+        pragma = await store._writer.run(
+            lambda db: (db.execute("PRAGMA journal_mode").fetchone()[0], db.execute("PRAGMA synchronous").fetchone()[0])
+        )
+        assert pragma == ("wal", 2)
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_sqlite_one_failing_piece_of_work_takes_back_only_its_own(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = SqliteAccounts(tmp_path / "people.db")
+        work = [store.add(account(f"p{number % 5}"), Credentials("h"), event()) for number in range(10)]
+        outcomes = await asyncio.gather(*work, return_exceptions=True)
+        assert sum(outcome is None for outcome in outcomes) == 5
+        assert len(await store.page("", 100)) == 5
+        assert len(await store.pending()) == 5
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_sqlite_refuses_impossible_rows(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = SqliteAccounts(tmp_path / "people.db")
+        store.close()
+        with sqlite3.connect(tmp_path / "people.db") as db, pytest.raises(sqlite3.IntegrityError):
+            db.execute("INSERT INTO accounts VALUES('i','e','n','user',-1,0,1,1,1,1,'h',NULL,0)")
+        db.close()
+
+    asyncio.run(scenario())
