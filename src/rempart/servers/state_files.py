@@ -121,9 +121,13 @@ class StateDirectory:
                 f"{self.path} is in use: `rempart up` runs there as process {holder}",
                 "stop it with `rempart down`, or name another directory with --state",
             ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, b"%d\n" % os.getpid())
         self._lock = fd
+        self.claim()
+
+    def claim(self) -> None:
+        """Write into the lock who holds it: again after a fork."""
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
 
     def close(self) -> None:
         if self._lock >= 0:

@@ -1,0 +1,156 @@
+"""`rempart up`: start an application behind Rempart, show it coming up, stay until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rempart.kernel.errors import RempartError, Unavailable
+
+from .output import print_json, say
+from .state import JsonOption, StateOption, state_dir
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+STOP_WITHIN = 20.0
+
+
+@app.command()
+def up(
+    app_dir: Annotated[Path, typer.Argument(help="Directory with a rempart.toml")] = Path("."),
+    detach: Annotated[bool, typer.Option("--detach", help="Return when everything is ready")] = False,
+    profile: Annotated[str, typer.Option(help="dev or production")] = "dev",
+    state: StateOption = None,
+    listen: Annotated[str | None, typer.Option(help="Where the gateway listens; port 0: any free one")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Play the flows once when ready")] = False,
+    unsafe_disable: Annotated[
+        list[str] | None, typer.Option(help="Switch one control off (dev only), to prove that attacks notice")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start an application behind Rempart."""
+    from rempart.servers.host import Request, fork_supervisor, prepare
+    from rempart.wiring.check import parse_address
+
+    began = time.monotonic()
+    prepared = prepare(
+        Request(
+            app_dir=app_dir,
+            state=state_dir(state),
+            profile=profile,
+            listen=parse_address(listen) if listen else None,
+            unsafe_disabled=tuple(unsafe_disable or ()),
+        )
+    )
+    for control in prepared.plan.unsafe_disabled:
+        say(f"UNSAFE: the control {control} is switched off")
+    pid, reports = fork_supervisor(prepared, detach=detach)
+    with open(reports, "rb", buffering=0) as lines:
+        try:
+            status = _follow_start(lines, began)
+        except KeyboardInterrupt:
+            _stop(pid)
+            raise
+        if as_json:
+            print_json(status)
+        else:
+            _tell_ready(status, began)
+        if demo:
+            _play_demo(prepared.plan.state)
+        if not as_json:
+            _tell_next(status, prepared.plan.state, detach=detach)
+        if detach:
+            return
+        _stay(pid, lines)
+
+
+def _follow_start(lines: Any, began: float) -> dict[str, Any]:
+    """Print progress until ready. Raises what the supervisor failed with."""
+    buffered = b""
+    while chunk := lines.read(1 << 16):
+        *whole, buffered = (buffered + chunk).split(b"\n")
+        for line in whole:
+            report = json.loads(line)
+            if "progress" in report:
+                say(f"  {time.monotonic() - began:5.2f} s  {report['progress']}")
+            elif "ready" in report:
+                return dict(report["ready"])
+            elif "failed" in report:
+                failed = report["failed"]
+                error = RempartError(failed["code"], failed["reason"], failed["remedy"])
+                error.exit_code = failed["exit"]  # type: ignore[misc]  # the class's own, for this one instance
+                raise error
+    raise Unavailable("start_failed", "the supervisor ended while starting", "see logs/supervisor.log in the state")
+
+
+def _tell_ready(status: dict[str, Any], began: float) -> None:
+    say(f"ready in {time.monotonic() - began:.2f} s: {status['app']} at {status['gateway']['url']}")
+    for risk in status["risks"]:
+        say(f"  risk ({risk['service']}): {risk['risk']}\n    → {risk['remedy']}")
+
+
+def _tell_next(status: dict[str, Any], state: Path, *, detach: bool) -> None:
+    ca, url = status["gateway"]["ca"], status["gateway"]["url"]
+    named = "" if state == Path(".rempart").absolute() else f" --state {state}"
+    say("\nWhat to try next:")
+    if status["demo_accounts"]:
+        accounts = json.loads(Path(status["demo_accounts"]).read_text())
+        person = next(one for one in accounts if one["role"] == "user")
+        body = json.dumps({"email": person["email"], "password": "…"}).replace("…", "'\"$PASSWORD\"'")
+        find = f"import json;print(next(a['password'] for a in json.load(open('{status['demo_accounts']}')) if a['email']=='{person['email']}'))"
+        say(f'  PASSWORD=$(python3 -c "{find}")')
+        say(f"  curl --cacert {ca} {url}/login -H 'content-type: application/json' -d '{body}'")
+        say(f"  accounts and their passwords: {status['demo_accounts']}")
+    say(f"  rempart status{named}\n  rempart demo{named}\n  rempart attack{named}\n  rempart audit verify{named}")
+    say(f"  rempart down{named}" if detach else "Ctrl-C stops everything.")
+
+
+def _play_demo(state: Path) -> None:
+    from .demo import play, print_flows
+
+    try:
+        print_flows(play(state))
+    except RempartError as error:
+        say(f"the demo did not run: {error}")
+
+
+def _stop(pid: int) -> int:
+    """Ask the supervisor to stop and wait for it; kill it when it doesn't."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_WITHIN
+    while time.monotonic() < deadline:
+        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C doesn't make it quicker
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _stay(pid: int, lines: Any) -> None:
+    def interrupted(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        while lines.read(1 << 16):
+            pass
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except KeyboardInterrupt:
+        say("stopping …")
+        status = _stop(pid)
+        say("stopped")
+    if status != 0:
+        raise Unavailable(
+            "supervisor_died", f"the supervisor ended with {status}", "start again: it recovers by itself"
+        )
+    sys.exit(0)
