@@ -7,6 +7,7 @@ import datetime
 import ipaddress
 import json
 import os
+import re
 import socket
 import socketserver
 import ssl
@@ -154,6 +155,7 @@ class Program:
     path: str
     answer: Callable[[Seen], Answer]
     seen: list[Seen] = field(default_factory=list)
+    _open: list[socket.socket] = field(default_factory=list)
 
     def start(self) -> Program:
         program = self
@@ -193,6 +195,10 @@ class Program:
             def address_string(self) -> str:
                 return "unix"
 
+            def setup(self) -> None:
+                program._open.append(self.request)
+                super().setup()
+
         class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             daemon_threads = True
             request_queue_size = 128
@@ -209,6 +215,10 @@ class Program:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for connection in self._open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
         with suppress(FileNotFoundError):
             os.unlink(self.path)
 
@@ -291,14 +301,29 @@ def tls_context(ca: Path, certificate: tuple[str, str] | None = None, alpn: tupl
     return context
 
 
-def raw(port: int, context: ssl.SSLContext, payload: bytes, *, timeout: float = 5.0) -> bytes:
-    """Send bytes over TLS and return all that comes back until the other side closes or `timeout` passes."""
+def raw(port: int, context: ssl.SSLContext, payload: bytes, *, timeout: float = 5.0, whole: bool = True) -> bytes:
+    """Send bytes over TLS and return what comes back, until the other side closes or `timeout` passes.
+
+    With `whole=False` until one complete answer is there: Envoy keeps a refused connection open a moment.
+    """
     with (
         socket.create_connection(("127.0.0.1", port), timeout=timeout) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         connection.sendall(payload)
-        return _rest(connection)
+        return _rest(connection) if whole else _answer(connection)
+
+
+def _answer(connection: ssl.SSLSocket) -> bytes:
+    received = b""
+    with suppress(OSError):
+        while data := connection.recv(65536):
+            received += data
+            head, end, body = received.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            if end and length and len(body) >= int(length[1]):
+                break
+    return received
 
 
 GATEWAY = "spiffe://bank.example/rempart/gateway"

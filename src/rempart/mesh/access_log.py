@@ -20,14 +20,14 @@ _FIELDS = {
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "details": "%RESPONSE_CODE_DETAILS%",
-    "request_id": "%REQ(x-request-id):64%",
+    "request_id": "%RESP(x-request-id):64%",
     "decision": "%RESP(x-rempart-decision):64%",
 }
 
 
 def refused_handshakes(pep: str) -> list[Json]:
     """For a listener. A connection that is closed before it says anything has no reason and isn't written."""
-    expression = "connection.transport_failure_reason != ''"
+    expression = "connection.transport_failure_reason != '' || connection.termination_details != ''"
     return [
         _stdout(
             "tls",
@@ -51,11 +51,14 @@ def refused_requests(pep: str) -> list[Json]:
 
 
 def _stdout(kind: str, pep: str, which: Json) -> Json:
+    fields = {"kind": kind, "pep": pep, **_FIELDS}
+    if kind == "tls":
+        fields["details"] = "%CONNECTION_TERMINATION_DETAILS%"
     return {
         "name": "envoy.access_loggers.stdout",
         "filter": which,
         "typed_config": typed(
             "extensions.access_loggers.stream.v3.StdoutAccessLog",
-            log_format={"json_format": {"kind": kind, "pep": pep, **_FIELDS}},
+            log_format={"json_format": fields},
         ),
     }

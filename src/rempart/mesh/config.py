@@ -39,6 +39,7 @@ def envoy_config(settings: Settings) -> Json:
                     "static_layer": {
                         # One connection can't keep a worker to itself, nor open and reset streams without end.
                         "http": {"max_requests_per_io_cycle": 10},
+                        "re2": {"max_program_size": {"error_level": 1000}},
                         "overload": {
                             "premature_reset_total_stream_count": 200,
                             "premature_reset_min_stream_lifetime_seconds": 1,

@@ -70,7 +70,7 @@ def tokens(settings: Settings, expected: Tokens) -> Json:
         "forward_payload_header": CLAIMS,
         "require_expiration": True,
         "clock_skew_seconds": _SKEW_S,
-        "jwt_cache_config": {"jwt_cache_size": expected.cache_size, "jwt_max_token_size": 4096},
+        "jwt_cache_config": {"jwt_cache_size": expected.cache_size, "jwt_max_token_size": 4096},  # nosec B105 - a size
         "remote_jwks": {
             "http_uri": {
                 "uri": f"http://{expected.jwks.name}{expected.jwks_path}",

@@ -40,7 +40,7 @@ def connection_manager(
             "typed_config": typed(
                 "extensions.request_id.uuid.v3.UuidRequestIdConfig",
                 pack_trace_reason=False,
-                use_request_id_for_trace_sampling=True,  # without it Envoy leaves sampling to the tracer, which says yes
+                use_request_id_for_trace_sampling=True,  # else Envoy asks the tracer, which samples all
             )
         },
         "tracing": _trace_context(settings.name),

@@ -32,15 +32,32 @@ _BY_STATUS: dict[int, tuple[str, str, str]] = {
     503: _DOWN,
     504: ("timeout", "the service took too long to answer", "try again in a moment"),
 }
-_PASS_UNCHANGED = "response.code_details in ['ext_authz_denied', 'direct_response']"
+_REQUEST_ID = {
+    "header": {"key": "x-request-id", "value": "%START_TIME(%s%6f)%-%CONNECTION_ID%"},
+    "append_action": "ADD_IF_ABSENT",
+}
+_ALREADY_SAID = "response.code_details in ['ext_authz_denied', 'direct_response']"
 
 
 def local_replies() -> Json:
+    """Errors of the codec (400, 431) come before a request id is made; they get one of time and connection."""
     unchanged = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": CONTENT_TYPE}
-    mappers: list[Json] = [{"filter": _details(_PASS_UNCHANGED), "body_format_override": unchanged}]
+    mappers: list[Json] = [{"filter": _details(_ALREADY_SAID), "body_format_override": unchanged}]
     for status, (code, detail, remedy) in _BY_STATUS.items():
         document = problem(status, code, detail, remedy=remedy, decision_id=f"%REQ({DECISION})%")
-        mappers.append({"filter": _status(status), "body_format_override": _json(document)})
+        mappers.append(
+            {
+                "filter": _status(status),
+                "body_format_override": _json(document),
+                "headers_to_add": [_REQUEST_ID] if status in (400, 408, 426, 431) else [],
+            }
+        )
+    # Envoy says 501 to an odd Transfer-Encoding; that is the sender's mistake and no failure of ours.
+    code, detail, remedy = _BY_STATUS[400]
+    odd = _json(problem(400, code, detail, remedy=remedy))
+    mappers.append(
+        {"filter": _status(501), "status_code": 400, "body_format_override": odd, "headers_to_add": [_REQUEST_ID]}
+    )
     other = problem(400, "refused", "the request was refused", decision_id=f"%REQ({DECISION})%")
     return {"mappers": mappers, "body_format": _json({**other, "title": "Refused", "status": "%RESPONSE_CODE%"})}
 

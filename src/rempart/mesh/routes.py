@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from .filters import BUFFER, EXT_AUTHZ, without
 from .headers import FOR_PDP_ONLY, decision_on_answer
@@ -13,35 +13,58 @@ from .shape import Json, seconds
 # After Envoy's normalisation: a path parameter (`;`), a backslash, a percent sign that is itself escaped, an escaped
 # dot, NUL or control character. No honest client needs them, and some frameworks take them for another path.
 _AMBIGUOUS = r".*(;|\\|%25|%5[cC]|%2[eEfF]|%3[bB]|%[01][0-9a-fA-F]|%7[fF]|/\.\.?(/|$)).*"
-_METHODS_REFUSED = ("TRACE", "TRACK", "CONNECT")
+# W3C Trace Context section 3.2.2: what isn't well formed is ignored; the next hop begins a trace.
+_MALFORMED_TRACE: Json = {
+    "name": "traceparent",
+    "string_match": {"safe_regex": {"regex": "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}.{0,64}"}},
+    "invert_match": True,
+    "treat_missing_header_as_empty": False,
+}
+# RFC 9112 section 3.2: one Host, of these characters; Envoy would join two with a comma.
+_ODD_HOST: Json = {
+    "name": ":authority",
+    "string_match": {"safe_regex": {"regex": r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?"}},
+    "invert_match": True,
+    "treat_missing_header_as_empty": True,
+}
+_METHODS_REFUSED = ("TRACE", "TRACK")
 
 
-def table(settings: Settings, routes: Iterable[Route], upstreams: dict[str, Upstream], *, guarded: bool) -> Json:
+def table(settings: Settings, routes: Sequence[Route], upstreams: dict[str, Upstream], *, guarded: bool) -> Json:
     """`guarded`: the connection manager has an ext_authz filter, which the answers made here skip."""
     skip = without(EXT_AUTHZ) if guarded else {}
-    rows: list[Json] = []
+
+    def refuse(match: Json, status: int, code: str, detail: str, remedy: str) -> Json:
+        answer = direct_response(status, code, detail, remedy)
+        return {"match": match, "direct_response": answer, "typed_per_filter_config": skip}
+
+    def any_path(header: Json) -> Json:
+        return {"prefix": "/", "headers": [header]}
+
+    rows = [refuse({"connect_matcher": {}}, 405, "method_not_allowed", "no tunnels here", "use another method")]
     for method in _METHODS_REFUSED:
-        match: Json = {"prefix": "/", "headers": [{"name": ":method", "string_match": {"exact": method}}]}
-        answer = direct_response(405, "method_not_allowed", f"{method} is not accepted", "use another method")
-        rows.append({"match": match, "direct_response": answer, "typed_per_filter_config": skip})
-    if Control.NORMALIZE_PATH not in settings.unsafe_disabled:
-        answer = direct_response(400, "bad_path", "the path can be read in more than one way", "send it plain")
-        match = {"safe_regex": {"regex": _AMBIGUOUS}}
-        rows.append({"match": match, "direct_response": answer, "typed_per_filter_config": skip})
+        match = any_path({"name": ":method", "string_match": {"exact": method}})
+        rows.append(refuse(match, 405, "method_not_allowed", f"{method} is not accepted", "use another method"))
     if guarded:
-        answer = direct_response(400, "bad_authorization", "more than one Authorization header", "send one")
-        twice = {"name": "authorization", "string_match": {"contains": ","}}
-        match = {"prefix": "/", "headers": [twice]}
-        rows.append({"match": match, "direct_response": answer, "typed_per_filter_config": skip})
+        rows.append(refuse(any_path(_ODD_HOST), 400, "bad_host", "not exactly one host is named", "send one Host"))
+        twice = any_path({"name": "authorization", "string_match": {"contains": ","}})
+        rows.append(refuse(twice, 400, "bad_authorization", "more than one Authorization header", "send one"))
+        if Control.NORMALIZE_PATH not in settings.unsafe_disabled:
+            match = {"safe_regex": {"regex": _AMBIGUOUS}}
+            rows.append(refuse(match, 400, "bad_path", "the path can be read in more than one way", "send it plain"))
     for route in sorted(routes, key=lambda route: (-len(route.prefix), route.prefix)):
-        rows.append(_forward(settings, route, upstreams[route.upstream], guarded=guarded))
-    if not any(row["match"] == {"prefix": "/"} for row in rows):
-        answer = direct_response(404, "no_route", "no service answers at this path", "see the routes in rempart.toml")
-        rows.append({"match": {"prefix": "/"}, "direct_response": answer, "typed_per_filter_config": skip})
+        row = _forward(settings, route, upstreams[route.upstream], guarded=guarded)
+        match = {**row["match"], "headers": [_MALFORMED_TRACE]}
+        rows += [{**row, "match": match, "request_headers_to_remove": ["traceparent", "tracestate"]}, row]
+    if not any(route.prefix == "/" for route in routes):
+        everything = {"prefix": "/"}
+        rows.append(
+            refuse(everything, 404, "no_route", "no service answers at this path", "see the routes in rempart.toml")
+        )
     table: Json = {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": rows}]}
     if guarded:
         table["response_headers_to_add"] = [decision_on_answer()]
-        table["request_headers_to_remove"] = [*FOR_PDP_ONLY, "x-envoy-external-address"]
+        table["request_headers_to_remove"] = [*FOR_PDP_ONLY, "x-envoy-external-address", "x-envoy-internal"]
     return table
 
 
