@@ -27,6 +27,7 @@ SUFFIX = ".journal"
 HEADER_BYTES = 128
 MAGIC = b"RMPJRNL\x01"
 BATCH_MAGIC = b"\xf5\xffRJ"
+MAX_BATCH_BYTES = 64 << 20  # what a reader is willing to hold in memory
 REPEAT = 1  # flag: the same event may have been recorded before
 
 _HEADER = struct.Struct("<8sIQQ16sH64s14xI")
@@ -90,7 +91,7 @@ def decode_batch(data: bytes, position: int, start: int) -> Batch | None:
         return None
     magic, length, count, sequence, crc = _BATCH.unpack_from(data, position)
     begin = position + BATCH_BYTES
-    if magic != BATCH_MAGIC or len(data) - begin < length:
+    if magic != BATCH_MAGIC or length > MAX_BATCH_BYTES or len(data) - begin < length:
         return None
     body = data[begin : begin + length]
     if zlib.crc32(body, zlib.crc32(data[position : begin - 4])) != crc:
@@ -98,8 +99,12 @@ def decode_batch(data: bytes, position: int, start: int) -> Batch | None:
     records = []
     at = 0
     while at < length:
+        if length - at < RECORD_BYTES:
+            return None
         size, flags = _RECORD.unpack_from(body, at)
         at += RECORD_BYTES
+        if size > length - at:
+            return None
         records.append((flags, body[at : at + size]))
         at += size
     if len(records) != count:
@@ -112,7 +117,7 @@ def batch_end(head: bytes, start: int) -> int | None:
     if len(head) < BATCH_BYTES:
         return None
     magic, length, _, _, _ = _BATCH.unpack(head[:BATCH_BYTES])
-    return start + BATCH_BYTES + length if magic == BATCH_MAGIC else None
+    return start + BATCH_BYTES + length if magic == BATCH_MAGIC and length <= MAX_BATCH_BYTES else None
 
 
 def read_batches(data: bytes, start: int) -> tuple[list[Batch], int]:

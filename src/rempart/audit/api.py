@@ -1,0 +1,237 @@
+"""The sequencer's HTTP faces: reading (operator and observer), events of applications, metrics."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rempart.kernel.errors import BadInput, NotFound, RempartError, Unavailable
+from rempart.kernel.event import Event
+from rempart.kernel.problem import CONTENT_TYPE, problem
+
+from .intake import MAX_BODY_BYTES, read_events
+from .model import MAX_LIMIT, Query
+from .sequencer import Sequencer
+from .when import milliseconds
+
+_PARAMETERS = frozenset(
+    ("person", "workload", "type", "since", "until", "decision", "rule", "path", "text", "limit", "before", "full")
+)
+_DECISIONS = {"allow": True, "deny": False}
+PROOF_FORMAT = "rempart-proof/v1"
+
+
+class Service(Protocol):
+    """What the process around the sequencer does for these faces."""
+
+    sequencer: Sequencer
+
+    async def integrated(self) -> None:
+        """Return once everything that was durable when called is in the log. Raises Unavailable."""
+
+    async def keep(self, events: list[Event]) -> None:
+        """Return when durable."""
+
+    def metrics(self) -> bytes:
+        """A Prometheus page."""
+
+
+class _MethodNotAllowed(RempartError):
+    status = 405
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def reading_app(service: Service) -> ASGIApp:
+    """GET `/search`, `/events/{id}`, `/proofs/{id}`, `/checkpoint`, `/consistency/{size}`."""
+
+    async def answer(request: Request) -> Response:
+        if request.method != "GET":
+            raise _MethodNotAllowed("read_only", "the record is only read here", "use GET")
+        path = request.scope["path"]
+        sequencer = service.sequencer
+        if path == "/search":
+            return _json(_search(sequencer, _query(request), full=request.query_params.get("full") == "1"))
+        if path == "/checkpoint":
+            return Response(sequencer.log.checkpoint, media_type="text/plain; charset=utf-8")
+        if path == "/checkpoint.json":
+            return _json({"checkpoint": sequencer.log.checkpoint, "size": sequencer.log.size})
+        kind, _, id = path[1:].partition("/")
+        if kind == "consistency" and id.isascii() and id.isdigit() and len(id) < 18:
+            return _json(_consistency(sequencer, int(id)))
+        if kind not in ("events", "proofs") or not id:
+            raise NotFound("no_such_resource", "nothing is at this path", "ask for /search, /events/ID or /proofs/ID")
+        found = await _locate(service, id)
+        if kind == "proofs":
+            return _json(_proof(sequencer, found[0]))
+        return _json({**_event(sequencer, found[0]), "related": [_row(sequencer, at) for at in found[1:]]})
+
+    return _application(answer)
+
+
+def events_app(service: Service, source: str) -> ASGIApp:
+    """POST `/events` on the socket of the service `source`: 204 once durable."""
+
+    async def answer(request: Request) -> Response:
+        if request.scope["path"] != "/events":
+            raise NotFound("no_such_resource", "nothing is at this path", "post to /events")
+        if request.method != "POST":
+            raise _MethodNotAllowed("post_only", "events are posted here", "use POST")
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise BadInput("body_too_large", f"more than {MAX_BODY_BYTES} bytes", "post fewer events at once")
+        await service.keep(read_events(body, source))
+        return Response(status_code=204)
+
+    return _application(answer)
+
+
+def metrics_app(service: Service) -> ASGIApp:
+    """GET `/metrics` and `/healthz`."""
+
+    async def answer(request: Request) -> Response:
+        if request.scope["path"] == "/healthz":
+            return _json({"ready": True})
+        if request.scope["path"] != "/metrics":
+            raise NotFound("no_such_resource", "nothing is at this path", "ask for /metrics")
+        return Response(service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return _application(answer)
+
+
+def _application(answer: Handler) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            response = await answer(Request(scope, receive))
+        except RempartError as error:
+            document = problem(error.status, error.code, error.reason, remedy=error.remedy)
+            response = _json(document, error.status, CONTENT_TYPE)
+        except ClientDisconnect:
+            return
+        response.headers["cache-control"] = "no-store"
+        await response(scope, receive, send)
+
+    return app
+
+
+def _json(document: Any, status: int = 200, media_type: str = "application/json") -> Response:
+    return Response(msgspec.json.encode(document), status, media_type=media_type)
+
+
+async def _locate(service: Service, id: str) -> list[int]:
+    """An event that was answered a moment ago may still be in its journal only: integrate, then look again."""
+    found = service.sequencer.locate(id)
+    if not found:
+        await service.integrated()
+        found = service.sequencer.locate(id)
+    if not found:
+        raise NotFound("no_such_event", f"no event, decision or request {id[:100]!r} is recorded", "see `audit search`")
+    return found
+
+
+def _query(request: Request) -> Query:
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in _PARAMETERS:
+            raise BadInput(
+                "unknown_parameter", f"{name[:50]!r} is not a parameter", f"use {', '.join(sorted(_PARAMETERS))}"
+            )
+        if name in given or not value or len(value) > 2048:
+            raise BadInput("bad_parameter", f"{name} is empty, too long or given twice", "give each once")
+        given[name] = value
+    now = time.time()
+    decision = given.get("decision")
+    if decision is not None and decision not in _DECISIONS:
+        raise BadInput("bad_parameter", "decision is allow or deny", "use decision=deny")
+    return Query(
+        person=given.get("person"),
+        workload=given.get("workload"),
+        type=given.get("type"),
+        since=milliseconds(given["since"], now) if "since" in given else None,
+        until=milliseconds(given["until"], now) if "until" in given else None,
+        allowed=_DECISIONS[decision] if decision else None,
+        rule=given.get("rule"),
+        path=given.get("path"),
+        text=given.get("text"),
+        before=_number(given, "before", 0, 1 << 60) if "before" in given else None,
+        limit=_number(given, "limit", 1, MAX_LIMIT) if "limit" in given else 100,
+    )
+
+
+def _number(given: Mapping[str, str], name: str, least: int, most: int) -> int:
+    text = given[name]
+    if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:
+        return int(text)
+    raise BadInput("bad_parameter", f"{name} is not a number from {least} to {most}", "give a plain number")
+
+
+def _search(sequencer: Sequencer, query: Query, *, full: bool) -> dict[str, Any]:
+    """`next` is the `before` of the next page, null on the last one. `full` gives whole OCSF events under `event`."""
+    sequencer.index_some()
+    found = sequencer.index.find(query)
+    return {
+        "events": [_event(sequencer, at) if full else _row(sequencer, at) for at in found],
+        "next": found[-1] if len(found) == query.limit else None,
+        "size": sequencer.log.size,
+    }
+
+
+def _row(sequencer: Sequencer, index: int) -> dict[str, Any]:
+    """What Rempart itself says of the event, with its index in the log and its time as text."""
+    document = msgspec.json.decode(sequencer.log.entry(index))
+    own: dict[str, Any] = document["unmapped"]["rempart"]
+    return {"index": index, "time": _time(own["at"]), **own}
+
+
+def _event(sequencer: Sequencer, index: int) -> dict[str, Any]:
+    return {"index": index, "event": msgspec.json.decode(sequencer.log.entry(index))}
+
+
+def _proof(sequencer: Sequencer, index: int) -> dict[str, Any]:
+    """All that `audit.verifier` needs; binary values in base64."""
+    payload = sequencer.log.entry(index)
+    return {
+        "format": PROOF_FORMAT,
+        "id": msgspec.json.decode(payload)["metadata"]["uid"],
+        "event": msgspec.json.decode(payload),
+        "payload": base64.b64encode(payload).decode(),
+        "index": index,
+        "inclusion": [base64.b64encode(part).decode() for part in sequencer.log.prove_inclusion(index)],
+        "checkpoint": sequencer.log.checkpoint,
+    }
+
+
+def _consistency(sequencer: Sequencer, old: int) -> dict[str, Any]:
+    if old > sequencer.log.size:
+        raise NotFound("no_such_size", f"the log has {sequencer.log.size} events", "ask for a smaller size")
+    proof = sequencer.log.prove_consistency(old)
+    return {
+        "old": old,
+        "proof": [base64.b64encode(part).decode() for part in proof],
+        "checkpoint": sequencer.log.checkpoint,
+    }
+
+
+def _time(at: int) -> str:
+    from rempart.kernel.clock import rfc3339
+
+    try:
+        return rfc3339(at / 1000)
+    except (ValueError, OverflowError, OSError):
+        return ""  # the process that made the event had no sensible clock
+
+
+def unavailable(what: str) -> Unavailable:
+    return Unavailable("sequencer_behind", what, "see `rempart status`")

@@ -1,0 +1,86 @@
+"""Events that applications tell: `POST /events` on a service's own socket."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from rempart.kernel.errors import BadInput
+from rempart.kernel.event import Event, EventType, Severity
+
+MAX_BODY_BYTES = 1 << 20
+MAX_EVENTS = 1000
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_RESERVED = ("dec_",)  # no application can make what looks like a decision
+TYPES = frozenset(kind for kind in EventType if kind.startswith("money.") or kind is EventType.APPLICATION)
+
+
+class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    type: str
+    at: float
+    success: bool
+    reason: str = ""
+    person: str | None = None
+    role: str | None = None
+    workload: str | None = None
+    operator: str | None = None
+    ip: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+    severity: Severity = Severity.INFO
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    details: dict[str, Any] = {}
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    events: list[_Told]
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def read_events(body: bytes, service: str) -> list[Event]:
+    """The events told by `service`, whatever the body says about where they come from. Raises BadInput `bad_event`."""
+    try:
+        told = _decode(body).events
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad(str(error)) from None
+    if len(told) > MAX_EVENTS:
+        raise _bad(f"{len(told)} events at once")
+    return [_event(one, service) for one in told]
+
+
+def _event(told: _Told, service: str) -> Event:
+    if not _ID.fullmatch(told.id) or told.id.startswith(_RESERVED):
+        raise _bad(f"{told.id[:50]!r} can't be an event's id")
+    if told.type not in TYPES:
+        raise _bad(f"an application can't record {told.type[:50]!r}")
+    if not 0 <= told.at < 253_402_300_800:  # the year 10000
+        raise _bad("`at` is not in seconds since the epoch")
+    return Event(
+        id=told.id,
+        type=EventType(told.type),
+        at=told.at,
+        success=told.success,
+        severity=told.severity,
+        reason=told.reason,
+        person=told.person,
+        role=told.role,
+        workload=told.workload,
+        operator=told.operator,
+        ip=told.ip,
+        service=service,
+        request_id=told.request_id,
+        trace_id=told.trace_id,
+        before=told.before,
+        after=told.after,
+        details=told.details,
+    )
+
+
+def _bad(why: str) -> BadInput:
+    return BadInput("bad_event", f"these events can't be recorded: {why}"[:500], "see docs/audit.md for their fields")

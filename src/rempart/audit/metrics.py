@@ -1,0 +1,60 @@
+"""What Prometheus reads of the sequencer."""
+
+from __future__ import annotations
+
+import time
+
+from .sequencer import Sequencer
+
+
+def page(sequencer: Sequencer) -> bytes:
+    """Prometheus's text format 0.0.4."""
+    log, counts = sequencer.log, sequencer.counts
+    lines: list[str] = []
+
+    def metric(name: str, kind: str, about: str, *samples: tuple[str, float]) -> None:
+        lines.append(f"# HELP {name} {about}")
+        lines.append(f"# TYPE {name} {kind}")
+        lines.extend(f"{name}{labels} {value:.10g}" for labels, value in samples)
+
+    metric("rempart_audit_log_size", "gauge", "Events in the Merkle log", ("", log.size))
+    metric(
+        "rempart_audit_lag_seconds",
+        "gauge",
+        "Since all journals were last read to the end",
+        ("", sequencer.lag_seconds),
+    )
+    metric(
+        "rempart_audit_checkpoint_age_seconds",
+        "gauge",
+        "Since the last checkpoint was signed",
+        ("", max(0.0, time.time() - log.signed_at)),
+    )
+    metric(
+        "rempart_audit_journal_backlog_bytes",
+        "gauge",
+        "Segments of each journal that are not wholly integrated",
+        *((f'{{journal="{_escaped(name)}"}}', size) for name, size in sorted(sequencer.backlog().items())),
+    )
+    metric("rempart_audit_integrated_total", "counter", "Events integrated since the start", ("", counts.integrated))
+    metric(
+        "rempart_audit_refused_records_total",
+        "counter",
+        "Journal records that are no event of that journal",
+        ("", counts.refused),
+    )
+    metric("rempart_audit_repeated_total", "counter", "Events that were told again", ("", counts.repeated))
+    metric("rempart_audit_alarms_total", "counter", "Alarms about journals", ("", counts.alarms))
+    metric("rempart_audit_index_failures_total", "counter", "Failures of the search index", ("", counts.index_failures))
+    by_type = sequencer.events_by_type()
+    metric(
+        "rempart_audit_events_total",
+        "counter",
+        "Events in the log by type",
+        *((f'{{type="{_escaped(kind)}"}}', count) for kind, count in sorted(by_type.items())),
+    )
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,37 @@
+"""What is asked of the record and what is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rempart.protocols.ocsf import Summary
+
+MAX_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Newest first. `since` and `until` are milliseconds since the epoch; `before` an index in the log.
+
+    `type` may name a group with a trailing dot (`money.`), `path` a prefix with a trailing asterisk.
+    """
+
+    person: str | None = None
+    workload: str | None = None
+    type: str | None = None
+    since: int | None = None
+    until: int | None = None
+    allowed: bool | None = None
+    rule: str | None = None
+    path: str | None = None
+    text: str | None = None
+    before: int | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """An event and its index in the log."""
+
+    index: int
+    summary: Summary

@@ -1,0 +1,239 @@
+"""Check a whole log on disk against its signed checkpoint, recomputing everything from the entries.
+
+Shares no code with what writes the log, only the steps of `verifier`. A log is checked in these:
+1. the checkpoint is signed by the given key;
+2. every entry bundle has exactly the entries it must have, and nothing after them;
+3. every tile of every level has exactly the hashes that follow from the entries (c2sp.org/tlog-tiles);
+4. the root that follows from the entries is the checkpoint's;
+5. the root at the size of each checkpoint remembered from before is the one remembered: the log only grew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .verifier import Head, Key, VerificationError, VerifyEd25519, leaf_hash, node_hash, open_checkpoint
+
+WIDTH = 256
+
+
+@dataclass
+class LogReport:
+    """`problems` is empty when everything is right. `size` and `root` are the signed ones, if they could be read."""
+
+    size: int = 0
+    root: bytes = b""
+    checkpoint: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify_log(directory: Path, key: Key, verify_ed25519: VerifyEd25519, remembered: Sequence[Head] = ()) -> LogReport:
+    """Recompute everything from the entries; never raises for what is found. Reads each file once."""
+    report = LogReport()
+    try:
+        report.checkpoint = (directory / "checkpoint").read_text("utf-8")
+        head = open_checkpoint(report.checkpoint, key, verify_ed25519)  # step 1
+    except (OSError, ValueError, VerificationError) as error:
+        report.problems.append(f"checkpoint: {error}")
+        return report
+    report.size, report.root = head.size, head.root
+    for old in remembered:
+        if old.size > head.size:
+            report.problems.append(
+                f"checkpoint: the log has {head.size} events and had {old.size} before: it was cut or rewound"
+            )
+    _Walk(directory, head, remembered, report).run()
+    return report
+
+
+class _Walk:
+    def __init__(self, directory: Path, head: Head, remembered: Sequence[Head], report: LogReport) -> None:
+        self._directory = directory
+        self._head = head
+        self._remembered = {old.size: old.root for old in remembered if old.size <= head.size}
+        self._known = list(remembered)
+        self._problems = report.problems
+
+    def run(self) -> None:
+        rows: list[list[bytes]] = [[]]
+        stack: list[tuple[int, bytes]] = []  # (height, root) of complete subtrees, left to right
+        size = 0
+        self._compare_remembered(0, stack)
+        for number, entries in self._bundles():
+            hashes = [leaf_hash(entry) for entry in entries]
+            for leaf in hashes:
+                _push(stack, leaf)
+                size += 1
+                if size in self._remembered:
+                    self._compare_remembered(size, stack)
+            self._check_tile(0, number, hashes)
+            rows[0] = hashes
+            level = 0
+            at = number
+            while len(rows[level]) == WIDTH:
+                root = _perfect(rows[level])
+                rows[level] = []
+                level += 1
+                if level == len(rows):
+                    rows.append([])
+                rows[level].append(root)
+                at //= WIDTH
+                if len(rows[level]) == WIDTH:
+                    self._check_tile(level, at, rows[level])
+        for level, row in enumerate(rows[1:], start=1):
+            if row:
+                self._check_tile(level, (size >> 8 * level) // WIDTH, row)
+        if size != self._head.size:
+            self._problems.append(f"log: only the first {size} of {self._head.size} events can be read")
+        elif _stack_root(stack) != self._head.root:
+            self._problems.append("checkpoint: the events of the log don't give the signed root")
+        self._check_strangers()
+
+    def _bundles(self) -> Iterator[tuple[int, list[bytes]]]:
+        """The entries of each bundle in order; stops at the first that can't be read."""
+        for number in range((self._head.size + WIDTH - 1) // WIDTH):
+            width = min(WIDTH, self._head.size - number * WIDTH)
+            name, raw, stored = self._read("entries", number, width)
+            if raw is None:
+                self._problems.append(f"{name}: missing")
+                return
+            try:
+                entries = _entries(raw)
+            except ValueError as error:
+                self._problems.append(f"{name}: {error}")
+                return
+            if len(entries) != stored:
+                self._problems.append(f"{name}: has {len(entries)} entries instead of {stored}")
+                if len(entries) < width:
+                    return
+            yield number, entries[:width]
+
+    def _check_tile(self, level: int, number: int, hashes: Sequence[bytes]) -> None:
+        name, raw, stored = self._read(str(level), number, len(hashes))
+        if raw is None:
+            self._problems.append(f"{name}: missing")
+            return
+        if len(raw) != 32 * stored:
+            self._problems.append(f"{name}: has {len(raw)} bytes instead of {32 * stored}")
+        for at, expected in enumerate(hashes):
+            if raw[32 * at : 32 * at + 32] != expected:
+                first = (number * WIDTH + at) * WIDTH**level
+                count = WIDTH**level
+                which = f"event {first}" if count == 1 else f"events {first} to {first + count - 1}"
+                self._problems.append(f"{name}: hash {at} is not the one of {which}")
+                return
+
+    def _read(self, level: str, number: int, width: int) -> tuple[str, bytes | None, int]:
+        """(name, bytes, width) of the tile, or of a longer one that the growing log has put in its place."""
+        base = f"tile/{level}/{_number(number)}"
+        widths = [width]
+        if width < WIDTH:
+            try:
+                there = [int(w) for w in os.listdir(self._directory / f"{base}.p") if w.isdigit()]
+            except OSError:
+                there = []
+            widths += [*sorted(w for w in there if width < w < WIDTH), WIDTH]
+        for candidate in (*widths, *widths):  # twice: the growing log may replace one while it is looked for
+            name = base if candidate == WIDTH else f"{base}.p/{candidate}"
+            try:
+                return name, (self._directory / name).read_bytes(), candidate
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._problems.append(f"{name}: {error.strerror}")
+                break
+        return base if width == WIDTH else f"{base}.p/{width}", None, width
+
+    def _compare_remembered(self, size: int, stack: list[tuple[int, bytes]]) -> None:
+        root = self._remembered.get(size)
+        if root is not None and _stack_root(stack) != root:
+            self._problems.append(f"log: its first {size} events are not those that it had before: it was rewritten")
+
+    def _check_strangers(self) -> None:
+        """Older partial tiles say the same as longer ones; what is no tile at all doesn't belong there."""
+        top = self._directory / "tile"
+        for parent, _, files in os.walk(top):
+            for name in files:
+                path = Path(parent, name)
+                if path.parent.name.endswith(".p") and name.isdigit():
+                    self._check_older_partial(path, int(name))
+                elif not name.isdigit():
+                    self._problems.append(f"{path.relative_to(self._directory)}: is no part of a log")
+
+    def _check_older_partial(self, path: Path, width: int) -> None:
+        """Right when what replaced it begins with the same bytes. One newer than the checkpoint is left alone."""
+        level = path.relative_to(self._directory / "tile").parts[0]
+        depth = 0 if level == "entries" else int(level)
+        groups = path.parent.relative_to(self._directory / "tile" / level).as_posix().removesuffix(".p").split("/")
+        number = int("".join(group.removeprefix("x") for group in groups))
+        have = min(WIDTH, (self._head.size >> 8 * depth) - number * WIDTH)
+        if width > have or not 0 < width < WIDTH:
+            return
+        _, longer, _ = self._read(level, number, have)
+        try:
+            raw = path.read_bytes()
+        except OSError:
+            return  # removed meanwhile
+        if longer is None or width == have:
+            return
+        expected = longer[: 32 * width] if level != "entries" else _first_entries(longer, width)
+        if raw != expected:
+            self._problems.append(f"{path.relative_to(self._directory)}: is not the beginning of what replaced it")
+
+
+def _push(stack: list[tuple[int, bytes]], leaf: bytes) -> None:
+    height, root = 0, leaf
+    while stack and stack[-1][0] == height:
+        root = node_hash(stack.pop()[1], root)
+        height += 1
+    stack.append((height, root))
+
+
+def _stack_root(stack: Sequence[tuple[int, bytes]]) -> bytes:
+    if not stack:
+        return hashlib.sha256(b"").digest()
+    root = stack[-1][1]
+    for _, left in reversed(stack[:-1]):
+        root = node_hash(left, root)
+    return root
+
+
+def _perfect(row: Sequence[bytes]) -> bytes:
+    while len(row) > 1:
+        row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
+    return row[0]
+
+
+def _entries(bundle: bytes) -> list[bytes]:
+    entries: list[bytes] = []
+    at = 0
+    while at < len(bundle):
+        end = at + 2 + int.from_bytes(bundle[at : at + 2], "big")
+        if at + 2 > len(bundle) or end > len(bundle):
+            raise ValueError(f"ends within entry {len(entries)}")
+        entries.append(bundle[at + 2 : end])
+        at = end
+    return entries
+
+
+def _first_entries(bundle: bytes, count: int) -> bytes:
+    at = 0
+    for _ in range(count):
+        at += 2 + int.from_bytes(bundle[at : at + 2], "big")
+    return bundle[:at]
+
+
+def _number(number: int) -> str:
+    groups = [f"{number % 1000:03d}"]
+    while number >= 1000:
+        number //= 1000
+        groups.append(f"x{number % 1000:03d}")
+    return "/".join(reversed(groups))

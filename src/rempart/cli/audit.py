@@ -1,0 +1,346 @@
+"""`rempart audit`: search, prove and verify the record."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+
+from rempart.kernel.errors import BadInput, NotFound
+
+from .output import print_json, print_table, say
+from .state import JsonOption, StateOption, call, state_dir
+
+app = typer.Typer(no_args_is_help=True)
+
+Person = Annotated[str | None, typer.Option(help="A person's id")]
+Workload = Annotated[str | None, typer.Option(help="A SPIFFE ID")]
+Type = Annotated[str | None, typer.Option(help="A type of event, or a group such as `money.`")]
+Since = Annotated[str | None, typer.Option(help="RFC 3339, or how long ago: 15m, 2h, 1d")]
+Until = Annotated[str | None, typer.Option(help="As --since; that moment itself is left out")]
+Decision = Annotated[str | None, typer.Option(help="allow or deny")]
+Rule = Annotated[str | None, typer.Option(help="The rule that decided")]
+PathOption = Annotated[str | None, typer.Option("--path", help="The request's path; /wallet* is a prefix")]
+Text = Annotated[str | None, typer.Option(help="Anywhere in reason, path, address, role, service")]
+Limit = Annotated[int, typer.Option(min=1, help="How many, newest first")]
+_PAGE = 1000
+
+
+@app.command()
+def search(
+    person: Person = None,
+    workload: Workload = None,
+    type: Type = None,
+    since: Since = None,
+    until: Until = None,
+    decision: Decision = None,
+    rule: Rule = None,
+    path: PathOption = None,
+    text: Text = None,
+    limit: Limit = 100,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Events, newest first: who, what, when, from where, outcome."""
+    given = _given(person, workload, type, since, until, decision, rule, path, text)
+    events: list[dict[str, Any]] = []
+    following: int | None = None
+    for page in _pages(state_dir(state), given, limit):
+        events += page["events"]
+        following = page["next"]
+    if json:
+        print_json({"events": events, "next": following})
+        return
+    print_table(_COLUMNS, [_cells(event) for event in events])
+    if following is not None:
+        say(f"there are more: raise --limit from {limit}")
+
+
+@app.command()
+def show(id: str, state: StateOption = None, json: JsonOption = False) -> None:
+    """One event in full, by its id, its decision's id or its request's id."""
+    found = call(state_dir(state), "sequencer", "GET", f"/events/{quote(id, safe='')}")
+    if json:
+        print_json(found)
+        return
+    own = found["event"]["unmapped"]["rempart"]
+    rows: list[tuple[str, object]] = [("index", found["index"]), ("time", _time(own["at"]))]
+    rows += [(name, _flat(value)) for name, value in own.items() if name not in ("at", "details")]
+    rows += [(f"details.{name}", _flat(value)) for name, value in own.get("details", {}).items()]
+    print_table(("field", "value"), rows)
+    if found["related"]:
+        say("\nof the same request:")
+        print_table(_COLUMNS, [_cells(event) for event in found["related"]])
+
+
+@app.command()
+def prove(id: str, state: StateOption = None, json: JsonOption = False) -> None:
+    """A proof that the event is in the log, for `rempart audit verify` anywhere. It is always JSON."""
+    print_json(call(state_dir(state), "sequencer", "GET", f"/proofs/{quote(id, safe='')}"))
+
+
+@app.command()
+def verify(
+    proof: Annotated[Path | None, typer.Argument(help="A proof from `audit prove`; without one, the whole log")] = None,
+    key: Annotated[Path | None, typer.Option(help="The log's verifier key; default: the one in the state")] = None,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check a proof, or the whole log on disk. Needs no running system, and for a proof with --key no state either."""
+    from rempart.audit.verifier import Key, VerificationError
+
+    try:
+        verifier_key = Key.parse(_read(key or _published_key(state_dir(state)), "the verifier key").decode("utf-8"))
+    except (VerificationError, UnicodeDecodeError) as error:
+        raise BadInput("bad_verifier_key", str(error), "use log.vkey as the sequencer published it") from None
+    if proof is not None:
+        _verify_proof(proof, verifier_key, as_json=json)
+    else:
+        _verify_log(state_dir(state), verifier_key, as_json=json)
+
+
+@app.command()
+def tail(
+    type: Type = None,
+    person: Person = None,
+    decision: Decision = None,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """New events as they come, one a line. Ctrl-C ends it."""
+    given = _given(person, None, type, None, None, decision, None, None, None)
+    directory = state_dir(state)
+    last = call(directory, "sequencer", "GET", "/checkpoint.json")["size"] - 1
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            fresh: list[dict[str, Any]] = []
+            for page in _pages(directory, given, 10 * _PAGE):
+                fresh += [event for event in page["events"] if event["index"] > last]
+                if len(fresh) % _PAGE or not page["events"]:
+                    break
+            for event in reversed(fresh):
+                if json:
+                    print_json(event)
+                else:
+                    print("  ".join(str(cell) for cell in _cells(event) if cell), flush=True)
+                last = event["index"]
+            time.sleep(0.5)
+
+
+@app.command()
+def export(
+    person: Person = None,
+    workload: Workload = None,
+    type: Type = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many, newest first; 0: all")] = 0,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Whole OCSF events as JSON lines, newest first."""
+    directory = state_dir(state)
+    given = _given(person, workload, type, since, until, None, None, None, None)
+    for page in _pages(directory, {**given, "full": "1"}, limit or sys.maxsize):
+        for event in page["events"]:
+            print_json(event["event"])
+
+
+@app.command()
+def checkpoint(state: StateOption = None, json: JsonOption = False) -> None:
+    """The newest signed checkpoint (a C2SP note): keep it elsewhere to notice a log that was rewound."""
+    found = call(state_dir(state), "sequencer", "GET", "/checkpoint.json")
+    if json:
+        print_json(found)
+    else:
+        sys.stdout.write(found["checkpoint"])
+
+
+# -- asking ----------------------------------------------------------------------------------------------------------
+
+_COLUMNS = ("index", "time", "type", "outcome", "who", "what", "why", "id")
+
+
+def _given(*values: str | None) -> dict[str, str]:
+    names = ("person", "workload", "type", "since", "until", "decision", "rule", "path", "text")
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+
+
+def _pages(state: Path, given: dict[str, str], limit: int) -> Iterator[dict[str, Any]]:
+    """Pages of events until there are `limit` or no more; at least one page."""
+    before: int | None = None
+    while True:
+        parameters = {**given, "limit": str(min(limit, _PAGE))}
+        if before is not None:
+            parameters["before"] = str(before)
+        page: dict[str, Any] = call(state, "sequencer", "GET", f"/search?{urlencode(parameters)}")
+        limit -= len(page["events"])
+        before = page["next"]
+        yield page
+        if before is None or limit <= 0:
+            return
+
+
+def _cells(event: dict[str, Any]) -> tuple[object, ...]:
+    who = [event.get(name) for name in ("person", "workload", "operator", "ip")]
+    what = [event.get("method"), event.get("path")] if event.get("method") else [event.get("service")]
+    return (
+        event["index"],
+        event["time"],
+        event["type"],
+        "yes" if event["success"] else "no",
+        next((word for word in who if word), ""),
+        " ".join(word for word in what if word),
+        event.get("reason") or event.get("rule") or "",
+        event["id"],
+    )
+
+
+def _flat(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+def _time(at: int) -> str:
+    from rempart.kernel.clock import rfc3339
+
+    try:
+        return rfc3339(at / 1000)
+    except (ValueError, OverflowError, OSError):
+        return str(at)
+
+
+# -- verifying -------------------------------------------------------------------------------------------------------
+
+
+def _published_key(state: Path) -> Path:
+    path = state / "data" / "sequencer" / "log.vkey"
+    if not path.exists():
+        raise BadInput("no_verifier_key", f"{path} is not there", "name the key with --key, or the state with --state")
+    return path
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise BadInput("unreadable", f"{what} {path} can't be read: {error.strerror}", "name another file") from None
+
+
+def _verify_proof(path: Path, key: Any, *, as_json: bool) -> None:
+    from rempart.audit.verifier import VerificationError, verify_proof
+    from rempart.crypto.signing import verify_ed25519
+
+    try:
+        proof = json.loads(_read(path, "the proof"))
+    except (ValueError, RecursionError):
+        raise BadInput("bad_proof", f"{path} is not JSON", "use the output of `rempart audit prove ID`") from None
+    try:
+        event = verify_proof(proof, key, verify_ed25519)
+    except VerificationError as error:
+        if as_json:
+            print_json({"ok": False, "problem": str(error)})
+        say(f"wrong: {error}")
+        raise SystemExit(1) from None
+    if as_json:
+        print_json({"ok": True, "id": proof["id"], "index": proof["index"], "event": event})
+        return
+    own = event.get("unmapped", {}).get("rempart", {})
+    say(f"right: event {proof['index']} of the log {key.origin} is")
+    print_table(("field", "value"), [(name, _flat(value)) for name, value in own.items()])
+
+
+def _verify_log(state: Path, key: Any, *, as_json: bool) -> None:
+    from rempart.audit.whole_log import verify_log
+    from rempart.crypto.signing import verify_ed25519
+
+    log = state / "data" / "sequencer" / "log"
+    if not log.is_dir():
+        raise NotFound("no_log", f"{log} is not there", "name the state with --state")
+    memory = _Memory(state, key)
+    report = verify_log(log, key, verify_ed25519, memory.heads())
+    if report.problems and memory.is_growing():  # what was read of a growing log may be of two moments: look again
+        report = verify_log(log, key, verify_ed25519, memory.heads())
+    problems = [*memory.problems, *report.problems]
+    document: dict[str, Any] = {
+        "size": report.size,
+        "root": base64.b64encode(report.root).decode(),
+        "ok": not problems,
+    }
+    if problems:
+        document["problems"] = problems
+    else:
+        memory.remember(report.checkpoint)
+    if as_json:
+        print_json(document)
+    else:
+        print_table(("size", "root", "ok"), [(document["size"], document["root"], "yes" if not problems else "NO")])
+    for problem in problems:
+        say(f"wrong: {problem}")
+    if problems:
+        raise SystemExit(1)
+
+
+class _Memory:
+    """The checkpoint of the last verification that found nothing wrong, and the one the sequencer committed last.
+
+    Kept outside the log, so that a log set back as a whole to an older, validly signed state is noticed.
+    """
+
+    def __init__(self, state: Path, key: Any) -> None:
+        self._path = state / "verified-checkpoint"
+        self._committed = state / "data" / "sequencer" / "state"
+        self._key = key
+        self._seen = 0
+        self.problems: list[str] = []
+
+    def is_growing(self) -> bool:
+        """Whether the sequencer committed something since `heads` was called, or does within half a second."""
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                if self._committed.stat().st_mtime_ns != self._seen:
+                    return True
+            time.sleep(0.05)
+        return False
+
+    def heads(self) -> list[Any]:
+        """Signed sizes and roots that the log must contain."""
+        from rempart.audit.verifier import VerificationError, open_checkpoint
+        from rempart.crypto.signing import verify_ed25519
+
+        self.problems = []
+        notes: list[tuple[Path, str]] = []
+        with contextlib.suppress(FileNotFoundError):
+            notes.append((self._path, self._path.read_text("utf-8")))
+        try:
+            self._seen = self._committed.stat().st_mtime_ns
+            body = self._committed.read_bytes().split(b"\n")[0]
+            notes.append((self._committed, json.loads(body)["checkpoint"]))
+        except FileNotFoundError:
+            self.problems.append(f"{self._committed}: missing")
+        except (ValueError, KeyError, TypeError):
+            self.problems.append(f"{self._committed}: is not what the sequencer wrote")
+        heads = []
+        for path, note in notes:
+            try:
+                heads.append(open_checkpoint(note, self._key, verify_ed25519))
+            except VerificationError as error:
+                self.problems.append(f"{path}: {error}")
+        return heads
+
+    def remember(self, note: str) -> None:
+        temporary = self._path.with_name(self._path.name + ".new")
+        try:
+            temporary.write_text(note, "utf-8")
+            os.replace(temporary, self._path)
+        except OSError as error:
+            say(f"the checkpoint could not be remembered in {self._path}: {error.strerror}")

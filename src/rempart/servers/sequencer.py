@@ -1,0 +1,228 @@
+"""The sequencer process: journals into the Merkle log, search, proofs, events of applications, Envoy's access logs.
+
+Sockets: `admin` and `audit` (reading), `events:SERVICE` (taking in), `metrics`. It must be the only one that writes
+`data/sequencer`. When the disk refuses, it goes on trying; the journals keep what was recorded meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from rempart.audit.access_log import Collapser, read_line
+from rempart.audit.api import events_app, metrics_app, reading_app, unavailable
+from rempart.audit.journal import Journal
+from rempart.audit.log import MerkleLog
+from rempart.audit.metrics import page
+from rempart.audit.pipes import LineReader
+from rempart.audit.sequencer import Sequencer
+from rempart.backends.sqlite_search import SqliteSearch
+from rempart.crypto.aead import seal, unseal
+from rempart.crypto.signing import NoteSigner
+from rempart.kernel.errors import BadInput, Integrity, RempartError, Unavailable
+from rempart.kernel.event import Event
+from rempart.protocols.ocsf import encode
+from rempart.wiring.process_settings import SequencerSettings
+
+from .asgi import asgi_server
+from .boot import Boot
+
+_log = logging.getLogger("rempart.sequencer")
+_SHORTEST, _LONGEST = 0.02, 0.2  # seconds between looks at the journals: after work, and when idle
+_AFTER_FAILURE = 0.5
+_SEAL_CONTEXT = b"rempart/audit/log-key"
+
+
+def load_signer(data_dir: Path, origin: str, key: bytes) -> NoteSigner:
+    """The log's signer, made at the first start; its seed is sealed, its verifier key published as `log.vkey`."""
+    sealed = data_dir / "log.key.sealed"
+    try:
+        seed = unseal(key, sealed.read_bytes(), _SEAL_CONTEXT)
+    except FileNotFoundError:
+        if (data_dir / "log" / "checkpoint").exists():
+            raise Integrity("log_key_missing", f"{sealed} is gone", "restore it from a backup") from None
+        seed = NoteSigner.new_seed()
+        _write(sealed, seal(key, seed, _SEAL_CONTEXT), 0o600)
+    signer = NoteSigner(origin, seed)
+    _write(data_dir / "log.vkey", signer.verifier_key.encode() + b"\n", 0o644)
+    return signer
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+    os.replace(temporary, path)
+
+
+class SequencerProcess:
+    """Implements `audit.api.Service`."""
+
+    def __init__(self, boot: Boot, settings: SequencerSettings) -> None:
+        boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = boot.keys.get(boot.name)
+        if key is None:
+            raise BadInput("no_key", "the sequencer was given no key", "start it with `rempart up`")
+        signer = load_signer(boot.data_dir, settings.origin, key)
+        self.journal = Journal(boot.journal_dir, boot.name)
+        log = MerkleLog(boot.data_dir / "log", boot.data_dir / "state", signer)
+        open_index = partial(SqliteSearch, boot.data_dir / "search.db", signer.verifier_key)
+        self.sequencer = Sequencer(log, Path(settings.journals_dir), self.journal, open_index)
+        self._boot = boot
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._collapser = Collapser()
+
+    async def integrated(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._wanted.set()
+        try:
+            await asyncio.wait_for(waiter, 2.0)
+        except TimeoutError:
+            raise unavailable("the journals could not be integrated in time") from None
+
+    async def keep(self, events: list[Event]) -> None:
+        payloads = [encode(event, self.journal.source) for event in events]
+        await asyncio.gather(*(self.journal.record_bytes(payload, repeat=True) for payload in payloads))
+
+    def metrics(self) -> bytes:
+        return page(self.sequencer)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until SIGTERM."""
+        boot = self._boot
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        for envoy, fd in self._settings.access_logs.items():
+            LineReader(fd, partial(self._take_line, envoy)).start(loop)
+        servers = []
+        for name, listening in boot.sockets.items():
+            if name in ("admin", "audit"):
+                app = reading_app(self)
+            elif name == "metrics":
+                app = metrics_app(self)
+            elif name.startswith("events:"):
+                app = events_app(self, name.removeprefix("events:"))
+            else:
+                continue
+            servers.append((asgi_server(app), listening))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for server, listening in servers:
+                    group.create_task(server.serve(sockets=[listening]))
+                group.create_task(self._sequence())
+                group.create_task(self._count_refusals())
+                while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn has no event for it
+                    await asyncio.sleep(0.005)
+                boot.ready()
+                await self._stopping.wait()
+                for server, _ in servers:
+                    server.should_exit = True
+        finally:
+            self.close()
+
+    async def _sequence(self) -> None:
+        pause = _SHORTEST
+        while not self._stopping.is_set():
+            waiters, self._waiters = self._waiters, []
+            self._wanted.clear()
+            try:
+                read = self.sequencer.cycle()
+            except (OSError, Unavailable) as error:
+                _log.error("events wait in the journals: %s", error)
+                self._waiters = waiters + self._waiters
+                await self._pause(_AFTER_FAILURE)
+                continue
+            if self.sequencer.behind:
+                self._waiters = waiters + self._waiters
+                await asyncio.sleep(0)
+                continue
+            if waiters:
+                self._index(everything=True)
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            indexing = self._index()
+            if indexing:
+                await asyncio.sleep(0)
+                continue
+            pause = _SHORTEST if read else min(_LONGEST, pause * 1.5)
+            await self._pause(pause)
+
+    def _index(self, *, everything: bool = False) -> bool:
+        """Index some, or all; True while there is more to do. A failed index never stops integration."""
+        try:
+            while (more := self.sequencer.index_some()) and everything:
+                pass
+            return more
+        except RempartError as error:
+            _log.error("the search index is behind: %s", error)
+            return False
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wanted.wait(), seconds)
+
+    def _take_line(self, envoy: str, line: bytes) -> None:
+        event = read_line(line, envoy, time.time())
+        if event is not None and (event := self._collapser.take(event)) is not None:
+            self._record_soon([event])
+
+    async def _count_refusals(self) -> None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1.0)
+            self._record_soon(self._collapser.drain(time.time()))
+
+    def _record_soon(self, events: list[Event]) -> None:
+        """A refusal of Envoy's own was answered already; when it can't be recorded, that is all that is lost."""
+        try:
+            for event in events:
+                self.journal.append(encode(event, self.journal.source))
+            self.journal.commit()
+        except Unavailable as error:
+            _log.error("refusals are not recorded: %s", error)
+
+    def close(self) -> None:
+        try:
+            self.sequencer.close()
+        finally:
+            self.journal.close()
+
+
+def main() -> None:
+    import uvloop
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    boot = Boot.from_environment()
+    try:
+        settings = msgspec.convert(dict(boot.settings), SequencerSettings)
+    except msgspec.ValidationError as error:
+        raise BadInput("bad_settings", f"the sequencer's settings: {error}", "start it with `rempart up`") from None
+
+    async def run() -> None:
+        await SequencerProcess(boot, settings).run()
+
+    uvloop.run(run())
+
+
+if __name__ == "__main__":
+    main()

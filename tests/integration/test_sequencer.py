@@ -1,0 +1,243 @@
+"""The sequencer as a process: what is journaled can be searched, proved and verified."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.support import eventually, short_directory
+from tests.support_sequencer import SequencerUnderTest, running_sequencer
+
+from rempart.audit.journal import Journal
+from rempart.kernel.event import Event, EventType
+from rempart.protocols.ocsf import encode
+
+
+@pytest.fixture(scope="module")
+def sequencer() -> Iterator[SequencerUnderTest]:
+    with short_directory("rpq") as state, running_sequencer(state) as running:
+        yield running
+
+
+def rempart(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from rempart.cli.main import main; main()", *arguments, "--state", str(state)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def alarms_about(client: httpx.Client, text: str) -> list[dict[str, Any]]:
+    alarms: list[dict[str, Any]] = client.get("/search", params={"type": "system.alarm", "text": text}).json()["events"]
+    return alarms
+
+
+def decision(id: str, person: str = "usr_1", **details: Any) -> Event:
+    return Event(
+        type=EventType.DECISION,
+        id=id,
+        at=time.time(),
+        success=True,
+        reason="the owner reads",
+        person=person,
+        service="wallet",
+        request_id=f"req-{id}",
+        details={"rule": "wallet.owner", "method": "GET", "path": "/wallet", **details},
+    )
+
+
+def test_a_journaled_event_is_found_at_once_shown_proved_and_verified(
+    sequencer: SequencerUnderTest, tmp_path: Path
+) -> None:
+    journal = Journal(sequencer.journals / "pdp", "pdp")
+    journal.append(encode(decision("dec_a"), "pdp"))
+    journal.commit()
+    shown = rempart(sequencer.state, "audit", "show", "dec_a", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["event"]["metadata"]["uid"] == "dec_a"
+    by_request = json.loads(rempart(sequencer.state, "audit", "show", "req-dec_a", "--json").stdout)
+    assert by_request["event"]["metadata"]["uid"] == "dec_a"
+    found = json.loads(
+        rempart(sequencer.state, "audit", "search", "--person", "usr_1", "--since", "5m", "--json").stdout
+    )
+    assert [event["id"] for event in found["events"]] == ["dec_a"]
+
+    proof = rempart(sequencer.state, "audit", "prove", "dec_a")
+    (tmp_path / "proof.json").write_text(proof.stdout)
+    key = sequencer.data / "log.vkey"
+    elsewhere = tmp_path / "nothing"
+    right = rempart(elsewhere, "audit", "verify", str(tmp_path / "proof.json"), "--key", str(key), "--json")
+    assert right.returncode == 0, right.stderr
+    assert json.loads(right.stdout)["ok"] is True
+    alone = [sys.executable, "-m", "rempart.audit.verifier", str(tmp_path / "proof.json"), str(key)]
+    assert subprocess.run(alone, capture_output=True, check=False).returncode == 0
+
+    document = json.loads(proof.stdout)
+    document["event"]["unmapped"]["rempart"]["person"] = "usr_2"
+    (tmp_path / "forged.json").write_text(json.dumps(document))
+    wrong = rempart(elsewhere, "audit", "verify", str(tmp_path / "forged.json"), "--key", str(key))
+    assert wrong.returncode == 1
+    assert "not the one that is in the log" in wrong.stderr
+    journal.close()
+
+
+def test_the_whole_log_verifies_and_metrics_tell_its_size(sequencer: SequencerUnderTest) -> None:
+    journal = Journal(sequencer.journals / "people", "people")
+    for number in range(300):
+        journal.append(encode(decision(f"dec_m{number}"), "people"))
+    journal.commit()
+    journal.close()
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/events/dec_m299").status_code == 200)
+    verified = rempart(sequencer.state, "audit", "verify", "--json")
+    assert verified.returncode == 0, verified.stderr
+    document = json.loads(verified.stdout)
+    assert document["ok"] is True
+    assert document["size"] >= 300
+    with sequencer.client("metrics") as client:
+        assert client.get("/healthz").status_code == 200
+        page = client.get("/metrics").text
+    assert 'rempart_audit_events_total{type="decision"}' in page
+    assert "rempart_audit_lag_seconds" in page
+
+
+def test_application_events_are_idempotent_and_belong_to_their_socket(sequencer: SequencerUnderTest) -> None:
+    told = {"id": "evt_w1", "type": "money.moved", "at": time.time(), "success": True, "details": {"amount": 5}}
+    with sequencer.client("events:wallet") as client:
+        assert client.post("/events", json={"events": [told, told]}).status_code == 204
+        assert client.post("/events", json={"events": [told]}).status_code == 204
+        for bad in ({"type": "people.login"}, {"id": "dec_1"}, {"source": "pdp"}, {"at": "now"}, {"at": -1}):
+            refused = client.post("/events", json={"events": [{**told, "id": "evt_w2", **bad}]})
+            assert refused.status_code == 400, bad
+            assert refused.json()["code"] == "bad_event"
+        assert client.post("/events", content=b"x" * 2_000_000).status_code == 400
+        assert client.get("/search").status_code == 404
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/events/evt_w1").status_code == 200)
+        found = client.get("/search", params={"type": "money.moved"}).json()["events"]
+    assert [(event["id"], event["service"], event["source"]) for event in found] == [("evt_w1", "wallet", "sequencer")]
+
+
+def test_refusals_of_envoy_become_events_and_decided_requests_do_not(sequencer: SequencerUnderTest) -> None:
+    lines: list[Any] = [
+        {"kind": "tls", "pep": "gateway", "ip": "10.0.0.9", "tls_failure": "no_shared_cipher"},
+        {
+            "kind": "http",
+            "method": "GET",
+            "path": "/refused-by-envoy",
+            "status": 400,
+            "details": "bad",
+            "decision": None,
+        },
+        {"kind": "http", "method": "GET", "path": "/decided", "status": 403, "decision": "dec_x"},
+        {"kind": "http", "method": "GET", "path": "/fine", "status": 200},
+        "not an object",
+    ]
+    os.write(sequencer.access_log, b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b"garbage\n")
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/search", params={"type": "mesh."}).json()["events"])
+        found = client.get("/search", params={"type": "mesh."}).json()["events"]
+    assert [(event["type"], event.get("path")) for event in found] == [
+        ("mesh.request_refused", "/refused-by-envoy"),
+        ("mesh.handshake_refused", None),
+    ]
+
+
+def test_an_event_that_claims_another_source_is_refused_with_an_alarm(sequencer: SequencerUnderTest) -> None:
+    journal = Journal(sequencer.journals / "rogue", "rogue")
+    journal.append(encode(decision("dec_forged"), "pdp"))
+    journal.append(encode(decision("dec_honest"), "rogue"))
+    journal.append(b"no event at all")
+    journal.commit()
+    journal.close()
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/events/dec_honest").status_code == 200)
+        alarms = eventually(lambda: alarms_about(client, "rogue"))
+        assert client.get("/events/dec_forged").status_code == 404
+    assert len(alarms) == 1
+    assert "2 records of the journal rogue were refused" in alarms[0]["reason"]
+    assert alarms[0]["severity"] == "critical"
+
+
+def test_bad_requests_get_problem_documents(sequencer: SequencerUnderTest) -> None:
+    with sequencer.client("audit") as client:
+        for path in (
+            "/search?limit=0",
+            "/search?limit=x",
+            "/search?since=never",
+            "/search?x=1",
+            "/search?person=",
+            "/search?before=-1",
+            "/search?decision=maybe",
+            "/search?limit=1&limit=2",
+        ):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json"), path
+        assert client.get("/events/nothing").status_code == 404
+        assert client.get("/proofs/" + "%00" * 50).status_code == 404
+        assert client.get("/else").status_code == 404
+        assert client.post("/search").status_code == 405
+
+
+def test_damage_in_a_journal_becomes_an_alarm_and_what_is_intact_is_kept(sequencer: SequencerUnderTest) -> None:
+    directory = sequencer.journals / "damaged"
+    journal = Journal(directory, "damaged")
+    for number in range(3):
+        journal.append(encode(decision(f"dec_d{number}"), "damaged"))
+        journal.commit()
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/events/dec_d2").status_code == 200)
+    sequencer.stop()
+    for number in range(3, 6):
+        journal.append(encode(decision(f"dec_d{number}"), "damaged"))
+        journal.commit()
+    journal.close()
+    segment = max(directory.glob("*.journal"))
+    raw = bytearray(segment.read_bytes())
+    at = raw.index(b'"dec_d4"')
+    raw[at + 2] ^= 1
+    segment.write_bytes(raw)
+    sequencer.start()
+    Journal(directory, "damaged").close()
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/events/dec_d5").status_code == 200)
+        assert client.get("/events/dec_d3").status_code == 200
+        assert client.get("/events/dec_d4").status_code == 404
+        alarms = eventually(lambda: alarms_about(client, "damaged"))
+    assert any("1 records of the journal damaged are lost" in alarm["reason"] for alarm in alarms)
+
+
+def test_the_index_is_built_again_from_the_log(sequencer: SequencerUnderTest) -> None:
+    with sequencer.client() as client:
+        before = client.get("/search", params={"limit": "1000"}).json()["events"]
+    assert sequencer.stop() == 0
+    for path in sequencer.data.glob("search.db*"):
+        path.unlink()
+    sequencer.start()
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/search", params={"limit": "1000"}).json()["events"][-len(before) :] == before)
+
+
+def test_killed_sequencer_continues_where_it_was(sequencer: SequencerUnderTest) -> None:
+    journal = Journal(sequencer.journals / "kill", "kill")
+    for round in range(4):
+        for number in range(200):
+            journal.append(encode(decision(f"dec_k{round}_{number}", person="usr_kill"), "kill"))
+            if number % 10 == 0:
+                journal.commit()
+        journal.commit()
+        sequencer.stop(signal.SIGKILL)
+        sequencer.start()
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/events/dec_k3_199").status_code == 200)
+        found = client.get("/search", params={"person": "usr_kill", "limit": "1000"}).json()["events"]
+    assert len(found) == 800
+    assert len({event["id"] for event in found}) == 800
+    assert rempart(sequencer.state, "audit", "verify").returncode == 0
+    journal.close()
