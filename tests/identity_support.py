@@ -133,16 +133,19 @@ class IdentityProcess:
             "REMPART_BOOT_FD": str(3 + len(names)),
             "REMPART_READY_FD": str(4 + len(names)),
         }
-        self.process = subprocess.Popen(
-            ["bash", "-c", f"exec {sys.executable} -m rempart.servers.identity {redirect}"],
-            pass_fds=high,
-            env=environment,
-            stderr=(self.directory / "identity.log").open("ab"),
-        )
+        with (self.directory / "identity.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-c", f"exec {sys.executable} -m rempart.servers.identity {redirect}"],
+                pass_fds=high,
+                env=environment,
+                stderr=log,
+            )
         for number in (*high, memory, ready_writer):
             os.close(number)
         try:
-            assert os.read(ready, 1) == b"1", (self.directory / "identity.log").read_text()
+            if os.read(ready, 1) != b"1":
+                self.process.wait(10)
+                raise AssertionError((self.directory / "identity.log").read_text())
         finally:
             os.close(ready)
 
