@@ -29,6 +29,9 @@ def run(
     from rempart.servers.spawn import Ids, Launch, launcher, memory_file
 
     directory = state_dir(state)
+    command = command[1:] if command[0] == "--" else command
+    if not command:
+        raise BadInput("no_program", "no command was given", "write it after --")
     with connect(directory) as connection:
         answer = next(ask(connection, {"op": "adopt", "name": name, "cwd": os.getcwd()}), None)
     if answer is None:

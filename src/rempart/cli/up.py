@@ -101,13 +101,13 @@ def _tell_next(status: dict[str, Any], state: Path, *, detach: bool) -> None:
     named = "" if state == Path(".rempart").absolute() else f" --state {state}"
     say("\nWhat to try next:")
     if status["demo_accounts"]:
-        accounts = json.loads(Path(status["demo_accounts"]).read_text())
-        person = next(one for one in accounts if one["role"] == "user")
-        body = json.dumps({"email": person["email"], "password": "…"}).replace("…", "'\"$PASSWORD\"'")
-        find = f"import json;print(next(a['password'] for a in json.load(open('{status['demo_accounts']}')) if a['email']=='{person['email']}'))"
-        say(f'  PASSWORD=$(python3 -c "{find}")')
-        say(f"  curl --cacert {ca} {url}/login -H 'content-type: application/json' -d '{body}'")
-        say(f"  accounts and their passwords: {status['demo_accounts']}")
+        accounts = status["demo_accounts"]
+        email = next(one["email"] for one in json.loads(Path(accounts).read_text()) if one["role"] == "user")
+        find = f"next(a for a in json.load(open('{accounts}')) if a['email'] == '{email}')"
+        say(f"""  curl --cacert {ca} {url}/login -H 'content-type: application/json' -d "$(python3 -c "
+import json; a = {find}
+print(json.dumps({{'email': a['email'], 'password': a['password']}}))")\"""")
+        say(f"  accounts and their passwords: {accounts}")
     say(f"  rempart status{named}\n  rempart demo{named}\n  rempart attack{named}\n  rempart audit verify{named}")
     say(f"  rempart down{named}" if detach else "Ctrl-C stops everything.")
 

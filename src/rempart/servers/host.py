@@ -8,6 +8,7 @@ the face (it prints, waits, forwards Ctrl-C) and makes the child the supervisor.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -120,10 +121,8 @@ class Reports:
         self._fd = fd
 
     def send(self, line: dict[str, Any]) -> None:
-        try:
+        with contextlib.suppress(OSError):
             os.write(self._fd, json.dumps(line).encode() + b"\n")
-        except OSError:
-            pass
 
     def failed(self, error: RempartError) -> None:
         self.send(

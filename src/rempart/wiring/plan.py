@@ -350,7 +350,8 @@ class _Planner:
 
     def _directories(self) -> list[Directory]:
         shared = ("run", "run/admin", "run/pep", "run/svc", "run/egress", "run/events", "run/metrics", "run/envoy")
-        directories = [Directory(path) for path in (*shared, "data", "journals", "envoy", "trust")]
+        directories = [Directory(path) for path in (*shared, "data", "envoy", "trust")]
+        directories.append(Directory("journals", group="sequencer", mode=0o751))
         directories += [Directory(path, mode=0o700) for path in ("secrets", "tls", "logs")]
         for name in ("identity", "people", "pdp", "sequencer", "observer"):
             directories.append(Directory(f"data/{name}", name, name, 0o700))
