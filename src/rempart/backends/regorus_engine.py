@@ -1,0 +1,329 @@
+"""Rego by regorus (PyPI `gordon-to-regorus`): an interpreter that is strict, and a virtual machine (RVM) that is fast.
+
+An engine lives on the thread that made it and holds the interpreter lock while it works. A panic of its Rust code
+arrives as a BaseException that is no Exception; it is an evaluation that failed, never a crash of ours.
+Trusted: it decides. Its owner could allow anything; so it is pinned by hash and sees claims, never tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import regorus
+
+from rempart.kernel.errors import BadInput, Unavailable
+from rempart.policy.model import MAIN, Bundle, EvaluatorKind, Fault, Report, TestOutcome
+
+from . import rego_syntax
+from .rego_tests import CAPTURE, Captured, Captures, instrument
+
+_UNDEFINED = '"<undefined>"'
+_decode = msgspec.json.Decoder().decode
+_MAIN_MODULE = """package rempart.main
+
+import rego.v1
+
+decision := data.rempart.base.decision if data.rempart.base.decision
+else := {entrypoint}
+"""
+
+
+class RegorusEngine:
+    """Implements `policy.ports.PolicyEngine`."""
+
+    def inspect(self, bundle: Bundle, given: Mapping[str, Any]) -> Report:
+        try:
+            return self._inspect(bundle, given)
+        except BadInput as error:
+            return Report(faults=(Fault(bundle.entrypoint, 0, 0, error.reason),))
+        except RecursionError:
+            return Report(faults=(Fault(bundle.entrypoint, 0, 0, "the policy is nested too deep"),))
+
+    def prepare(self, bundle: Bundle, given: Mapping[str, Any], kind: EvaluatorKind) -> Interpreter | Rvm:
+        try:
+            interpreter = Interpreter(bundle, given)
+            return Rvm(bundle, given, interpreter) if kind == "rvm" else interpreter
+        except BaseException as error:
+            _reraise_ours(error)
+            raise BadInput(
+                "bad_policy", f"the policy can't be compiled: {_text(error)}", "see `rempart policy check`"
+            ) from None
+
+    def _inspect(self, bundle: Bundle, given: Mapping[str, Any]) -> Report:
+        faults = [fault for file in bundle.files if (fault := _parse_fault(file.path, file.text))]
+        if faults:
+            return Report(faults=tuple(faults))
+        engine = _engine(bundle, given, tests=True)
+        tree = engine.get_ast_as_json()
+        for file, package in rego_syntax.packages(tree).items():
+            if package[0] == "rempart" and not file.startswith("rempart/"):
+                faults.append(Fault(file, 1, 1, "the package `rempart` is Rempart's own: choose another name"))
+        rules = rego_syntax.parse(tree)
+        faults += rego_syntax.unknown_functions(rules, _BUILTINS())
+        faults += rego_syntax.recursion(rules)
+        deciding = [rule for rule in rules if not rule.module.endswith("_test.rego")]
+        entry = tuple(bundle.entrypoint.split("."))
+        if entry[0] != "data" or not any(rule.path == entry[1:] for rule in deciding):
+            faults.append(
+                Fault(
+                    _place_of(bundle),
+                    1,
+                    1,
+                    f"there is no rule {bundle.entrypoint}, which is asked: add it or set [policy] entrypoint",
+                )
+            )
+        if faults:
+            return Report(faults=tuple(faults))
+        try:
+            interpreter = Interpreter(bundle, given)
+        except BaseException as error:
+            _reraise_ours(error)
+            return Report(faults=(_fault(error, bundle),))
+        captures: Captures = []
+        tests, unclear = _run_tests(bundle, given, rules, captures)
+        evaluator: EvaluatorKind = "rvm"
+        why = rego_syntax.why_not_rvm(deciding) or unclear
+        if not why:
+            try:
+                rvm = Rvm(bundle, given, interpreter)
+                compared, differing = _compare(bundle, given, captures, rvm.machine)
+            except BaseException as error:
+                _reraise_ours(error)
+                why = f"the RVM can't compile it: {_text(error)}"
+            else:
+                faults += differing
+                return Report(tuple(faults), tuple(tests), evaluator, "", compared)
+        return Report(tuple(faults), tuple(tests), "interpreter", why)
+
+
+class Interpreter:
+    """Strict: an error inside a builtin fails the evaluation. Implements `policy.ports.Evaluator`."""
+
+    kind: EvaluatorKind = "interpreter"
+
+    def __init__(self, bundle: Bundle, given: Mapping[str, Any]) -> None:
+        self.fallbacks = 0
+        self._engine = _engine(bundle, given, tests=False)
+        self._engine.set_input_json("{}")
+        try:
+            self._engine.eval_rule_as_json(MAIN)  # analyse all of it now rather than at the first request
+        except BaseException as error:
+            _reraise_ours(error)
+            if "unsafe" in str(error) or "could not find function" in str(error) or "recursion" in str(error):
+                raise
+
+    def evaluate(self, input_json: str) -> Any:
+        try:
+            self._engine.set_input_json(input_json)
+            result = self._engine.eval_rule_as_json(MAIN)
+        except BaseException as error:
+            _reraise_ours(error)
+            raise _failed(error) from None
+        value = _decode(result)
+        return None if value == "<undefined>" else value
+
+
+class Rvm:
+    """Compiled, and limited to 25,000 instructions; beyond, or on any failure, the interpreter answers."""
+
+    kind: EvaluatorKind = "rvm"
+
+    def __init__(self, bundle: Bundle, given: Mapping[str, Any], interpreter: Interpreter) -> None:
+        self.fallbacks = 0
+        data = json.dumps({**bundle.data, "rempart": given})
+        modules = [(file.path, file.text) for file in bundle.files if not file.is_test]
+        program = regorus.Program.compile_from_modules(
+            data, [*modules, _main_module(bundle)], [MAIN, bundle.entrypoint]
+        )
+        self.machine = regorus.Rvm()
+        self.machine.load_program(program)
+        self.machine.set_data_json(data)
+        self._interpreter = interpreter
+        self._set_input = self.machine.set_input_json
+        self._execute = self.machine.execute_entry_point
+
+    def evaluate(self, input_json: str) -> Any:
+        try:
+            self._set_input(input_json)
+            result = self._execute(MAIN)
+        except BaseException as error:
+            _reraise_ours(error)
+            self.fallbacks += 1
+            return self._interpreter.evaluate(input_json)
+        value = _decode(result)
+        return None if value == "<undefined>" else value
+
+
+def _reraise_ours(error: BaseException) -> None:
+    """Signals and exits go on; all else (PanicException is a BaseException) was the engine's."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
+        raise error
+
+
+def _engine(bundle: Bundle, given: Mapping[str, Any], *, tests: bool) -> Any:
+    engine = regorus.Engine()
+    for file in bundle.files:
+        if tests or not file.is_test:
+            engine.add_policy(file.path, file.text)
+    engine.add_policy(*_main_module(bundle))
+    engine.add_data_json(json.dumps({**bundle.data, "rempart": given}))
+    return engine
+
+
+def _main_module(bundle: Bundle) -> tuple[str, str]:
+    return "rempart/main.rego", _MAIN_MODULE.replace("{entrypoint}", bundle.entrypoint)
+
+
+def _place_of(bundle: Bundle) -> str:
+    return next(file.path for file in bundle.files if not file.path.startswith("rempart/base"))
+
+
+def _parse_fault(path: str, text: str) -> Fault | None:
+    try:
+        regorus.Engine().add_policy(path, text)
+    except BaseException as error:
+        _reraise_ours(error)
+        return _located(str(error), path)
+    return None
+
+
+def _fault(error: BaseException, bundle: Bundle) -> Fault:
+    return _located(str(error), bundle.entrypoint)
+
+
+def _located(message: str, otherwise: str) -> Fault:
+    """regorus writes `--> file:line:column`, the line itself, then `error: …`."""
+    message = message.split("Stack backtrace")[0]
+    words = next((line[6:].strip() for line in message.splitlines() if line.startswith("error:")), "")
+    where = next((line[4:].strip() for line in message.splitlines() if line.startswith("-->")), "")
+    file, _, place = where.partition(":")
+    line, _, column = place.partition(":")
+    if file and line.isdigit() and column.isdigit():
+        return Fault(file, int(line), int(column), words or "not valid Rego")
+    return Fault(otherwise, 0, 0, words or _text(message))
+
+
+def _text(error: object) -> str:
+    lines = [line.strip() for line in str(error).split("Stack backtrace")[0].splitlines() if line.strip()]
+    said = next((line[6:].strip() for line in lines if line.startswith("error:")), lines[0] if lines else "it panicked")
+    return said[:300]
+
+
+def _failed(error: BaseException) -> Unavailable:
+    return Unavailable(
+        "policy_error", f"the policy failed: {_text(error)}", "see `rempart policy explain` and `policy test`"
+    )
+
+
+_known: list[frozenset[str]] = []
+
+
+def _BUILTINS() -> frozenset[str]:
+    """What this build of regorus offers; asked once."""
+    if not _known:
+        engine = regorus.Engine()
+        engine.add_policy("b.rego", "package b\nx := opa.runtime().builtins")
+        _known.append(frozenset(json.loads(engine.eval_rule_as_json("data.b.x"))) - frozenset(rego_syntax.IMPURE))
+    return _known[0]
+
+
+def _run_tests(
+    bundle: Bundle, given: Mapping[str, Any], rules: list[rego_syntax.Rule], captures: Captures
+) -> tuple[list[TestOutcome], str]:
+    """Every `test_` rule on the interpreter, noting each input that a `with` puts in; and why that couldn't be done."""
+    names = dict.fromkeys(
+        ".".join(("data", *rule.path))
+        for rule in rules
+        if rule.path[-1].startswith("test_") and rule.kind == "complete"
+    )
+    if not names:
+        return [], ""
+    unclear = ""
+    engine = regorus.Engine()
+    engine.add_extension(CAPTURE, 2, Captured(captures))
+    for file in bundle.files:
+        text = file.text
+        if file.is_test:
+            text = instrument(file.path, file.text, rules)
+            if _parse_fault(file.path, text):
+                text, unclear = file.text, f"the inputs of {file.path} can't be told apart from its text"
+        engine.add_policy(file.path, text)
+    engine.add_policy(*_main_module(bundle))
+    engine.add_data_json(json.dumps({**bundle.data, "rempart": given}))
+    outcomes = []
+    for name in names:
+        started = time.perf_counter()
+        try:
+            value = engine.eval_rule_as_json(name)
+            passed = value == "true"
+            reason = "" if passed else ("it is undefined" if value == _UNDEFINED else f"it is {value[:200]}")
+        except BaseException as error:
+            _reraise_ours(error)
+            passed, reason = False, _text(error)
+        outcomes.append(TestOutcome(name, passed, reason, time.perf_counter() - started))
+    return outcomes, unclear
+
+
+def _compare(bundle: Bundle, given: Mapping[str, Any], captures: Captures, machine: Any) -> tuple[int, list[Fault]]:
+    """Ask both evaluators about every input of the tests; a policy on which they differ isn't safe with either."""
+    faults: list[Fault] = []
+    seen: set[str] = set()
+    base = {**bundle.data, "rempart": dict(given)}
+    for where, document, changes in captures:
+        key = json.dumps([document, changes], sort_keys=True)
+        if key in seen or len(seen) >= 5000:
+            continue
+        seen.add(key)
+        data = json.dumps(_changed(base, changes))
+        question = json.dumps(document)
+        engine = _engine_with(bundle, data)
+        machine.set_data_json(data)
+        for rule in (bundle.entrypoint, MAIN):
+            by_interpreter = _attempt(engine.set_input_json, question, engine.eval_rule_as_json, rule)
+            by_rvm = _attempt(machine.set_input_json, question, machine.execute_entry_point, rule)
+            if by_interpreter is not None and by_rvm is not None and by_interpreter != by_rvm:
+                said = f"for this input {rule} is {by_interpreter[:500]} by the interpreter, {by_rvm[:500]} by the RVM"
+                faults.append(Fault(where[0], where[1], where[2], said))
+                break
+    machine.set_data_json(json.dumps(base))
+    return len(seen), faults
+
+
+def _engine_with(bundle: Bundle, data: str) -> Any:
+    engine = regorus.Engine()
+    for file in bundle.files:
+        if not file.is_test:
+            engine.add_policy(file.path, file.text)
+    engine.add_policy(*_main_module(bundle))
+    engine.add_data_json(data)
+    return engine
+
+
+def _attempt(set_input: Callable[[str], None], question: str, run: Callable[[str], str], rule: str) -> str | None:
+    """The answer in one line; None when this evaluator gave up, which is a refusal in either."""
+    try:
+        set_input(question)
+        return json.dumps(json.loads(run(rule)), sort_keys=True)
+    except BaseException as error:
+        _reraise_ours(error)
+        return None
+
+
+def _changed(base: Mapping[str, Any], changes: list[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(json.dumps(base))
+    for path, value in changes:
+        place = data
+        for part in path[:-1]:
+            following = place.get(part)
+            if not isinstance(following, dict):
+                following = place[part] = {}
+            place = following
+        if path:
+            place[path[-1]] = value
+        elif isinstance(value, dict):
+            data = dict(value)
+    return data

@@ -1,0 +1,139 @@
+"""Pages of the PDP for the operator, the observer and Prometheus."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from rempart.kernel.errors import BadInput, NotFound, Unavailable
+
+from .api import Ask
+from .decide import Decider, read_verdict
+from .keeper import Keeper
+from .outbox import Outbox
+
+_JSON = "application/json"
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+Page = tuple[int, str, bytes]
+
+
+class Pages:
+    """`admin`, `policies` and `metrics` are the handlers of the sockets of those names."""
+
+    def __init__(self, keeper: Keeper, decider: Decider, outbox: Outbox, given: Mapping[str, Any]) -> None:
+        self._keeper = keeper
+        self._decider = decider
+        self._outbox = outbox
+        self._given = given
+
+    async def admin(self, ask: Ask) -> Page:
+        """`GET /policy`, `POST /policy/reload`, `POST /policy/eval`, `GET /policy/files`, `GET /policy/given`."""
+        match ask.method, ask.path:
+            case "GET", "/policy":
+                return _json(self._state())
+            case "POST", "/policy/reload":
+                await self._keeper.reload(ask.operator)
+                return _json(self._state())
+            case "GET", "/policy/files":
+                return _json({"policies": self._keeper.documents()})
+            case "GET", "/policy/given":
+                return _json(dict(self._given))
+            case "POST", "/policy/eval":
+                return _json(self._evaluate(ask.json()))
+        raise NotFound("no_such_resource", f"{ask.method} {ask.path} is nothing here", "see docs/policy.md")
+
+    async def policies(self, ask: Ask) -> Page:
+        if ask.method != "GET" or ask.path not in ("/policies", "/opa/policies"):
+            raise NotFound("no_such_resource", "only GET /policies is here", "ask for /policies")
+        return _json(self._keeper.documents())
+
+    async def metrics(self, ask: Ask) -> Page:
+        if ask.method != "GET" or ask.path != "/metrics":
+            raise NotFound("no_such_resource", "only GET /metrics is here", "ask for /metrics")
+        return 200, _TEXT, self._metrics().encode()
+
+    def _state(self) -> dict[str, Any]:
+        state = self._keeper.state
+        if state is None:
+            raise Unavailable("no_policy", "no policy is loaded", "see `rempart logs pdp`")
+        document: dict[str, Any] = msgspec.to_builtins(state)
+        deciding = self._decider.deciding
+        document["fallbacks"] = deciding.evaluator.fallbacks if deciding else 0
+        document["audit_failure"] = self._outbox.last_failure
+        return document
+
+    def _evaluate(self, body: Any) -> dict[str, Any]:
+        if not isinstance(body, dict) or not isinstance(body.get("input"), dict):
+            raise BadInput("bad_input", 'the body is not {"input": {…}}', "give the policy input as an object")
+        deciding = self._decider.deciding
+        if deciding is None:
+            raise Unavailable("no_policy", "no policy is loaded", "see `rempart logs pdp`")
+        verdict = read_verdict(deciding.evaluator.evaluate(json.dumps(body["input"])))
+        return {**msgspec.to_builtins(verdict), "policy_version": deciding.version}
+
+    def _metrics(self) -> str:
+        counters = self._decider.counters
+        lines = [
+            "# HELP rempart_decisions_total Decisions by enforcement point, outcome and code",
+            "# TYPE rempart_decisions_total counter",
+        ]
+        for (pep, outcome, code), count in sorted(counters.decisions.items()):
+            lines.append(f'rempart_decisions_total{{pep="{pep}",outcome="{outcome}",code="{code}"}} {count}')
+        lines += [
+            "# HELP rempart_decision_seconds Time to decide, without making it durable",
+            "# TYPE rempart_decision_seconds histogram",
+        ]
+        total = 0
+        for bound, count in zip((*counters.seconds, "+Inf"), counters.buckets, strict=True):
+            total += count
+            lines.append(f'rempart_decision_seconds_bucket{{le="{bound}"}} {total}')
+        lines += [
+            f"rempart_decision_seconds_sum {counters.total_seconds:.6f}",
+            f"rempart_decision_seconds_count {total}",
+        ]
+        lines += _single(
+            "rempart_decisions_unrecorded_total",
+            "counter",
+            "Batches refused because they could not be made durable",
+            counters.unrecorded,
+        )
+        lines += _single(
+            "rempart_pdp_malformed_total", "counter", "Questions that were not HTTP ext_authz", counters.malformed
+        )
+        state, deciding = self._keeper.state, self._decider.deciding
+        if state and deciding:
+            lines += ["# HELP rempart_policy_info The policy in force", "# TYPE rempart_policy_info gauge"]
+            lines.append(f'rempart_policy_info{{version="{state.version}",evaluator="{state.evaluator}"}} 1')
+            lines += _single("rempart_policy_loaded_timestamp_seconds", "gauge", "When it was loaded", state.loaded_at)
+            lines += _single(
+                "rempart_policy_refused",
+                "gauge",
+                "1 while the policy directory holds a policy that was refused",
+                int(bool(state.refused)),
+            )
+            lines += _single(
+                "rempart_policy_fallbacks_total",
+                "counter",
+                "Inputs on which the RVM gave up and the interpreter answered",
+                deciding.evaluator.fallbacks,
+            )
+        return "\n".join(lines) + "\n" + _process_metrics()
+
+
+def _single(name: str, kind: str, about: str, value: float) -> list[str]:
+    return [f"# HELP {name} {about}", f"# TYPE {name} {kind}", f"{name} {value}"]
+
+
+def _process_metrics() -> str:
+    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return generate_latest(registry).decode()
+
+
+def _json(document: Any) -> Page:
+    return 200, _JSON, json.dumps(document).encode()

@@ -1,0 +1,202 @@
+"""The PDP's two faces: Envoy's questions (as little Python per request as can be), and small JSON pages for people."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httptools
+
+from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.problem import CONTENT_TYPE, problem
+
+from .decide import PREFIX, Decider, Point, refusal_response
+from .outbox import Outbox
+
+MAX_REQUEST = 128 << 10  # bytes of one question; Envoy's own limit on headers is below
+MAX_HEADERS = 200
+MAX_BODY = 32 << 20
+_IDLE_SECONDS = 30.0
+
+
+class PepConnection(asyncio.Protocol):
+    """One connection of Envoy. Pipelined questions are answered in order; a malformed one gets 400 and ends it."""
+
+    def __init__(self, point: Point, decider: Decider, outbox: Outbox) -> None:
+        self._point = point
+        self._decider = decider
+        self._outbox = outbox
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._size = 0
+        self._broken = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._broken or self._transport is None:
+            return
+        self._size += len(data)
+        if self._size > MAX_REQUEST + len(data):
+            self._refuse("the question is too large")
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse("an upgrade is not a question")
+        except httptools.HttpParserError:
+            self._refuse("the question is not HTTP/1.1")
+
+    # httptools calls these
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self._headers) >= MAX_HEADERS:
+            raise ValueError("too many headers")
+        self._headers.append((name.lower(), value))
+
+    def on_message_complete(self) -> None:
+        self._size = 0
+        transport = self._transport
+        if transport is None or self._broken:
+            return
+        if not self._url.startswith(PREFIX) or self._url[len(PREFIX) : len(PREFIX) + 1] not in (b"/", b"?", b""):
+            self._refuse("the address does not begin with /authz")
+            return
+        close = not self._parser.should_keep_alive()
+        method = self._parser.get_method().decode("ascii", "replace")
+        response, payload = self._decider.decide(self._point, method, self._url, self._headers)
+        self._outbox.put(transport, response, payload, close=close)
+        if close:
+            self._broken = True
+
+    def _refuse(self, why: str) -> None:
+        self._broken = True
+        self._decider.counters.malformed += 1
+        if self._transport is not None:
+            self._outbox.put(self._transport, refusal_response(400, "bad_request", why), None, close=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request to a small page. `operator` is the local user who asks, by the kernel's word."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: bytes
+    operator: str
+
+    def json(self) -> Any:
+        """Raises BadInput `bad_json`."""
+        try:
+            return json.loads(self.body) if self.body else {}
+        except (ValueError, RecursionError) as error:
+            raise BadInput("bad_json", f"the body is not JSON: {error}"[:200], "send one JSON document") from None
+
+
+Handler = Callable[[Ask], Awaitable[tuple[int, str, bytes]]]
+
+
+class PageConnection(asyncio.Protocol):
+    """One request, one answer, then it closes: admin, policies and metrics are asked seldom."""
+
+    def __init__(self, handler: Handler, tasks: set[asyncio.Task[None]]) -> None:
+        self._handler = handler
+        self._tasks = tasks
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._body: list[bytes] = []
+        self._size = 0
+        self._done = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport
+        self._timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._done:
+            return
+        self._size += len(data)
+        try:
+            if self._size > MAX_BODY:
+                raise httptools.HttpParserError("too large")
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._done = True
+            self._write(
+                400, CONTENT_TYPE, json.dumps(problem(400, "bad_request", "not an acceptable request")).encode()
+            )
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        if self._timer is not None:
+            self._timer.cancel()
+        task = asyncio.get_running_loop().create_task(
+            self._answer(self._parser.get_method().decode("ascii", "replace"))
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, method: str) -> None:
+        try:
+            parts = urlsplit(self._url.decode("ascii"))
+            ask = Ask(method, parts.path, dict(parse_qsl(parts.query)), b"".join(self._body), self._operator())
+            status, kind, body = await self._handler(ask)
+        except RempartError as error:
+            document = problem(error.status, error.code, error.reason, remedy=error.remedy)
+            status, kind, body = error.status, CONTENT_TYPE, json.dumps(document).encode()
+        except Exception as error:
+            document = problem(
+                500, "internal_error", f"the PDP failed: {type(error).__name__}", remedy="see `rempart logs pdp`"
+            )
+            status, kind, body = 500, CONTENT_TYPE, json.dumps(document).encode()
+        self._write(status, kind, body)
+
+    def _operator(self) -> str:
+        """SO_PEERCRED: pid, uid, gid of whoever connected (unix(7))."""
+        sock = self._transport.get_extra_info("socket") if self._transport else None
+        if sock is None:
+            return "uid:unknown"
+        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        return f"uid:{uid}"
+
+    def _write(self, status: int, kind: str, body: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        head = f"HTTP/1.1 {status} {'OK' if status == 200 else 'Refused'}\r\ncontent-type: {kind}\r\n"
+        head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self._transport.write(head.encode() + body)
+        self._transport.close()

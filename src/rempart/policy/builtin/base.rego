@@ -1,0 +1,71 @@
+# What holds for every application, whatever its own policy says. `decision` is final where it is defined: an
+# application's policy can't allow what is refused here, nor refuse people their login.
+#
+# data.rempart.callers: {SPIFFE ID: {service it may call: true}}, the gateway left out. Rempart makes it of `calls`.
+# Every rule here has one value for each input, so both evaluators answer alike.
+package rempart.base
+
+import rego.v1
+
+decision := refused("no_such_route", "unknown_route", "no service is declared for this path", 403) if {
+	not data.rempart.services[input.service]
+	not platform
+} else := refused("sidecar_without_peer", "no_peer", "the caller did not prove who it is", 403) if {
+	input.pep == "sidecar"
+	not input.spiffe_id
+} else := refused("peer_not_declared", "peer_not_allowed", "the caller is not declared to call this service", 403) if {
+	input.pep == "sidecar"
+	input.spiffe_id != data.rempart.gateway
+	not data.rempart.callers[input.spiffe_id][input.service]
+	not data.rempart.unsafe["peer-allow-list"]
+} else := people if {
+	input.service == "people"
+} else := observer if {
+	input.service == "observer"
+}
+
+platform if input.service in {"people", "observer"}
+
+# People: anyone may log in through the gateway; accounts are for declared callers only, from inside.
+people := allowed("public_login", "anyone may log in") if {
+	input.method == "POST"
+	input.path == "/login"
+} else := allowed("public_auth", "OAuth's own endpoints judge for themselves") if {
+	input.segments[0] == "auth"
+} else := allowed("accounts_for_declared_callers", "a declared caller asks about accounts") if {
+	input.segments[0] == "accounts"
+	input.pep == "sidecar"
+	input.spiffe_id != data.rempart.gateway
+} else := refused("accounts_never_through_the_gateway", "forbidden", "accounts are not reached from outside", 403) if {
+	input.segments[0] == "accounts"
+} else := refused("people_has_no_such_route", "forbidden", "this is not a route of people", 403)
+
+# Observer: reading only, and only for auditors, or for a workload declared to call it.
+observer := refused("observer_is_read_only", "forbidden", "records are only read here", 403) if {
+	input.method != "GET"
+} else := refused("observer_has_no_such_route", "forbidden", "this is not a route of the observer", 403) if {
+	not observer_route
+} else := allowed("auditor_reads", "role audit reads records, policies and metrics") if {
+	input.jwt.role == "audit"
+} else := allowed("declared_workload_reads", "a declared workload reads records, policies and metrics") if {
+	input.pep == "sidecar"
+	input.spiffe_id != data.rempart.gateway
+} else := refused("observer_for_auditors", "unauthenticated", "log in with role audit", 401) if {
+	not input.jwt
+} else := refused("observer_for_auditors", "role_not_allowed", "only role audit may read this", 403)
+
+observer_route if input.segments[0] == "logs"
+
+observer_route if input.path == "/metrics"
+
+observer_route if array.slice(input.segments, 0, 2) == ["opa", "policies"]
+
+allowed(rule, reason) := {"allow": true, "rule": concat(".", ["rempart.base", rule]), "reason": reason}
+
+refused(rule, code, reason, status) := {
+	"allow": false,
+	"rule": concat(".", ["rempart.base", rule]),
+	"code": code,
+	"reason": reason,
+	"status": status,
+}

@@ -1,0 +1,402 @@
+"""From one question of an enforcement point to its answer and its record: request → input → policy → ruling.
+
+Every question gets an answer, and every answer but a malformed question's is a decision with a record. Whatever goes
+wrong on the way is a refusal. Nothing here blocks: who calls makes the record durable before the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any
+
+from rempart.kernel.clock import Clock, rfc3339
+from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.ids import new_id
+from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.kernel.spiffe import SpiffeId
+
+from .claims import BadClaims, Claims, ClaimsReader
+from .model import Verdict
+from .ports import Evaluator, TokenExplainer
+from .record import Ruling, encode
+from .target import BadTarget, Target, Targets
+from .volume import Volume
+
+PREFIX = b"/authz"
+EXPLANATIONS_PER_SECOND = 50
+_REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
+_REASONS |= {429: "Too Many Requests", 503: "Service Unavailable"}
+_POLICY_STATUS = frozenset(_REASONS) - {503}
+_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
+_REALM = re.compile(r"[^A-Za-z0-9._-]")
+_SINGLE = frozenset(
+    {b"x-rempart-claims", b"x-rempart-peer", b"x-rempart-ip", b"authorization", b"x-request-id", b"origin"}
+)
+
+# Controls of this room that `rempart up --unsafe-disable` can switch off, and the mesh's that are doubled here.
+CONTROLS = ("two-uri-sans", "rate-limit-person", "policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Who asks: known by the socket the question came in on. `service` is empty at the gateway."""
+
+    name: str
+    kind: str
+    service: str = ""
+
+
+@dataclass
+class Counters:
+    """Plain numbers: the hot path only adds. `seconds` are the upper bounds of `buckets`."""
+
+    decisions: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    seconds: tuple[float, ...] = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
+    buckets: list[int] = field(default_factory=lambda: [0] * 9)
+    total_seconds: float = 0.0
+    unrecorded: int = 0
+    malformed: int = 0
+
+    def observe(self, elapsed: float) -> None:
+        self.total_seconds += elapsed
+        for index, bound in enumerate(self.seconds):
+            if elapsed <= bound:
+                self.buckets[index] += 1
+                return
+        self.buckets[-1] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """The policy in force: swapped as one value, so no decision can name another policy's version."""
+
+    evaluator: Evaluator
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the PDP is told when it starts; see `wiring.process_settings.PdpSettings`."""
+
+    trust_domain: str
+    issuer: str
+    audience: str
+    routes: Mapping[str, str]
+    gateway: str
+    requests_per_minute: int = 600
+    disabled: Collection[str] = ()
+
+
+class Refusal(Exception):
+    """A refusal before policy is asked."""
+
+    def __init__(self, status: int, code: str, reason: str, *, token_failure: str = "", retry_after: int = 0) -> None:
+        super().__init__(reason)
+        self.status, self.code, self.reason = status, code, reason
+        self.token_failure, self.retry_after = token_failure, retry_after
+
+
+class Decider:
+    """One per process, on one event loop. `deciding` may be replaced between two decisions."""
+
+    def __init__(
+        self, rules: Rules, deciding: Deciding | None, clock: Clock, source: str, explain: TokenExplainer
+    ) -> None:
+        self.deciding = deciding
+        self.counters = Counters()
+        self._rules = rules
+        self._clock = clock
+        self._source = source
+        self._explain = explain
+        off = frozenset(rules.disabled)
+        self._off = off
+        self._lenient_path = "normalize-path" in off
+        self._limit = 0 if "rate-limit-person" in off else rules.requests_per_minute
+        self._claims = ClaimsReader(
+            rules.issuer,
+            rules.audience,
+            check_issuer="verify-token-issuer" not in off,
+            check_audience="verify-token-audience" not in off,
+        )
+        self._targets = Targets()
+        self._people = Volume()
+        self._others = Volume()
+        self._routes = sorted(
+            ((_parts(prefix), name) for prefix, name in rules.routes.items()), key=lambda r: -len(r[0])
+        )
+        self._second = -1
+        self._second_text = ""
+        self._explained = [0, 0]
+        self._realm = _REALM.sub("", rules.trust_domain)
+        self._known_peers: dict[bytes, str] = {}
+
+    def decide(self, point: Point, method: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+        """The HTTP response, and the event to make durable before it is sent."""
+        started = time.perf_counter()
+        now = self._clock.now()
+        deciding = self.deciding
+        ruling = Ruling(
+            id=new_id("dec"),
+            at=now,
+            pep=point.name,
+            allow=False,
+            rule="pdp",
+            reason="",
+            policy_version=deciding.version if deciding else "none",
+            method=method,
+            path="",
+            quoted_path='""',
+            service=point.service,
+        )
+        retry_after = 0
+        try:
+            self._rule(point, url, headers, ruling, deciding)
+        except Refusal as refusal:
+            ruling.allow = False
+            ruling.rule = f"pdp.{refusal.code}"
+            ruling.status, ruling.code, ruling.reason = refusal.status, refusal.code, refusal.reason
+            ruling.token_failure, retry_after = refusal.token_failure, refusal.retry_after
+        except (Exception, RecursionError) as error:
+            ruling.allow = False
+            ruling.rule = "pdp.error"
+            ruling.status, ruling.code = 503, "pdp_error"
+            ruling.reason = (
+                error.reason[:300] if isinstance(error, RempartError) else f"the PDP failed: {type(error).__name__}"
+            )
+        payload = encode(ruling, self._source)
+        key = (ruling.pep, "allow" if ruling.allow else "deny", ruling.code)
+        counts = self.counters.decisions
+        counts[key] = counts.get(key, 0) + 1
+        response = self._granted(ruling) if ruling.allow else self._refused(ruling, retry_after)
+        self.counters.observe(time.perf_counter() - started)
+        return response, payload
+
+    def _rule(
+        self, point: Point, url: bytes, headers: list[tuple[bytes, bytes]], ruling: Ruling, deciding: Deciding | None
+    ) -> None:
+        named: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in named and name in _SINGLE:
+                raise Refusal(400, "ambiguous_headers", f"{name.decode()} came twice")
+            named[name] = value
+        get = named.get
+        self._trace(get(b"x-request-id"), get(b"traceparent"), get(b"x-rempart-ip"), ruling)
+        target = self._target(url, ruling)
+        if point.kind == "gateway":
+            ruling.service = self._service(target.segments)
+            peer = ""
+        else:
+            peer = self._peer(get(b"x-rempart-peer"), ruling)
+        raw = get(b"x-rempart-claims")
+        claims = None
+        if raw:
+            try:
+                claims = self._claims.read(raw, ruling.at)
+            except BadClaims as error:
+                raise Refusal(
+                    401, "invalid_token", f"the token is not accepted: {error}", token_failure=str(error)
+                ) from None
+            ruling.person, ruling.role = claims.subject, claims.role
+        elif authorization := get(b"authorization"):
+            self._unverified(authorization, target, ruling)
+        volume = self._count(claims, peer, ruling, point)
+        if deciding is None:
+            raise Refusal(503, "no_policy", "no policy is loaded")
+        head, tail = self._input(point, target, claims, peer, get(b"origin"), get(b"user-agent"), volume, ruling)
+        body = f'{head}{target.head},"jwt":{claims.as_json if claims else "null"}{tail}'
+        ruling.input_json = f'{head}{target.masked},"jwt":{claims.masked if claims else "null"}{tail}'
+        verdict = read_verdict(deciding.evaluator.evaluate(body))
+        ruling.allow, ruling.rule, ruling.reason = verdict.allow, verdict.rule, verdict.reason
+        if verdict.allow:
+            return
+        if "policy" in self._off:
+            ruling.allow, ruling.reason = True, f"UNSAFE, policy is switched off; it said: {verdict.reason}"[:300]
+            return
+        ruling.code, ruling.status = verdict.code or "forbidden", verdict.status or 403
+        anonymous = claims is None and (point.kind == "gateway" or peer == self._rules.gateway)
+        if anonymous and ruling.status == 403 and not verdict.rule.startswith("rempart.base."):
+            ruling.code, ruling.status = "unauthenticated", 401
+
+    # -- reading the request -------------------------------------------------------------------------------------
+
+    def _trace(self, request_id: bytes | None, trace: bytes | None, address: bytes | None, ruling: Ruling) -> None:
+        if request_id:
+            text = request_id.decode("latin-1")
+            if _REQUEST_ID.fullmatch(text):
+                ruling.request_id = text
+        if trace and (match := _TRACE.fullmatch(trace)):
+            ruling.trace_id = match[1].decode()
+        if address:
+            text = address.decode("latin-1")
+            if _ADDRESS.fullmatch(text):
+                ruling.ip = text
+
+    def _target(self, url: bytes, ruling: Ruling) -> Target:
+        raw = url[len(PREFIX) :] or b"/"
+        try:
+            target = self._targets.read(raw, lenient=self._lenient_path)
+        except BadTarget as error:
+            shown = raw[:256].partition(b"?")[0].decode("ascii", "backslashreplace")
+            ruling.path, ruling.quoted_path = shown, quote(shown)
+            raise Refusal(400, "bad_path", f"the address is not accepted: {error}") from None
+        ruling.path, ruling.quoted_path = target.path, target.quoted_path
+        return target
+
+    def _service(self, segments: tuple[str, ...]) -> str:
+        for prefix, name in self._routes:
+            if segments[: len(prefix)] == prefix:
+                return name
+        return ""
+
+    def _peer(self, header: bytes | None, ruling: Ruling) -> str:
+        if not header or header == b"-":
+            return ""
+        known = self._known_peers.get(header)
+        if known is not None:
+            ruling.workload = known
+            return known
+        text = header.decode("utf-8", "backslashreplace")
+        if "," in text:
+            if "two-uri-sans" not in self._off:
+                raise Refusal(403, "multiple_uri_sans", "the caller's certificate names more than one identity")
+            text = text.partition(",")[0].strip()
+        try:
+            peer = str(SpiffeId.parse(text))
+        except BadInput as error:
+            raise Refusal(403, "bad_spiffe_id", error.reason[:300]) from None
+        if len(self._known_peers) < 1024:
+            self._known_peers[header] = peer
+        ruling.workload = peer
+        return peer
+
+    def _unverified(self, authorization: bytes, target: Target, ruling: Ruling) -> None:
+        """A bearer token that Envoy didn't accept. People's public routes ignore it."""
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return
+        why = self._why(token.strip(), ruling.at)
+        if ruling.service == "people" and target.segments[:1] in (("login",), ("auth",)):
+            ruling.token_failure = why
+            return
+        raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
+
+    def _why(self, token: bytes, now: float) -> str:
+        second = int(now)
+        if self._explained[0] != second:
+            self._explained = [second, 0]
+        self._explained[1] += 1
+        if self._explained[1] > EXPLANATIONS_PER_SECOND:
+            return "it did not verify"
+        try:
+            return self._explain(token.decode("ascii", "replace"), now) or "it did not verify"
+        except Exception:
+            return "it did not verify"
+
+    def _count(self, claims: Claims | None, peer: str, ruling: Ruling, point: Point) -> int:
+        now = self._clock.monotonic()
+        if claims is None:
+            return self._others.count(f"{point.name} {peer or ruling.ip}", now)
+        key = f"{point.name} {claims.subject}"
+        if self._limit and point.kind == "gateway" and (wait := self._people.wait(key, now, self._limit)):
+            raise Refusal(429, "rate_limited", f"more than {self._limit} requests in a minute", retry_after=wait)
+        return self._people.count(key, now)
+
+    def _input(
+        self,
+        point: Point,
+        target: Target,
+        claims: Claims | None,
+        peer: str,
+        origin: bytes | None,
+        agent: bytes | None,
+        volume: int,
+        ruling: Ruling,
+    ) -> tuple[str, str]:
+        now = ruling.at
+        second = int(now)
+        if second != self._second:
+            self._second, self._second_text = second, rfc3339(second)[:-4]
+        age = f"{max(0, second - int(claims.issued))}" if claims and claims.issued else "null"
+        head = f'{{"pep":"{point.kind}","service":{quote(ruling.service)},"method":{quote(ruling.method)},'
+        tail = (
+            f',"spiffe_id":{quote(peer) if peer else "null"},"request_id":{quote(ruling.request_id)},'
+            f'"context":{{"time":"{self._second_text}{int(now * 1000) % 1000:03d}Z","now_ns":{int(now * 1e9)},'
+            f'"ip":{quote(ruling.ip)},"volume":{{"last_minute":{volume}}},"origin":{_text(origin)},"token_age":{age},'
+            f'"user_agent":{_text(agent)}}}}}'
+        )
+        return head, tail
+
+    # -- answering -----------------------------------------------------------------------------------------------
+
+    def _granted(self, ruling: Ruling) -> bytes:
+        return (
+            f"HTTP/1.1 200 OK\r\nx-rempart-decision: {ruling.id}\r\nx-rempart-subject: {ruling.person}\r\n"
+            f"x-rempart-role: {ruling.role}\r\nx-spiffe-id: {ruling.workload}\r\ncontent-length: 0\r\n\r\n"
+        ).encode("ascii")
+
+    def _refused(self, ruling: Ruling, retry_after: int) -> bytes:
+        extra = ""
+        if ruling.status == 401:
+            error = ', error="invalid_token"' if ruling.code == "invalid_token" else ""
+            extra = f'www-authenticate: Bearer realm="{self._realm}"{error}\r\n'
+        elif ruling.status == 429:
+            extra = f"retry-after: {retry_after or 60}\r\n"
+        return refusal_response(ruling.status, ruling.code, ruling.reason, decision_id=ruling.id, extra=extra)
+
+
+def refusal_response(status: int, code: str, reason: str, *, decision_id: str = "", extra: str = "") -> bytes:
+    body = json.dumps(problem(status, code, reason, decision_id=decision_id)).encode()
+    decision = f"x-rempart-decision: {decision_id}\r\n" if decision_id else ""
+    head = (
+        f"HTTP/1.1 {status} {_REASONS.get(status, 'Refused')}\r\n{decision}{extra}content-type: {CONTENT_TYPE}\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def read_verdict(value: Any) -> Verdict:
+    """What a policy's decision document says; whatever isn't clearly an allow is a refusal.
+
+    `{allow: true, rule, reason}`; `{allow: false, rule, reason, code?, status?}`; `{allow, deny: [reasons]}`; a bare
+    boolean. Undefined is a refusal.
+    """
+    if value is None or isinstance(value, bool):
+        reason = "" if value else ("the policy says no" if value is False else "the policy gives no decision")
+        return Verdict(value is True, "decision", reason)
+    if not isinstance(value, dict):
+        return Verdict(False, "decision", "the policy's decision is neither an object nor a boolean")
+    denials = value.get("deny", [])
+    if denials is False or denials is None:
+        denials = []
+    reasons = [str(text) for text in denials] if isinstance(denials, list) else [str(denials)]
+    allow = value.get("allow") is True and not reasons
+    given_reason: Any = value.get("reason")
+    text = given_reason if isinstance(given_reason, str) and given_reason else "; ".join(reasons)
+    if not allow and not text:
+        text = "the policy says no"
+    given_rule: Any = value.get("rule")
+    code: Any = value.get("code")
+    status: Any = value.get("status")
+    good_status = isinstance(status, int) and not isinstance(status, bool) and status in _POLICY_STATUS
+    return Verdict(
+        allow,
+        given_rule[:200] if isinstance(given_rule, str) and given_rule else ("deny" if reasons else "decision"),
+        text[:300],
+        code[:64] if isinstance(code, str) and code.isascii() and code.replace("_", "").isalnum() else "",
+        status if good_status and not allow else 0,
+    )
+
+
+def _parts(prefix: str) -> tuple[str, ...]:
+    return tuple(part for part in prefix.split("/") if part)
+
+
+def _text(value: bytes | None) -> str:
+    return quote(value[:256].decode("utf-8", "replace")) if value else "null"

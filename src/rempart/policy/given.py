@@ -1,0 +1,20 @@
+"""What Rempart tells every policy under `data.rempart`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def given_data(data: Mapping[str, Any], unsafe_disabled: Iterable[str] = ()) -> dict[str, Any]:
+    """`{trust_domain, services, gateway}` and, made of it, `callers: {SPIFFE ID: {service: true}}` and `unsafe`.
+
+    `callers` turns the declared `calls` round, so that a policy finds a caller in one step.
+    """
+    services: Mapping[str, Any] = data.get("services", {})
+    callers: dict[str, dict[str, bool]] = {}
+    for service in services.values():
+        allowed = callers.setdefault(str(service["spiffe_id"]), {})
+        allowed.update({str(callee): True for callee in service.get("calls", [])})
+    unsafe = dict.fromkeys(unsafe_disabled, True)
+    return {"gateway": "", "trust_domain": "", **data, "services": services, "callers": callers, "unsafe": unsafe}

@@ -1,0 +1,116 @@
+"""The policy decision point: answers every enforcement point's questions, each answer on disk before it is given.
+
+Sockets: `pep:NAME` for each enforcement point, `admin`, `policies` (for the observer), `metrics`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from rempart.audit.journal import Journal
+from rempart.backends.regorus_engine import RegorusEngine
+from rempart.backends.regorus_trial import RegorusTrial
+from rempart.kernel.clock import SystemClock
+from rempart.kernel.errors import BadInput, RempartError
+from rempart.policy.admin import Pages
+from rempart.policy.api import Handler, PageConnection, PepConnection
+from rempart.policy.claims import why_refused
+from rempart.policy.decide import Decider, Deciding, Point, Rules
+from rempart.policy.given import given_data
+from rempart.policy.keeper import Keeper, Source
+from rempart.policy.outbox import Outbox
+from rempart.wiring.process_settings import PdpSettings
+
+from .boot import Boot
+
+BACKLOG = 1024
+
+
+async def serve(boot: Boot) -> None:
+    """Until SIGTERM or SIGINT: then what was asked is still answered, and the journal closed."""
+    loop = asyncio.get_running_loop()
+    settings = msgspec.convert(dict(boot.settings), PdpSettings)
+    clock = SystemClock()
+    given = given_data(settings.data, settings.unsafe_disabled)
+    journal = Journal(boot.journal_dir, boot.name)
+    try:
+        rules = Rules(
+            trust_domain=settings.trust_domain,
+            issuer=settings.issuer,
+            audience=settings.audience,
+            routes=settings.routes,
+            gateway=str(given["gateway"]),
+            requests_per_minute=settings.requests_per_minute,
+            disabled=settings.unsafe_disabled,
+        )
+        explain = functools.partial(why_refused, issuer=settings.issuer, audience=settings.audience)
+        decider = Decider(rules, None, clock, boot.name, explain)
+        source = Source(
+            Path(settings.policy_dir) if settings.policy_dir else None, settings.entrypoint, given, boot.data_dir
+        )
+
+        def swap(deciding: Deciding) -> None:
+            decider.deciding = deciding
+
+        keeper = Keeper(source, RegorusEngine(), RegorusTrial(), journal, clock, swap)
+        await keeper.start()
+        outbox = Outbox(journal, decider.counters, loop)
+        servers = await _listen(boot, settings, decider, outbox, Pages(keeper, decider, outbox, given))
+        gc.collect()
+        gc.freeze()  # what was loaded stays: the collector needn't walk it during requests
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        watcher = loop.create_task(keeper.watch())
+        boot.ready()
+        await stop.wait()
+        watcher.cancel()
+        for server in servers:
+            server.close()
+        await asyncio.sleep(0)  # questions that were read already get their turn
+        outbox.flush()
+    finally:
+        journal.close()
+
+
+async def _listen(
+    boot: Boot, settings: PdpSettings, decider: Decider, outbox: Outbox, pages: Pages
+) -> list[asyncio.Server]:
+    loop = asyncio.get_running_loop()
+    servers = []
+    for configured in settings.points:
+        listening = boot.sockets.get(f"pep:{configured.name}")
+        if listening is None:
+            raise BadInput("no_socket", f"there is no socket pep:{configured.name}", "start it by `rempart up`")
+        point = Point(configured.name, configured.kind, configured.service)
+        factory = functools.partial(PepConnection, point, decider, outbox)
+        servers.append(await loop.create_unix_server(factory, sock=listening, backlog=BACKLOG))
+    tasks: set[asyncio.Task[None]] = set()
+    handlers: Mapping[str, Handler] = {"admin": pages.admin, "policies": pages.policies, "metrics": pages.metrics}
+    for name, handler in handlers.items():
+        if name in boot.sockets:
+            page: Any = functools.partial(PageConnection, handler, tasks)
+            servers.append(await loop.create_unix_server(page, sock=boot.sockets[name]))
+    return servers
+
+
+def main() -> None:
+    try:
+        uvloop.run(serve(Boot.from_environment()))
+    except RempartError as error:
+        print(f"pdp: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()
