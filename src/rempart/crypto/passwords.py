@@ -43,7 +43,7 @@ class Argon2id:
             return False
         try:
             return self._hasher().verify(encoded, normalise(password))
-        except (Argon2Error, InvalidHashError):
+        except (Argon2Error, InvalidHashError, UnicodeError):
             return False
 
     def outdated(self, encoded: str) -> bool:

@@ -15,7 +15,7 @@ from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, Unauthenticated
 from rempart.kernel.event import Event, EventType, Severity
 
-from .access_tokens import AccessTokens
+from .access_tokens import SESSION, AccessTokens
 from .accounts import Accounts
 from .collapse import Collapse
 from .login import Logins
@@ -123,13 +123,12 @@ class PublicFace:
         token = form.get("refresh_token", "")
         if not token:
             raise BadInput("invalid_request", "refresh_token is missing")
+        if form.get("scope", SESSION) != SESSION:
+            raise BadInput("invalid_scope", "this scope was not granted")
         grant = await self._refresh.redeem(token, self._origins.of(request))
         self._tally.refresh("refused" if grant is None else "success")
         if grant is None:
             raise BadInput("invalid_grant", "the refresh token is not valid any more", "log in again")
-        scope = form.get("scope")
-        if scope is not None and scope != grant.scope:
-            raise BadInput("invalid_scope", "this scope was not granted")
         return JSONResponse(_grant(grant), headers=_no_store())
 
     async def revoke(self, request: Request) -> Response:
@@ -168,7 +167,7 @@ class PublicFace:
             "response_types_supported": [],
             "token_endpoint_auth_methods_supported": ["none"],
             "revocation_endpoint_auth_methods_supported": ["none"],
-            "scopes_supported": ["session"],
+            "scopes_supported": [SESSION],
             "subject_types_supported": ["public"],
         }
         return JSONResponse(document, headers={"cache-control": f"public, max-age={self._jwks_max_age}"})

@@ -41,7 +41,13 @@ class Collapse:
         self._more[key] = (event, 0)
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush_later())
-        await self._recorder.record(event)
+        try:
+            await self._recorder.record(event)
+        except RempartError:
+            last, count = self._more.pop(key, (event, 0))
+            if count:  # others came while this one was tried: they count on
+                self._more[key] = (last, count)
+            raise
 
     async def _flush_later(self) -> None:
         while self._more:

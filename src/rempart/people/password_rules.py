@@ -28,7 +28,7 @@ the this that with my is a i you me in to of for and please enter new old one tw
 _COMMON = frozenset(_WORDS.split())
 _PIECES = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
 _LEET = str.maketrans("@$013457!", "asoleasti")
-_RUNS = "abcdefghijklmnopqrstuvwxyz", "01234567890123456789", "qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop"
+_RUNS = "abcdefghijklmnopqrstuvwxyz", "0123456789" * 13, "qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop"
 
 
 def check_password(password: str, *, least: int = DEFAULT_LENGTH, context: tuple[str, ...] = ()) -> None:

@@ -35,9 +35,9 @@ class Allowance:
     at_once: int
 
 
-PAIR = Allowance(free=5, first=1, longest=900, forgiven_after=600, at_once=16)
+PAIR = Allowance(free=5, first=1, longest=900, forgiven_after=3600, at_once=16)
 DEVICE = Allowance(free=10, first=1, longest=300, forgiven_after=300, at_once=16)
-ACCOUNT = Allowance(free=20, first=1, longest=900, forgiven_after=600, at_once=32)
+ACCOUNT = Allowance(free=20, first=1, longest=900, forgiven_after=3600, at_once=32)
 NETWORK = Allowance(free=100, first=1, longest=60, forgiven_after=10, at_once=512)
 
 

@@ -57,6 +57,8 @@ class People:
     admin: ASGIApp
     metrics: ASGIApp
     accounts: Accounts
+    logins: Logins
+    tokens: AccessTokens
     keys: SigningKeys
     refusals: Collapse
     store: SqliteAccounts
@@ -172,6 +174,8 @@ def compose(
         admin=application(AdminFace(accounts, keys).routes()),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
+        logins=logins,
+        tokens=access,
         keys=keys,
         refusals=refusals,
         store=store,

@@ -1,0 +1,180 @@
+"""Rotation refuses nothing, a leak refuses at once, and the file on disk tells nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.people_fakes import MemoryRecorder
+
+from rempart.crypto.jose import Jwks, SigningKey, explain_token_failure
+from rempart.kernel.clock import ManualClock
+from rempart.kernel.errors import Conflict, Integrity, NotFound, Unavailable
+from rempart.people.model import Origin
+from rempart.people.signing_keys import SealedRing, SigningKeys
+from rempart.people.signing_ring import CLOCK_SKEW, KeyState, Ring
+
+TTL, LEAD, LIFE = 600.0, 100.0, 5000.0
+KEYS = [SigningKey.generate("EdDSA") for _ in range(24)]
+CACHE = 60.0  # seconds for which a verifier believes its key set
+
+
+class Rotating(RuleBasedStateMachine):
+    """Verifiers with key sets up to `CACHE` old accept every token until it expires, whatever the operator does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.used = 1_000_000.0, 2
+        self.ring = Ring.first(KEYS[0], KEYS[1], now=self.now, ttl=TTL)
+        self.sets = [(self.now, {key.kid for key in self.ring.published()})]
+        self.tokens: list[tuple[float, str]] = []
+
+    def _publish(self) -> None:
+        self.sets.append((self.now, {key.kid for key in self.ring.published()}))
+
+    @rule()
+    def sign(self) -> None:
+        self.tokens.append((self.now + TTL, self.ring.active.kid))
+
+    @rule(seconds=st.sampled_from([1.0, 50.0, 99.0, 101.0, 599.0, 700.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.ring = self.ring.settle(now=self.now, ttl=TTL, remember=1e9)
+        self._publish()
+
+    @rule()
+    def rotate(self) -> None:
+        if self.used < len(KEYS):
+            try:
+                self.ring = self.ring.rotate(KEYS[self.used], now=self.now, lead=LEAD, ttl=TTL)
+            except Conflict:
+                return
+            self.used += 1
+            self._publish()
+
+    @invariant()
+    def nothing_is_refused(self) -> None:
+        believed = [kids for at, kids in self.sets if at <= self.now - CACHE][-1:]
+        believed += [kids for at, kids in self.sets if at > self.now - CACHE]
+        for expires, kid in self.tokens:
+            if expires > self.now:
+                assert all(kid in kids for kids in believed)
+
+    @invariant()
+    def one_signs_and_one_is_next(self) -> None:
+        states = [key.state for key in self.ring.keys]
+        assert states.count(KeyState.ACTIVE) == states.count(KeyState.NEXT) == 1
+        for key in self.ring.keys:
+            assert (key.private_jwk is not None) == (key.state in (KeyState.ACTIVE, KeyState.NEXT))
+
+
+TestRotating = Rotating.TestCase
+TestRotating.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def ring() -> Ring:
+    return Ring.first(KEYS[0], KEYS[1], now=0.0, ttl=TTL)
+
+
+def test_a_key_verifies_as_long_as_its_longest_token() -> None:
+    turned = ring().rotate(KEYS[2], now=1000.0, lead=LEAD, ttl=60.0)  # tokens were made shorter since
+    end = 1000.0 + TTL + CLOCK_SKEW
+    assert KEYS[0].kid in {key.kid for key in turned.settle(now=end - 1, ttl=60, remember=1e9).published()}
+    settled = turned.settle(now=end, ttl=60, remember=1e9)
+    assert KEYS[0].kid not in {key.kid for key in settled.published()}
+    assert next(key for key in settled.keys if key.kid == KEYS[0].kid).retired_for == "age"
+    assert len(settled.settle(now=end + 100, ttl=60, remember=50).keys) == 2
+
+
+def test_a_leaked_key_is_out_at_once_in_whatever_state() -> None:
+    active = ring().retire(KEYS[0].kid, KEYS[2], now=1.0, ttl=TTL)
+    assert (active.active.kid, active.next.kid) == (KEYS[1].kid, KEYS[2].kid)
+    following = ring().retire(KEYS[1].kid, KEYS[2], now=1.0, ttl=TTL)
+    assert (following.active.kid, following.next.kid) == (KEYS[0].kid, KEYS[2].kid)
+    old = ring().rotate(KEYS[2], now=1000.0, lead=LEAD, ttl=TTL).retire(KEYS[0].kid, KEYS[3], now=1001.0, ttl=TTL)
+    assert {key.kid for key in old.published()} == {KEYS[1].kid, KEYS[2].kid}
+    with pytest.raises(Conflict, match="retired"):
+        old.retire(KEYS[0].kid, KEYS[3], now=3.0, ttl=TTL)
+    with pytest.raises(NotFound):
+        old.retire("nobody", KEYS[3], now=3.0, ttl=TTL)
+
+
+def signing_keys(path: Path, clock: ManualClock, recorder: MemoryRecorder, **fields: object) -> SigningKeys:
+    options: dict[str, object] = {"algorithm": "EdDSA", "token_ttl": TTL, "key_ttl": LIFE, "lead": LEAD, **fields}
+    return SigningKeys(SealedRing(path / "keys.sealed", b"k" * 32), recorder, clock, **options)  # type: ignore[arg-type]
+
+
+def test_it_turns_on_schedule_and_the_same_keys_are_there_after_a_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock, recorder = ManualClock(), MemoryRecorder()
+        keys = signing_keys(tmp_path, clock, recorder)
+        first, token = keys.signer.kid, keys.signer.sign({"iss": "i", "aud": "a", "sub": "s", "exp": clock.now() + 9})
+        await keys.maintain()
+        assert keys.signer.kid == first
+        clock.advance(LIFE)
+        await keys.maintain()
+        assert keys.signer.kid != first
+        assert explain_token_failure(token, keys.jwks, "i", "a", clock.now() - LIFE) == ""
+        again = signing_keys(tmp_path, clock, recorder)
+        assert again.document == keys.document
+        assert again.signer.kid == keys.signer.kid
+        assert recorder.types() == ["people.signing_key_rotated"]
+        clock.advance(TTL + CLOCK_SKEW)
+        await again.maintain()
+        assert first not in again.jwks.kids()
+        assert signing_keys(tmp_path, clock, recorder).jwks.kids() == again.jwks.kids()
+
+    asyncio.run(scenario())
+
+
+def test_a_turn_that_cannot_be_recorded_does_not_happen(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        recorder = MemoryRecorder()
+        keys = signing_keys(tmp_path, ManualClock(), recorder)
+        before = keys.document
+        recorder.failing = Unavailable("journal_unavailable", "the disk is full")
+        with pytest.raises(Unavailable):
+            await keys.rotate(Origin())
+        assert keys.document == before
+        recorder.failing = None
+        await keys.rotate(Origin(operator="uid:0"))
+        assert recorder.events[-1].operator == "uid:0"
+        assert "private" not in json.dumps([dict(e.after or {}) for e in recorder.events])
+
+    asyncio.run(scenario())
+
+
+def test_the_file_is_sealed_private_and_whole(tmp_path: Path) -> None:
+    keys = signing_keys(tmp_path, ManualClock(), MemoryRecorder())
+    file = tmp_path / "keys.sealed"
+    content = file.read_bytes()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert keys.signer.kid.encode() not in content
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.sealed"]
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(Integrity):
+        signing_keys(tmp_path, ManualClock(), MemoryRecorder())
+    file.write_bytes(content)
+    with pytest.raises(Integrity):
+        SealedRing(file, b"x" * 32).load()
+
+
+def test_another_algorithm_comes_with_the_next_rotation(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock, recorder = ManualClock(), MemoryRecorder()
+        signing_keys(tmp_path, clock, recorder)
+        keys = signing_keys(tmp_path, clock, recorder, algorithm="ES256")
+        assert (keys.ring.active.algorithm, keys.ring.next.algorithm) == ("EdDSA", "ES256")
+        with pytest.raises(Conflict):
+            await keys.rotate(Origin())
+        clock.advance(LEAD)
+        await keys.rotate(Origin())
+        assert keys.signer.algorithm == "ES256"
+        assert len(Jwks.parse(keys.document).kids()) == 3
+
+    asyncio.run(scenario())
