@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from rempart.wiring.plan_model import Probe, Process
 
 _LINE = 1 << 16
+_ASK_JWKS = b"GET /stats?filter=jwks_fetch_success HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_JWKS_FETCHED = re.compile(rb"jwks_fetch_success: (\d+)")
 
 
 async def http_status(address: str, path: str, timeout_s: float) -> int | None:
@@ -25,6 +28,19 @@ async def http_status(address: str, path: str, timeout_s: float) -> int | None:
     finally:
         if writer is not None:
             writer.close()
+
+
+async def has_token_keys(process: Process, state: Path, timeout_s: float = 1.0) -> bool:
+    """Has this Envoy fetched the keys that tokens are verified with? True for one that verifies none."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_unix_connection(str(state / process.probe_socket))
+            writer.write(_ASK_JWKS)
+            counters = _JWKS_FETCHED.findall(await reader.read())
+            writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return not counters or any(int(counter) for counter in counters)
 
 
 async def accepts(address: str, timeout_s: float) -> bool:

@@ -21,12 +21,13 @@ from rempart import __version__
 from rempart.audit.journal import Journal
 from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
-from rempart.wiring.plan_model import Kind, Plan, Process, Risk, Socket
+from rempart.wiring.plan_model import Kind, Plan, Probe, Process, Risk, Socket
 
 from .control import LineServer, Peer, for_identity, for_operator
 from .key_material import KeyMaterial
 from .leftovers import kill_leftovers
 from .managed import Managed
+from .probes import has_token_keys
 from .provision import Provisions
 from .spawn import Child, children_of, parent_of, same_process, spawn, start_time
 from .state_files import StateDirectory
@@ -35,6 +36,7 @@ from .view import can_confine
 
 START_WITHIN = 60.0
 SIGN_WITHIN = 10.0
+KEYS_WITHIN = 5.0
 ISSUING_TTL = {"spiffe": 86400.0, "web": 86400.0}
 LOG_BYTES = 8 << 20
 _PR_SET_CHILD_SUBREAPER = 36
@@ -146,6 +148,12 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise _start_failed(waiting[0])
             await asyncio.sleep(0.02)
+        envoys = [m.process for m in self.managed.values() if m.process.probe is Probe.ENVOY]
+        with contextlib.suppress(TimeoutError):  # they ask again by themselves; until then they refuse tokens
+            async with asyncio.timeout(KEYS_WITHIN):
+                for envoy in envoys:
+                    while not await has_token_keys(envoy, self.plan.state):
+                        await asyncio.sleep(0.05)  # another process gets there: there is nothing to wait on
 
     def _changed(self, managed: Managed) -> None:
         self._save_soon()
