@@ -34,7 +34,7 @@ from tests.support_mesh import (
 
 from rempart.mesh.model import Control, Limits
 
-QUICK = Limits(handshake_s=0.6, headers_s=0.6, request_s=1.2, ip_burst=100_000, max_request_bytes=65536)
+QUICK = Limits(handshake_s=0.6, headers_s=0.6, request_s=1.2, ip_burst=100_000, max_request_bytes=262_144)
 
 
 @dataclass
@@ -394,16 +394,16 @@ def test_forms_of_request_that_nobody_needs_are_refused(mesh: Mesh, payload: byt
 
 
 def test_a_body_up_to_the_limit_passes_and_one_more_byte_does_not(mesh: Mesh) -> None:
-    assert mesh.get("/wallet", method="POST", body=b"a" * 65536).status_code == 200
-    assert len(mesh.world.application.last().body) == 65536
-    response = mesh.get("/wallet", method="POST", body=b"a" * 65537)
+    assert mesh.get("/wallet", method="POST", body=b"a" * 262_144).status_code == 200
+    assert len(mesh.world.application.last().body) == 262_144
+    response = mesh.get("/wallet", method="POST", body=b"a" * 262_145)
     assert (response.status_code, code(response)) == (413, "body_too_large")
 
 
 def test_a_chunked_body_over_the_limit_is_refused_too(mesh: Mesh) -> None:
     chunk = b"4000\r\n" + b"a" * 0x4000 + b"\r\n"
     head = b"POST /wallet HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
-    assert parse(mesh.send(head + chunk * 8, whole=False)).status_code == 413
+    assert parse(mesh.send(head + chunk * 24, whole=False)).status_code == 413
     assert not mesh.world.application.seen
 
 
@@ -473,7 +473,7 @@ def test_http2_is_spoken_and_held_to_the_same_rules(mesh: Mesh) -> None:
         assert mesh.world.application.last().all("x-spiffe-id") == [GATEWAY]
         assert mesh.world.application.last().get("x-rempart-subject") == "u1"
         assert client.get(url + "/nope").status_code == 404
-        assert client.post(url + "/wallet", content=b"a" * 70_000).status_code == 413
+        assert client.post(url + "/wallet", content=b"a" * 300_000).status_code == 413
 
 
 @pytest.mark.parametrize(
