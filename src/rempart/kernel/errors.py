@@ -24,6 +24,8 @@ class RempartError(Exception):
 
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    decision_id: str = ""
+    """The decision behind it, where another process told one."""
 
     def __init__(self, code: str, reason: str, remedy: str = "") -> None:
         super().__init__(reason)

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     )
     from rempart.kernel.ids import new_id
 
-    from .asgi import Protect
+    from .asgi import Protect, Verifier, published_keys_verifier
     from .caller import Caller, caller, requires
     from .events import EventSink, Outbox, OutgoingEvent, SocketEvents, relay
     from .http import Answer, Question, ServiceClient, SocketTransport, Transport
     from .inputs import Body, idempotency_key, one, read_json
+    from .metrics import Metrics
     from .service import serve
     from .tokens import KeySet, TokenVerifier
     from .workload import Workload
@@ -48,11 +49,12 @@ _HOMES = {
         "Unprocessable",
     ),
     "rempart.kernel.ids": ("new_id",),
-    "rempart.sdk.asgi": ("Protect",),
+    "rempart.sdk.asgi": ("Protect", "Verifier", "published_keys_verifier"),
     "rempart.sdk.caller": ("Caller", "caller", "requires"),
     "rempart.sdk.events": ("EventSink", "Outbox", "OutgoingEvent", "SocketEvents", "relay"),
     "rempart.sdk.http": ("Answer", "Question", "ServiceClient", "SocketTransport", "Transport"),
     "rempart.sdk.inputs": ("Body", "idempotency_key", "one", "read_json"),
+    "rempart.sdk.metrics": ("Metrics",),
     "rempart.sdk.service": ("serve",),
     "rempart.sdk.tokens": ("KeySet", "TokenVerifier"),
     "rempart.sdk.workload": ("Workload",),
@@ -79,8 +81,11 @@ __all__ = [  # noqa: RUF022 - grouped as a reader needs them
     "SocketEvents",
     "Outbox",
     "relay",
+    "Verifier",
+    "published_keys_verifier",
     "TokenVerifier",
     "KeySet",
+    "Metrics",
     "Workload",
     "new_id",
     "RempartError",

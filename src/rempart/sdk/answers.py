@@ -64,6 +64,9 @@ class GuardedSend:
         if self._started:
             log.error("refused after the answer had begun: %s", error.code)
             raise error
+        if error.decision_id:  # what an inner service decided says more than what let the request in here
+            self._ids = [pair for pair in self._ids if pair[0] != b"x-rempart-decision"]
+            self._ids.append((b"x-rempart-decision", error.decision_id.encode("ascii", "replace")))
         await self._out(*encode(error, decision_id=self._decision_id, token_sent=token_sent))
 
     async def fail(self) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rempart.kernel.errors import BadInput, RempartError, Unauthenticated, Unavailable
 from rempart.kernel.ids import new_id
@@ -23,6 +23,9 @@ from .answers import GuardedSend
 from .caller import Caller, current
 from .metrics import Metrics
 from .workload import Workload
+
+if TYPE_CHECKING:
+    from .http import ServiceClient
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -150,7 +153,7 @@ class Protect:
             current.reset(token)
 
 
-def published_keys_verifier() -> Verifier:
+def published_keys_verifier(people: ServiceClient | None = None) -> Verifier:
     """Verifies with the keys at people's `/auth/jwks.json`; `people` must be among the service's `calls`."""
     from .http import ServiceClient
     from .tokens import PublishedKeys, TokenVerifier
@@ -158,8 +161,8 @@ def published_keys_verifier() -> Verifier:
     me = Workload.from_environment()
     if not me.issuer:
         raise Unavailable("keys_unavailable", "REMPART_ISSUER is not set, so no token can be trusted")
-    people = ServiceClient("people")
-    return TokenVerifier(PublishedKeys(people.get_bytes), issuer=me.issuer, audience=me.trust_domain)
+    keys = PublishedKeys((people or ServiceClient("people")).get_bytes)
+    return TokenVerifier(keys, issuer=me.issuer, audience=me.trust_domain)
 
 
 def _identity_headers(scope: Scope) -> dict[str, list[str]]:

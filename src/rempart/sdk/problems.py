@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,12 +25,15 @@ _BY_STATUS: dict[int, type[RempartError]] = {
         errors.Unprocessable,
     )
 }
+_DECISION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CODES = {400: "bad_request", 401: "unauthenticated", 403: "denied", 404: "not_found", 405: "method_not_allowed"}
 
 
 def encode(error: RempartError, *, decision_id: str = "", token_sent: bool = False) -> tuple[int, Headers, bytes]:
     """Status, headers and body of the answer that `error` stands for."""
-    document = problem(error.status, error.code, error.reason, remedy=error.remedy, decision_id=decision_id)
+    document = problem(
+        error.status, error.code, error.reason, remedy=error.remedy, decision_id=error.decision_id or decision_id
+    )
     headers = _headers(error.status, token_sent=token_sent)
     if isinstance(error, Throttled):
         headers.append((b"retry-after", str(error.retry_after).encode()))
@@ -60,14 +64,21 @@ def decode(status: int, headers: Mapping[str, str], body: bytes, *, of: str) -> 
     document: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(body)
-    if isinstance(document, dict) and isinstance(document.get("code"), str):
-        code, detail = document["code"], str(document.get("detail", ""))
-        remedy = str(document.get("remedy", ""))
-        if status in _BY_STATUS:
-            return _BY_STATUS[status](code, detail, remedy)
-        if status == 429:
-            wait = headers.get("retry-after", "")
-            return Throttled(code, detail, remedy, retry_after=int(wait) if wait.isascii() and wait.isdigit() else 1)
-        if status == 503:
-            return Unavailable(code, detail, remedy)
+    if not isinstance(document, dict) or not isinstance(document.get("code"), str):
+        return Unavailable("upstream_failed", f"{of} answered {status}", f"see `rempart logs {of}`")
+    error = _told(status, document, headers.get("retry-after", ""), of)
+    decision_id = document.get("decision_id")
+    if isinstance(decision_id, str) and _DECISION.fullmatch(decision_id):
+        error.decision_id = decision_id
+    return error
+
+
+def _told(status: int, document: dict[str, Any], wait: str, of: str) -> RempartError:
+    code, detail, remedy = document["code"], str(document.get("detail", "")), str(document.get("remedy", ""))
+    if status in _BY_STATUS:
+        return _BY_STATUS[status](code, detail, remedy)
+    if status == 429:
+        return Throttled(code, detail, remedy, retry_after=int(wait) if wait.isascii() and wait.isdigit() else 1)
+    if status == 503:
+        return Unavailable(code, detail, remedy)
     return Unavailable("upstream_failed", f"{of} answered {status}", f"see `rempart logs {of}`")

@@ -1,0 +1,1 @@
+"""A workload that only calls: it brings money into wallets from outside."""
