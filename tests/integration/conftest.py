@@ -1,4 +1,4 @@
-"""The real system, started once for everybody: `bank` is the example application, detached, in a directory of its own."""
+"""The real system, started once for everybody: `bank` is the example application, in a directory of its own."""
 
 from __future__ import annotations
 

@@ -152,8 +152,8 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):  # they ask again by themselves; until then they refuse tokens
             async with asyncio.timeout(KEYS_WITHIN):
                 for envoy in envoys:
-                    while not await has_token_keys(envoy, self.plan.state):
-                        await asyncio.sleep(0.05)  # another process gets there: there is nothing to wait on
+                    while not await has_token_keys(envoy, self.plan.state):  # noqa: ASYNC110 - nobody tells
+                        await asyncio.sleep(0.05)
 
     def _changed(self, managed: Managed) -> None:
         self._save_soon()
