@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,6 +40,16 @@ _NO_USAGE = dict.fromkeys(
         "decipher_only",
     ),
     False,
+)
+_UNREADABLE = (  # what the library raises for malformed certificates; not all of it is a ValueError
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InvalidSignature,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    x509.ExtensionNotFound,
 )
 _SIGNS_CERTIFICATES = x509.KeyUsage(**(_NO_USAGE | {"key_cert_sign": True}))
 _SIGNS_HANDSHAKES = x509.KeyUsage(**(_NO_USAGE | {"digital_signature": True}))
@@ -109,7 +119,7 @@ class Certificate:
 def _load(der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError:
+    except _UNREADABLE:
         raise BadInput("bad_certificate", "this is not a DER certificate") from None
 
 
@@ -127,7 +137,7 @@ def pem_to_ders(pem: str | bytes) -> list[bytes]:
     """Every certificate of a PEM text, in order; raises BadInput `bad_certificate` when there is none."""
     try:
         loaded = x509.load_pem_x509_certificates(pem.encode() if isinstance(pem, str) else pem)
-    except ValueError:
+    except _UNREADABLE:
         raise BadInput("bad_certificate", "no PEM certificate found") from None
     return [certificate.public_bytes(ser.Encoding.DER) for certificate in loaded]
 
@@ -211,7 +221,7 @@ def sign_issuing(
         request = x509.load_pem_x509_csr(request_pem.encode() if isinstance(request_pem, str) else request_pem)
         proved = request.is_signature_valid
         public = request.public_key()
-    except (ValueError, TypeError):
+    except _UNREADABLE:
         raise BadInput("bad_certificate_request", "this is not a PEM certificate request") from None
     if not proved or not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise BadInput("bad_certificate_request", "the request is not signed by a P-256 key of its own")
@@ -318,7 +328,7 @@ def verify_leaf(der: bytes) -> SpiffeId:
     try:
         certificate = x509.load_der_x509_certificate(der)
         extensions = certificate.extensions
-    except ValueError:
+    except _UNREADABLE:
         raise _refuse("it is not a well-formed certificate") from None
     try:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
@@ -360,7 +370,7 @@ def verify_svid(chain: Sequence[bytes], roots: Sequence[bytes], *, trust_domain:
     try:
         loaded = [x509.load_der_x509_certificate(der) for der in chain]
         anchors = [x509.load_der_x509_certificate(der) for der in roots]
-    except ValueError:
+    except _UNREADABLE:
         raise _refuse("the chain holds something that is no certificate") from None
     for certificate in loaded:
         if not certificate.not_valid_before_utc.timestamp() <= now <= certificate.not_valid_after_utc.timestamp():
@@ -383,7 +393,7 @@ def _verify_issued(subject: x509.Certificate, issuer: x509.Certificate, cas_belo
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
         subject.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature):
+    except _UNREADABLE:
         raise _refuse("a certificate of its chain was not signed by the next one") from None
     if not constraints.ca or not usage.key_cert_sign:
         raise _refuse("something signed it that is no CA")
