@@ -107,6 +107,8 @@ class MemoryAccounts:
         mine = [f for f in await self.of_account(family.account_id) if _alive(f, family.created_at)]
         for old in mine[keep:]:
             await self.revoke(old.id, "too_many", family.created_at)
+        for old in (await self.of_account(family.account_id))[2 * keep :]:
+            del self._families[old.id]
 
     async def rotate(
         self, family_id: str, presented: bytes, successor: bytes, sealed: bytes, *, now: float, grace: float
@@ -123,7 +125,7 @@ class MemoryAccounts:
             family = replace(family, last_used_at=now)
             self._families[family_id] = (family, successor, current, sealed)
             return Rotated(family)
-        if presented == previous and kept is not None and 0 <= now - family.last_used_at <= grace:
+        if presented == previous and kept is not None and now - family.last_used_at <= grace:
             return Repeated(family, kept)
         revoked = await self.revoke(family_id, "reuse", now)
         return Reused(revoked or family)

@@ -270,6 +270,30 @@ def test_families_are_listed_revoked_bounded_and_swept(run: Callable[[Scenario],
     run(scenario)
 
 
+def test_who_logs_in_all_day_fills_no_disk(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        await store.add(account("bob"), Credentials("h"), event())
+        await store.open(family("fam_bob", account_id="usr_bob"), b"b", keep=3)
+        for number in range(20):
+            await store.open(family(f"fam_{number:02}", created_at=10.0 + number), b"%d" % number, keep=3)
+        assert [entry.id for entry in await store.of_account("usr_ann")] == [f"fam_{n}" for n in range(19, 13, -1)]
+        assert len(await store.of_account("usr_bob")) == 1
+
+    run(scenario)
+
+
+def test_a_clock_that_was_set_back_ends_no_session(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        await store.open(family(), b"t0", keep=5)
+        assert isinstance(await rotate(store, b"t0", b"t1", now=500.0), Rotated)
+        assert isinstance(await rotate(store, b"t0", b"tx", now=400.0), Repeated)
+        assert isinstance(await rotate(store, b"t1", b"t2", now=400.0), Rotated)
+
+    run(scenario)
+
+
 def test_sqlite_keeps_everything_over_a_restart_and_opens_for_the_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "people.db"
 

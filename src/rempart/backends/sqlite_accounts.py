@@ -133,6 +133,11 @@ class SqliteAccounts:
                 " ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?3)",
                 (family.created_at, family.account_id, keep),
             )
+            db.execute(
+                "DELETE FROM refresh_families WHERE id IN (SELECT id FROM refresh_families WHERE account_id = ?"
+                " ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?)",
+                (family.account_id, 2 * keep),
+            )
 
         await self._writer.run(work)
 
@@ -201,7 +206,7 @@ def _why_not(db: sqlite3.Connection, family_id: str, presented: bytes, now: floa
         return Dead("expired", family)
     if current == presented:
         return Dead("the account was disabled or changed", family)
-    if previous == presented and sealed is not None and 0 <= now - family.last_used_at <= grace:
+    if previous == presented and sealed is not None and now - family.last_used_at <= grace:
         return Repeated(family, sealed)
     revoked = _revoke(db, family_id, "reuse", now)
     return Reused(revoked or family)

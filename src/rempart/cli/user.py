@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import select
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ UserArgument = Annotated[str, typer.Argument(help="Id or e-mail address", metava
 _COLUMNS = ("id", "email", "display_name", "role", "payment_limit", "disabled", "second_factor")
 _FIELDS = ("email", "role", "name", "payment_limit", "password", "password_hash", "totp")
 _BATCH = 20
+_SILENCE = 30.0  # seconds to wait for a password on a pipe
 
 
 @app.command()
@@ -166,11 +168,16 @@ def _one(user: dict[str, Any], as_json: bool) -> None:
 
 
 def _password_from_stdin() -> str | None:
-    """The first line of a pipe or file; None for a terminal or nothing: one is generated then."""
+    """The first line of a pipe or file; None for a terminal, for nothing, or for a pipe that stays silent."""
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return None
     try:
+        if not select.select([sys.stdin.fileno()], [], [], _SILENCE)[0]:
+            say("nothing came on stdin: a password is generated")
+            return None
         return sys.stdin.readline(4096).rstrip("\r\n") or None
+    except OSError:  # a closed descriptor, or a stand-in without one
+        return None
     except UnicodeDecodeError:
         raise BadInput("bad_password", "the password on stdin is not UTF-8") from None
 

@@ -55,7 +55,7 @@ class RefreshStore(Protocol):
     """Families of refresh tokens; a token is known by its SHA-256 only."""
 
     async def open(self, family: RefreshFamily, token_hash: bytes, *, keep: int) -> None:
-        """Add a family; the oldest ones of the account beyond `keep` are revoked."""
+        """Add a family; the account's oldest live ones beyond `keep` are revoked, all beyond twice that forgotten."""
 
     async def rotate(
         self, family_id: str, presented: bytes, successor: bytes, sealed: bytes, *, now: float, grace: float

@@ -95,7 +95,7 @@ class Origins:
     """Reads where a request came from out of what our own sidecar set.
 
     `x-forwarded-for` (the setting `client_ip_header`) is believed only from the gateway, which wrote it itself;
-    another workload counts as its SPIFFE ID, whatever it says.
+    another workload counts as its SPIFFE ID, whatever it says. Raises BadInput `duplicate_header`.
     """
 
     def __init__(self, *, gateway: str, client_ip_header: str) -> None:
@@ -103,6 +103,8 @@ class Origins:
 
     def of(self, request: Request) -> Origin:
         headers = request.headers
+        if any(len(headers.getlist(name)) > 1 for name in ("x-spiffe-id", "authorization", self._header)):
+            raise BadInput("duplicate_header", "a header that says who asks is there twice", "send it once")
         workload = headers.get("x-spiffe-id")
         ip = headers.get(self._header, "").rpartition(",")[2].strip() if workload == self._gateway else ""
         return Origin(

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from rempart.backends.sqlite_accounts import SqliteAccounts
 from rempart.crypto.aead import derive_key
+from rempart.crypto.jose import ALGORITHMS
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.clock import Clock, SystemClock
 from rempart.kernel.errors import BadInput, RempartError
@@ -33,6 +34,7 @@ from rempart.people.devices import Devices
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login import Logins
 from rempart.people.metrics import PeopleMetrics
+from rempart.people.password_rules import LEAST_LENGTH
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins, application
 from rempart.people.signing_keys import SealedRing, SigningKeys
@@ -45,6 +47,7 @@ from .boot import Boot
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 5.0  # seconds
+_SWEEP_EVERY = 600.0
 _SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
 _log = logging.getLogger(__name__)
 
@@ -68,6 +71,9 @@ class People:
     async def maintain(self) -> None:
         await self.keys.maintain()
         await self.accounts.publish()
+
+    async def sweep(self) -> None:
+        """Forget sessions that ended long ago; to be called now and then."""
         await self.store.sweep(self.clock.now() - _SWEEP_AFTER)
 
     async def close(self) -> None:
@@ -87,7 +93,11 @@ def compose(
     clock: Clock | None = None,
     hasher: Argon2id | None = None,
 ) -> People:
-    """The composition root of this process; `key` is 32 secret bytes that stay the same across starts."""
+    """The composition root of this process; `key` is 32 secret bytes that stay the same across starts.
+
+    Raises BadInput `bad_settings` and Integrity `seal_broken`.
+    """
+    _check(settings)
     clock, hasher = clock or SystemClock(), hasher or Argon2id()
 
     def secret(purpose: str) -> bytes:
@@ -184,6 +194,27 @@ def compose(
     )
 
 
+def _check(settings: PeopleSettings) -> None:
+    for name, least, most in (
+        ("access_ttl", 10, 86400),
+        ("refresh_ttl", 60, 365 * 86400),
+        ("signing_key_ttl", 60, 3650 * 86400),
+        ("signing_key_lead", 0, 86400),
+        ("jwks_max_age", 0, 86400),
+        ("argon2_workers", 1, 64),
+        ("password_length", LEAST_LENGTH, 64),
+    ):
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            raise BadInput("bad_settings", f"people's {name} is {value}", f"choose {least} to {most}")
+    if settings.signing_algorithm not in ALGORITHMS:
+        raise BadInput(
+            "bad_settings",
+            f"people's signing_algorithm is {settings.signing_algorithm!r}",
+            "choose " + ", ".join(ALGORITHMS),
+        )
+
+
 async def run(boot: Boot) -> None:
     """Serve until SIGTERM; finish what is in flight."""
     from rempart.audit.journal import Journal
@@ -215,7 +246,8 @@ async def run(boot: Boot) -> None:
         async with asyncio.TaskGroup() as group:
             for name, server in servers.items():
                 group.create_task(server.serve(sockets=[boot.sockets[name]]))
-            group.create_task(_maintain(people.maintain, stopping))
+            group.create_task(_every(_MAINTENANCE, people.maintain, stopping))
+            group.create_task(_every(_SWEEP_EVERY, people.sweep, stopping))
             while not all(server.started for server in servers.values()):  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.005)
             boot.ready()
@@ -226,15 +258,15 @@ async def run(boot: Boot) -> None:
             journal.close()
 
 
-async def _maintain(maintain: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
     """What fails is tried again: a full disk must not end the process."""
     while not stopping.is_set():
         try:
-            await maintain()
+            await work()
         except RempartError as error:
             _log.error("maintenance: %s", error.code)
         try:
-            await asyncio.wait_for(stopping.wait(), _MAINTENANCE)
+            await asyncio.wait_for(stopping.wait(), seconds)
         except TimeoutError:
             continue
 

@@ -43,6 +43,18 @@ def test_both_the_workload_and_the_person_must_be_right() -> None:
     asyncio.run(scenario())
 
 
+def test_two_callers_in_one_request_are_none() -> None:
+    async def scenario() -> None:
+        async with harness() as h:
+            headers = await as_administrator(h)
+            for name in ("x-spiffe-id", "authorization"):
+                twice = [*headers.items(), (name, headers[name])]
+                answer = await h.api.get("/accounts", headers=twice)
+                assert (answer.status_code, answer.json()["code"]) == (400, "duplicate_header")
+
+    asyncio.run(scenario())
+
+
 def test_a_token_of_before_the_demotion_administers_nothing() -> None:
     async def scenario() -> None:
         async with harness() as h:

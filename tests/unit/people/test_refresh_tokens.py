@@ -100,6 +100,18 @@ def test_disabling_changing_the_role_and_a_new_password_end_every_session() -> N
     asyncio.run(scenario())
 
 
+def test_the_grace_of_a_lost_answer_ends_with_the_account() -> None:
+    async def scenario() -> None:
+        async with harness() as h:
+            account, first = await start(h)
+            assert (await h.refresh(first)).status_code == 200
+            for disabled in (True, False):
+                await h.admin.patch(f"/users/{account}", json={"disabled": disabled})
+                assert await error(h, first) == "invalid_grant"
+
+    asyncio.run(scenario())
+
+
 def test_a_session_ends_at_its_absolute_age() -> None:
     async def scenario() -> None:
         async with harness(refresh_ttl=1000) as h:
