@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rempart.kernel.ids import new_id
 
     from .asgi import Protect, Verifier, published_keys_verifier
-    from .caller import Caller, caller, requires
     from .events import EventSink, Outbox, OutgoingEvent, SocketEvents, relay
     from .http import Answer, Question, ServiceClient, SocketTransport, Transport
+    from .identity import Caller, caller, requires
     from .inputs import Body, idempotency_key, one, read_json
     from .metrics import Metrics
     from .service import serve
@@ -50,7 +50,7 @@ _HOMES = {
     ),
     "rempart.kernel.ids": ("new_id",),
     "rempart.sdk.asgi": ("Protect", "Verifier", "published_keys_verifier"),
-    "rempart.sdk.caller": ("Caller", "caller", "requires"),
+    "rempart.sdk.identity": ("Caller", "caller", "requires"),
     "rempart.sdk.events": ("EventSink", "Outbox", "OutgoingEvent", "SocketEvents", "relay"),
     "rempart.sdk.http": ("Answer", "Question", "ServiceClient", "SocketTransport", "Transport"),
     "rempart.sdk.inputs": ("Body", "idempotency_key", "one", "read_json"),

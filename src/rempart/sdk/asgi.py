@@ -20,7 +20,7 @@ from rempart.kernel.principal import Person
 from rempart.kernel.spiffe import SpiffeId
 
 from .answers import GuardedSend
-from .caller import Caller, current
+from .identity import Caller, current
 from .metrics import Metrics
 from .workload import Workload
 

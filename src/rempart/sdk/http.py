@@ -20,8 +20,8 @@ import msgspec
 
 from rempart.kernel.errors import Unavailable
 
-from .caller import Caller, current
 from .connection import ConnectionLost, Pool
+from .identity import Caller, current
 from .problems import decode
 from .workload import Address, Workload
 

@@ -26,7 +26,14 @@ _BY_STATUS: dict[int, type[RempartError]] = {
     )
 }
 _DECISION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_CODES = {400: "bad_request", 401: "unauthenticated", 403: "denied", 404: "not_found", 405: "method_not_allowed"}
+_CODES = {
+    400: "bad_request",
+    401: "unauthenticated",
+    403: "denied",
+    404: "not_found",
+    405: "method_not_allowed",
+    500: "service_failed",
+}
 
 
 def encode(error: RempartError, *, decision_id: str = "", token_sent: bool = False) -> tuple[int, Headers, bytes]:
