@@ -37,7 +37,7 @@ class Allowance:
 
 PAIR = Allowance(free=5, first=1, longest=900, forgiven_after=3600, at_once=16)
 DEVICE = Allowance(free=10, first=1, longest=300, forgiven_after=300, at_once=16)
-ACCOUNT = Allowance(free=20, first=1, longest=900, forgiven_after=3600, at_once=32)
+ACCOUNT = Allowance(free=100, first=1, longest=300, forgiven_after=120, at_once=64)
 NETWORK = Allowance(free=100, first=1, longest=60, forgiven_after=10, at_once=512)
 
 
@@ -146,7 +146,9 @@ class Throttle:
         elif known_network:
             counted = [pair]
         else:
-            # A success must not wash an account's or a network's failures away: the attacker may own an account, too.
+            # A success washes only the pair clean. The network's other users may include the attacker; and were the
+            # account's failures forgiven by its owner's login, who watches from afar could tell it from one that
+            # doesn't exist.
             counted = [pair, (self._networks, network, False), (self._accounts, account, False)]
         now = self._clock.monotonic()
         wait = max(counter.wait(key, now) for counter, key, _ in counted)
