@@ -10,9 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -101,13 +101,8 @@ class PdpProcess:
             "REMPART_BOOT_FD": str(3 + len(SOCKETS)),
             "REMPART_READY_FD": str(4 + len(SOCKETS)),
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rempart.servers.pdp"],
-            env=environment,
-            preexec_fn=place,
-            pass_fds=range(3, 3 + len(wanted)),
-            stderr=(self.base / "stderr").open("ab"),
-        )
+        with (self.base / "stderr").open("ab") as errors:
+            self.process = self._spawn(environment, place, len(wanted), errors)
         os.close(ready_w)
         os.close(memory)
         try:
@@ -115,9 +110,7 @@ class PdpProcess:
             deadline = time.monotonic() + wait
             while time.monotonic() < deadline:
                 try:
-                    if os.read(ready_r, 1):
-                        return True
-                    return False  # closed without a word
+                    return bool(os.read(ready_r, 1))  # nothing: closed without a word
                 except BlockingIOError:
                     if self.process.poll() is not None:
                         return False
@@ -125,6 +118,17 @@ class PdpProcess:
             return False
         finally:
             os.close(ready_r)
+
+    def _spawn(
+        self, environment: dict[str, str], place: Callable[[], None], count: int, errors: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rempart.servers.pdp"],
+            env=environment,
+            preexec_fn=place,
+            pass_fds=range(3, 3 + count),
+            stderr=errors,
+        )
 
     def client(self, name: str) -> httpx.Client:
         return httpx.Client(transport=httpx.HTTPTransport(uds=str(self.path(name))), base_url="http://pdp", timeout=10)
@@ -144,6 +148,18 @@ class PdpProcess:
         self.stop(signal.SIGKILL)
         for listener in self.listening.values():
             listener.close()
+
+    def journaled(self) -> list[dict[str, Any]]:
+        """Rempart's own part of every event on disk."""
+        from rempart.audit.segment import HEADER_BYTES, read_batches, segment_numbers, segment_path
+
+        directory = self.base / "journal"
+        payloads = []
+        for number in segment_numbers(directory):
+            data = segment_path(directory, number).read_bytes()
+            for batch in read_batches(data[HEADER_BYTES:], HEADER_BYTES)[0]:
+                payloads += [payload for _, payload in batch.records]
+        return [json.loads(payload)["unmapped"]["rempart"] for payload in payloads]
 
     def errors(self) -> str:
         return (self.base / "stderr").read_text()

@@ -12,12 +12,13 @@ decision := refused("no_such_route", "unknown_route", "no service is declared fo
 	not platform
 } else := refused("sidecar_without_peer", "no_peer", "the caller did not prove who it is", 403) if {
 	input.pep == "sidecar"
-	not input.spiffe_id
+	not is_string(input.spiffe_id)
 } else := refused("peer_not_declared", "peer_not_allowed", "the caller is not declared to call this service", 403) if {
 	input.pep == "sidecar"
 	input.spiffe_id != data.rempart.gateway
 	not data.rempart.callers[input.spiffe_id][input.service]
 	not data.rempart.unsafe["peer-allow-list"]
+	not fetches_keys
 } else := people if {
 	input.service == "people"
 } else := observer if {
@@ -51,7 +52,7 @@ observer := refused("observer_is_read_only", "forbidden", "records are only read
 	input.pep == "sidecar"
 	input.spiffe_id != data.rempart.gateway
 } else := refused("observer_for_auditors", "unauthenticated", "log in with role audit", 401) if {
-	not input.jwt
+	not is_object(input.jwt)
 } else := refused("observer_for_auditors", "role_not_allowed", "only role audit may read this", 403)
 
 observer_route if input.segments[0] == "logs"
@@ -68,4 +69,13 @@ refused(rule, code, reason, status) := {
 	"code": code,
 	"reason": reason,
 	"status": status,
+}
+
+# Every sidecar verifies tokens, so every declared service may read the public keys.
+fetches_keys if {
+	input.service == "people"
+	input.method == "GET"
+	input.path == "/auth/jwks.json"
+	some service in data.rempart.services
+	service.spiffe_id == input.spiffe_id
 }
