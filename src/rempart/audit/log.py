@@ -138,10 +138,11 @@ class MerkleLog:
             self._put(tile_path(ENTRIES, (size - 1) // WIDTH, len(pending)), encode_entries(pending), touched)
             if len(pending) == WIDTH:
                 pending = []
+        committed = set(_partial_tiles(self.size))
         for level, hashes in enumerate(edge):
-            if hashes:
-                number = size >> 8 * (level + 1)
-                self._put(tile_path(level, number, len(hashes)), b"".join(hashes), touched)
+            path = tile_path(level, size >> 8 * (level + 1), len(hashes))
+            if hashes and path not in committed:  # what is committed is never written again: a crash could tear it
+                self._put(path, b"".join(hashes), touched)
         return size
 
     def put_full_tile(self, level: int, number: int, hashes: Sequence[bytes], touched: set[Path]) -> None:

@@ -115,18 +115,30 @@ class JournalReader:
                 reading.damaged.append(self.cursor.segment)
             return False
         self.close()
+        if self.cursor.journal_id not in ("", header.journal_id.hex()):
+            os.close(fd)
+            self._begin_anew(header.journal_id, reading)
+            return self._open(reading)
         self._fd, self._open_number = fd, self.cursor.segment
         self._check_header(header, reading)
         return True
+
+    def _begin_anew(self, journal_id: bytes, reading: Reading) -> None:
+        """Somebody put another journal in the place of the one that was read: read it from its first segment."""
+        reading.trouble.append(f"the journal {self.directory.name} was replaced by another one")
+        for number in segment_numbers(self.directory):
+            path = segment_path(self.directory, number)
+            with contextlib.suppress(FileNotFoundError, Integrity), path.open("rb") as file:
+                header = SegmentHeader.decode(file.read(HEADER_BYTES), path)
+                if header.journal_id == journal_id:
+                    self.cursor = Cursor(number, HEADER_BYTES, header.first_sequence, journal_id.hex())
+                    return
 
     def _check_header(self, header: SegmentHeader, reading: Reading) -> None:
         cursor = self.cursor
         journal_id = header.journal_id.hex()
         sequence = cursor.sequence
-        if cursor.journal_id and journal_id != cursor.journal_id:
-            reading.trouble.append(f"the journal {self.directory.name} was replaced by another one")
-            sequence = header.first_sequence
-        elif not cursor.journal_id and header.first_sequence:
+        if not cursor.journal_id and header.first_sequence:
             reading.trouble.append(f"the journal {self.directory.name} begins at record {header.first_sequence}")
             sequence = header.first_sequence
         elif cursor.offset == HEADER_BYTES:
@@ -169,13 +181,34 @@ class JournalReader:
         if self._open_number == self.cursor.segment and self._skip_damage(reading, closed=bool(newer)):
             return True
         if not newer:
-            return False
+            return self._look_for_another()
         if self._open_number == self.cursor.segment and self._read_batches(reading):
             return True  # written between the last look and the listing
         cursor = self.cursor
         self.close()
         self.cursor = Cursor(newer[0], HEADER_BYTES, cursor.sequence, cursor.journal_id)
         return True
+
+    def _look_for_another(self) -> bool:
+        """True when the segment being read is gone and others are there: the newest is never deleted by us."""
+        was_open = self._fd >= 0
+        if was_open and os.fstat(self._fd).st_nlink:
+            return False
+        self.close()
+        try:
+            numbers = segment_numbers(self.directory)
+        except FileNotFoundError:
+            return False
+        if self.cursor.segment in numbers:
+            return was_open
+        for number in numbers:
+            path = segment_path(self.directory, number)
+            with contextlib.suppress(FileNotFoundError, Integrity), path.open("rb") as file:
+                journal_id = SegmentHeader.decode(file.read(HEADER_BYTES), path).journal_id.hex()
+                if self.cursor.journal_id not in ("", journal_id):
+                    self.cursor = Cursor(number, HEADER_BYTES, self.cursor.sequence, self.cursor.journal_id)
+                    return True
+        return False
 
     def _skip_damage(self, reading: Reading, *, closed: bool) -> bool:
         """True when a valid batch follows an invalid one: acknowledged records lie between them.

@@ -1,0 +1,135 @@
+"""What every SearchIndex must do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rempart.audit.model import Indexed, Query
+from rempart.audit.ports import SearchIndex
+from rempart.backends.sqlite_search import SqliteSearch
+from rempart.kernel.errors import Unprocessable
+from rempart.protocols.ocsf import Summary
+
+Open = Callable[[], SearchIndex]
+
+
+@pytest.fixture(params=["sqlite"])
+def open_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    opened: list[SearchIndex] = []
+
+    def open_sqlite(log_id: str = "log-1") -> SearchIndex:
+        opened.append(SqliteSearch(tmp_path / "search.db", log_id))
+        return opened[-1]
+
+    yield open_sqlite
+    for index in opened:
+        index.close()
+
+
+def summary(n: int, **fields: Any) -> Summary:
+    return Summary(**{"id": f"evt_{n}", "type": "decision", "source": "pdp", "at": n * 1000, **fields})
+
+
+def fill(index: SearchIndex) -> None:
+    index.add(
+        [
+            Indexed(0, summary(0, person="ann", rule="r1", path="/wallet", success=True, request_id="q1")),
+            Indexed(1, summary(1, person="bob", rule="r2", path="/payments", reason="No funds", ip="10.0.0.7")),
+            Indexed(2, summary(2, type="money.moved", workload="spiffe://b/wallet", success=True, request_id="q1")),
+            Indexed(3, summary(3, person="ann", path="/payments/7", rule="r1", at=500)),
+            Indexed(4, summary(4, type="money.refused", service="wallet")),
+        ],
+        5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (Query(), [4, 3, 2, 1, 0]),
+        (Query(limit=2), [4, 3]),
+        (Query(limit=2, before=3), [2, 1]),
+        (Query(person="ann"), [3, 0]),
+        (Query(person="nobody"), []),
+        (Query(person="' OR 1=1 --"), []),
+        (Query(workload="spiffe://b/wallet"), [2]),
+        (Query(type="decision"), [3, 1, 0]),
+        (Query(type="money."), [4, 2]),
+        (Query(type="nothing."), []),
+        (Query(rule="r1", allowed=True), [0]),
+        (Query(allowed=False), [4, 3, 1]),
+        (Query(since=1000, until=3000), [2, 1]),
+        (Query(path="/payments"), [1]),
+        (Query(path="/payments*"), [3, 1]),
+        (Query(text="no FUNDS"), [1]),
+        (Query(text="10.0.0"), [1]),
+        (Query(text="wallet"), [4, 0]),
+        (Query(text="%"), []),
+        (Query(person="ann", type="decision", since=0, text="pay"), [3]),
+    ],
+)
+def test_finds_exactly_what_was_asked_newest_first(open_index: Open, query: Query, expected: list[int]) -> None:
+    index = open_index()
+    fill(index)
+    assert index.find(query) == expected
+
+
+def test_ids_of_events_and_requests_are_located_oldest_first(open_index: Open) -> None:
+    index = open_index()
+    fill(index)
+    assert index.locate("evt_3") == [3]
+    assert index.locate("q1") == [0, 2]
+    assert index.locate("q2") == []
+
+
+def test_it_remembers_how_far_it_got(open_index: Open) -> None:
+    index = open_index()
+    assert index.size == 0
+    fill(index)
+    index.add([], 9)
+    index.close()
+    again = open_index()
+    assert again.size == 9
+    assert again.counts() == {"decision": 3, "money.moved": 1, "money.refused": 1}
+    assert again.find(Query(person="bob")) == [1]
+
+
+def test_an_index_of_another_log_or_a_damaged_one_begins_anew(open_index: Open, tmp_path: Path) -> None:
+    index = open_index()
+    fill(index)
+    index.close()
+    other = SqliteSearch(tmp_path / "search.db", "log-2")
+    assert other.size == 0
+    fill(other)
+    other.close()
+    raw = bytearray((tmp_path / "search.db").read_bytes())
+    raw[:100] = b"x" * 100
+    (tmp_path / "search.db").write_bytes(raw)
+    assert open_index().size == 0
+
+
+def test_a_clock_that_is_wrong_and_odd_words_are_taken(open_index: Open) -> None:
+    index = open_index()
+    odd = [
+        Indexed(0, summary(0, at=10**30)),
+        Indexed(1, summary(1, at=-(10**30))),
+        Indexed(2, summary(2, person="\0", path="x" * 60_000, reason="é\n\0")),
+    ]
+    index.add(odd, 3)
+    assert index.find(Query(since=10**15)) == [0]
+    assert index.find(Query(person="\0")) == [2]
+
+
+def test_a_search_that_takes_too_long_is_refused(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = open_index()
+    index.add([Indexed(n, summary(n, reason="x" * 50)) for n in range(20_000)], 20_000)
+    moments = iter([0.0] + [1e9] * 10_000)
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    with pytest.raises(Unprocessable) as refused:
+        index.find(Query(text="not there"))
+    assert refused.value.code == "search_too_broad"
