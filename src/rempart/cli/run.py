@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _OURS = ("REMPART_", "SPIFFE_", "LISTEN_")
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command()
 def run(
     name: Annotated[str, typer.Argument(help="A [[client]] of rempart.toml")],
     command: Annotated[list[str], typer.Argument(help="The program and its arguments, after --")],

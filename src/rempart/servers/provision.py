@@ -206,7 +206,7 @@ class Provisions:
             trees.add(cwd)
         resolved = {tree.resolve() for tree in trees} - {Path("/")}
         sees = [(str(state / one.path), one.writable) for one in process.sees]
-        return view(state, sees, covers(resolved))
+        return view(state, sees, covers(resolved, state))
 
 
 def _program(name: str, path: str, cwd: Path | None) -> str:

@@ -14,7 +14,7 @@ import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rempart.kernel.errors import BadInput, Conflict, RempartError, Unavailable
+from rempart.kernel.errors import BadInput, RempartError, Unavailable
 
 FIRST_UID, LAST_UID = 61184, 65519  # systemd's range for dynamic users: no distribution gives these to anybody
 _ENOUGH_BYTES = 64 << 20
@@ -73,7 +73,7 @@ class StateDirectory:
         self._lock = -1
 
     def open(self) -> None:
-        """Raises BadInput `foreign_state`, `not_a_state_directory`; Conflict `already_up`; Unavailable for the disk."""
+        """Raises BadInput `foreign_state`, `not_a_state_directory`; Unavailable `already_up`, `disk_full`, …"""
         path = self.path
         fresh = not path.exists()
         try:
@@ -116,7 +116,7 @@ class StateDirectory:
         except BlockingIOError:
             holder = os.read(fd, 32).decode(errors="replace").strip() or "another process"
             os.close(fd)
-            raise Conflict(
+            raise Unavailable(
                 "already_up",
                 f"{self.path} is in use: `rempart up` runs there as process {holder}",
                 "stop it with `rempart down`, or name another directory with --state",

@@ -28,12 +28,17 @@ def _open_to_others(path: Path) -> bool:
     return bool(path.stat().st_mode & stat.S_IXOTH)
 
 
-def covers(trees: Iterable[Path]) -> list[tuple[str, list[str]]]:
-    """For each outermost closed directory: what of it is mounted back. `trees` are absolute and resolved.
+def covers(trees: Iterable[Path], state: Path) -> list[tuple[str, list[str]]]:
+    """For each outermost closed directory: what of it is mounted back. Paths are absolute and resolved.
 
-    A tree whose own root is closed is mounted back child by child.
+    A tree whose own root is closed is mounted back child by child. The way to `state` must be open as well, though
+    nothing of it is mounted back here.
     """
     found: dict[Path, list[str]] = {}
+    for directory in reversed(state.parents):
+        if directory.is_dir() and not _open_to_others(directory):
+            found[directory] = []
+            break
     for tree in sorted(set(trees)):
         closed = next((d for d in (*reversed(tree.parents), tree) if d.is_dir() and not _open_to_others(d)), None)
         if closed is None:
