@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from rempart.kernel.event import EventType
+
 from .sequencer import Sequencer
 
 
@@ -46,7 +48,9 @@ def page(sequencer: Sequencer) -> bytes:
     metric("rempart_audit_repeated_total", "counter", "Events that were told again", ("", counts.repeated))
     metric("rempart_audit_alarms_total", "counter", "Alarms about journals", ("", counts.alarms))
     metric("rempart_audit_index_failures_total", "counter", "Failures of the search index", ("", counts.index_failures))
-    by_type = sequencer.events_by_type()
+    by_type = dict(sequencer.events_by_type())
+    if by_type:  # types that never happened are 0, so that the first is an increase; nothing while the index is down
+        by_type = {str(kind): 0 for kind in EventType} | by_type
     metric(
         "rempart_audit_events_total",
         "counter",

@@ -35,6 +35,9 @@ from .boot import Boot
 
 BACKLOG = 1024
 
+# What deploy/prometheus/rules watch; "denied" is the code of a policy that gives none.
+WATCHED_CODES = ("invalid_token", "multiple_uri_sans", "bad_spiffe_id", "peer_not_allowed", "no_peer", "no_policy")
+
 
 async def serve(boot: Boot) -> None:
     """Until SIGTERM or SIGINT: then what was asked is still answered, and the journal closed."""
@@ -93,6 +96,8 @@ async def _listen(
         if listening is None:
             raise BadInput("no_socket", f"there is no socket pep:{configured.name}", "start it by `rempart up`")
         point = Point(configured.name, configured.kind, configured.service)
+        for code in WATCHED_CODES:  # an alert sees an increase from 0, not the birth of a series
+            decider.counters.decisions.setdefault((configured.name, "deny", code), 0)
         factory = functools.partial(PepConnection, point, decider, outbox)
         servers.append(await loop.create_unix_server(factory, sock=listening, backlog=BACKLOG))
     tasks: set[asyncio.Task[None]] = set()
