@@ -202,6 +202,7 @@ def test_nonsense_chains_are_refused(chain: list[bytes]) -> None:
         x509.verify_svid(chain, [ROOT.der], trust_domain=DOMAIN, now=NOW)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a:Warning")  # a serial number that is negative, and more of the kind
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_changed_byte_never_passes(data: st.DataObject) -> None:

@@ -1,0 +1,79 @@
+"""Doubles that the tests of this room share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rempart.kernel.clock import ManualClock
+from rempart.kernel.errors import Unavailable
+from rempart.kernel.event import Event
+from rempart.workloads import authority
+from rempart.workloads.model import Entry, Supervised
+
+DOMAIN = "bank.example"
+
+
+class MemoryRecorder:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.down = False
+
+    async def record(self, event: Event) -> None:
+        await asyncio.sleep(0)
+        if self.down:
+            raise Unavailable("journal_unavailable", "the disk is gone")
+        self.events.append(event)
+
+    def types(self) -> list[str]:
+        return [str(event.type) for event in self.events]
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self.rows: dict[str, Entry] = {}
+        self.down = False
+
+    def load(self) -> list[Entry]:
+        return list(self.rows.values())
+
+    def replace(self, put: Sequence[Entry], remove: Sequence[str]) -> None:
+        if self.down:
+            raise Unavailable("entry_store_failed", "the disk is gone")
+        for id_ in remove:
+            self.rows.pop(id_, None)
+        self.rows.update((entry.id, entry) for entry in put)
+
+    def close(self) -> None: ...
+
+
+class SigningSupervisor:
+    """Signs with roots of its own; `supervised` is what it answers to everybody."""
+
+    def __init__(self, clock: ManualClock, issuing_ttl: float = 100.0) -> None:
+        self.clock = clock
+        self.issuing_ttl = issuing_ttl
+        self.roots = {kind: authority.create_root(kind, DOMAIN, now=clock.now()) for kind in authority.KINDS}
+        self.supervised: Supervised | None = None
+        self.down = False
+        self.delay: asyncio.Event | None = None
+
+    async def who(self, pid: int) -> Supervised | None:
+        if self.delay is not None:
+            await self.delay.wait()
+        return self.supervised
+
+    async def sign(self, kind: str, request_pem: str) -> str:
+        if self.down:
+            raise Unavailable("supervisor_unavailable", "nobody answers")
+        pem, key = self.roots[kind]
+        return authority.sign_issuing(
+            kind,
+            DOMAIN,
+            root_certificate_pem=pem,
+            root_key_der=key,
+            csr_pem=request_pem,
+            ttl=self.issuing_ttl,
+            names=["localhost"],
+            now=self.clock.now(),
+        )
