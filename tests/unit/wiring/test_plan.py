@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rempart.kernel.errors import BadInput, Unavailable
+from rempart.wiring.plan import Options, Roots, make_plan, public_url, web_names
+from rempart.wiring.plan_model import Kind, Plan
+from rempart.wiring.ports import Ports
+from rempart.wiring.settings import parse
+
+APP = """
+[app]
+name = "bank"
+trust_domain = "bank.example"
+
+[[service]]
+name = "wallet"
+command = ["python", "-m", "wallet"]
+socket = "wallet.sock"
+routes = ["/wallet"]
+calls = ["people"]
+
+[[service]]
+name = "payment"
+command = ["node", "payment.js"]
+port = 18003
+routes = ["/payments"]
+calls = ["wallet"]
+
+[[client]]
+name = "deposit-agent"
+calls = ["wallet"]
+selectors = ["unix:uid:1000"]
+"""
+STATE = Path("/s")
+
+
+def plan(state: Path = STATE, **options: object) -> Plan:
+    everything_is_free = Ports({}, free=lambda host, port: True)
+    roots = Roots(spiffe="SPIFFE", web="WEB")
+    return make_plan(parse(APP, Path("/app")), Options(state=state, **options), everything_is_free, roots)  # type: ignore[arg-type]
+
+
+def test_every_service_has_a_sidecar_and_every_process_a_name_of_its_own():
+    names = [process.name for process in plan().processes]
+    assert len(names) == len(set(names))
+    for name in ("wallet", "payment", "people", "observer", "deposit-agent"):
+        assert f"{name}-sidecar" in names
+    assert not plan().process("deposit-agent").supervised
+
+
+def test_ports_follow_the_order_of_services():
+    assert [(one.name, one.mtls) for one in plan().exposed][:2] == [
+        ("wallet", "https://127.0.0.1:15001"),
+        ("payment", "https://127.0.0.1:15002"),
+    ]
+
+
+def test_a_process_sees_nothing_of_another_ones():
+    for process in plan().processes:
+        for view in process.sees:
+            parts = view.path.split("/")
+            if parts[0] in ("data", "journals") and len(parts) > 1:
+                assert parts[1] == process.subject
+            assert parts[0] not in ("secrets", "logs", "tls")
+            assert view.path not in ("run", "run/admin", "run/control.sock", "data")
+    assert "run/supervisor.sock" in {view.path for view in plan().process("identity").sees}
+
+
+def test_a_socket_service_is_reached_over_a_socket_and_a_port_service_is_a_risk():
+    wallet, payment = plan().process("wallet"), plan().process("payment")
+    assert wallet.env["REMPART_LISTEN"] == "unix:/s/run/svc/wallet/wallet.sock"
+    assert wallet.env["REMPART_PEOPLE_URL"] == "http+unix://%2Fs%2Frun%2Fegress%2Fwallet%2Fpeople.sock"
+    assert payment.env["REMPART_LISTEN"] == "127.0.0.1:18003"
+    assert payment.env["REMPART_WALLET_URL"] == "http://127.0.0.1:16001"
+    assert {risk.service for risk in plan().risks} == {"payment"}
+
+
+def test_only_the_sidecar_shares_the_group_of_its_service():
+    for process in plan().processes:
+        assert process.groups == ((process.subject,) if process.kind is Kind.SIDECAR else ())
+
+
+def test_entries_bind_ids_to_what_the_supervisor_started():
+    settings = plan().process("identity").settings
+    assert settings is not None
+    entries = {(entry["spiffe_id"], *entry["selectors"]) for entry in settings["entries"]}
+    assert ("spiffe://bank.example/wallet", "supervisor:service:wallet") in entries
+    assert ("spiffe://bank.example/wallet", "supervisor:sidecar:wallet") in entries
+    assert ("spiffe://bank.example/rempart/people", "supervisor:system:people") in entries
+    assert ("spiffe://bank.example/rempart/gateway", "supervisor:system:gateway") in entries
+    assert ("spiffe://bank.example/deposit-agent", "unix:uid:1000") in entries
+
+
+def test_who_may_call_is_what_was_declared():
+    settings = plan().process("pdp").settings
+    assert settings is not None
+    services = settings["data"]["services"]
+    assert services["payment"]["calls"] == ["wallet"]
+    assert settings["routes"] == {
+        "/wallet": "wallet",
+        "/payments": "payment",
+        "/login": "people",
+        "/auth": "people",
+        "/logs": "observer",
+        "/opa": "observer",
+        "/metrics": "observer",
+    }
+
+
+def test_a_long_state_path_is_refused_with_a_remedy():
+    with pytest.raises(BadInput, match="longer than") as caught:
+        plan(Path("/" + "x" * 80))
+    assert "--state" in caught.value.remedy
+
+
+def test_unsafe_switches_are_shouted_and_passed_on():
+    switched = plan(unsafe_disabled=("normalize-path",))
+    assert any("UNSAFE" in risk.risk for risk in switched.risks)
+    settings = switched.process("pdp").settings
+    assert settings is not None
+    assert settings["unsafe_disabled"] == ["normalize-path"]
+    assert switched.process("gateway").config != plan().process("gateway").config
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "more"),
+    [
+        ("127.0.0.1", "https://localhost:1", ()),
+        ("0.0.0.0", "https://localhost:1", ()),
+        ("192.0.2.7", "https://192.0.2.7:1", ("192.0.2.7",)),
+        ("2001:db8::1", "https://[2001:db8::1]:1", ("2001:db8::1",)),
+    ],
+)
+def test_names_of_the_gateway(host, url, more):
+    assert public_url(host, 1) == url
+    assert web_names(host) == ("localhost", "127.0.0.1", "::1", *more)
+
+
+def test_a_port_is_remembered_until_somebody_else_takes_it():
+    remembered: dict[str, int] = {}
+    taken: set[int] = set()
+    assert Ports(remembered, free=lambda h, p: p not in taken).take("a", 100) == 100
+    assert Ports(remembered, free=lambda h, p: p not in taken).take("b", 100) == 101
+    taken.add(100)
+    again = Ports(remembered, free=lambda h, p: p not in taken)
+    assert (again.take("a", 100), again.take("b", 100)) == (102, 101)
+    with pytest.raises(Unavailable, match="no free port"):
+        Ports({}, free=lambda h, p: False).take("c", 100)
