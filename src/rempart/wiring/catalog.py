@@ -38,7 +38,12 @@ OWN: tuple[Own, ...] = (
         sockets=(Socket("workload", "run/workload.sock", mode=0o666),),
         sees=(View("run/supervisor.sock"),),
     ),
-    Own("people", sockets=(_api("people"),), routes=("/login", "/auth"), behind_sidecar=True),
+    Own(
+        "people",
+        sockets=(_api("people"),),
+        routes=("/login", "/auth", "/.well-known/oauth-authorization-server"),
+        behind_sidecar=True,
+    ),
     Own("pdp", sockets=(Socket("policies", "run/policies.sock", owner="observer"),)),
     Own(
         "sequencer",

@@ -27,7 +27,7 @@ RESERVED_NAMES = frozenset(
         "rempart",
     )
 )
-RESERVED_ROUTES = ("/login", "/auth", "/logs", "/opa", "/metrics")
+RESERVED_ROUTES = ("/login", "/auth", "/.well-known/oauth-authorization-server", "/logs", "/opa", "/metrics")
 CALLABLE_SYSTEM = ("people",)
 
 

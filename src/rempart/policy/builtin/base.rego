@@ -33,6 +33,9 @@ people := allowed("public_login", "anyone may log in") if {
 	input.path == "/login"
 } else := allowed("public_auth", "OAuth's own endpoints judge for themselves") if {
 	input.segments[0] == "auth"
+} else := allowed("public_metadata", "where OAuth's endpoints are is public (RFC 8414 section 3)") if {
+	input.method == "GET"
+	input.path == "/.well-known/oauth-authorization-server/auth"
 } else := allowed("accounts_for_declared_callers", "a declared caller asks about accounts") if {
 	input.segments[0] == "accounts"
 	input.pep == "sidecar"
