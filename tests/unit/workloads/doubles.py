@@ -57,8 +57,10 @@ class SigningSupervisor:
         self.supervised: Supervised | None = None
         self.down = False
         self.delay: asyncio.Event | None = None
+        self.asked = 0
 
     async def who(self, pid: int) -> Supervised | None:
+        self.asked += 1
         if self.delay is not None:
             await self.delay.wait()
         return self.supervised

@@ -1,0 +1,105 @@
+"""Facts: what counts, what doesn't, and that slow callers hold up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from tests.unit.workloads.doubles import SigningSupervisor
+
+from rempart.kernel.clock import ManualClock
+from rempart.kernel.errors import Denied
+from rempart.workloads.attestation import Attestor, unit_of
+from rempart.workloads.model import Supervised
+from rempart.workloads.process import Process, start_time_of
+
+
+def myself() -> Process:
+    program = os.stat("/proc/self/exe")
+    me = os.getpid()
+    return Process(
+        me, os.geteuid(), os.getegid(), os.pidfd_open(me), start_time_of(me), (program.st_dev, program.st_ino)
+    )
+
+
+def attest(attestor: Attestor, process: Process, *, hash_program: bool = False) -> set[str]:
+    try:
+        facts = asyncio.run(attestor.attest(process, hash_program=hash_program))
+    finally:
+        process.close()
+    return {str(selector) for selector in facts.selectors}
+
+
+def test_kernel_facts_of_this_process() -> None:
+    found = attest(Attestor(SigningSupervisor(ManualClock())), myself(), hash_program=True)
+    interpreter = os.path.realpath(sys.executable)
+    digest = hashlib.sha256(Path(interpreter).read_bytes()).hexdigest()
+    assert {f"unix:uid:{os.geteuid()}", f"unix:gid:{os.getegid()}"} <= found
+    assert {f"unix:path:{interpreter}", f"unix:sha256:{digest}"} <= found
+    assert not any(selector.startswith("supervisor:") for selector in found)
+
+
+@pytest.mark.parametrize(("shift", "believed"), [(0, True), (1, False), (-1, False)])
+def test_the_supervisor_is_believed_about_this_very_process_only(shift: int, believed: bool) -> None:
+    supervisor = SigningSupervisor(ManualClock())
+    supervisor.supervised = Supervised("wallet", "service", start_time_of(os.getpid()) + shift)
+    assert ("supervisor:service:wallet" in attest(Attestor(supervisor), myself())) is believed
+
+
+def test_a_path_that_is_another_file_for_us_does_not_count(tmp_path: Path) -> None:
+    """As from inside a mount namespace of its own: /proc says a path, and here something else is there."""
+    process = myself()
+    fake = tmp_path / str(process.pid)
+    fake.mkdir()
+    (fake / "exe").symlink_to("/bin/cat")
+    (fake / "cgroup").write_text("0::/../escaped\n")
+    found = attest(Attestor(SigningSupervisor(ManualClock()), str(tmp_path)), process)
+    assert not any(selector.startswith(("unix:path", "unix:cgroup", "systemd")) for selector in found)
+
+
+def test_a_caller_that_changed_while_facts_were_gathered_gets_nothing() -> None:
+    from dataclasses import replace
+
+    process = replace(myself(), start_time=1)
+    with pytest.raises(Denied):
+        attest(Attestor(SigningSupervisor(ManualClock())), process)
+
+
+def test_one_slow_caller_does_not_hold_up_another() -> None:
+    async def main() -> None:
+        supervisor = SigningSupervisor(ManualClock())
+        supervisor.delay = asyncio.Event()
+        attestor = Attestor(supervisor)
+        slow = asyncio.create_task(attestor.attest(process, hash_program=False))
+        while not supervisor.asked:
+            await asyncio.sleep(0)
+        supervisor.delay, held = None, supervisor.delay
+        await asyncio.wait_for(attestor.attest(process, hash_program=True), 5)
+        assert not slow.done()
+        held.set()
+        await slow
+
+    process = myself()
+    asyncio.run(main())
+    process.close()
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("/system.slice/wallet.service", "wallet.service"),
+        ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service"),
+        ("/system.slice/wallet.service/delegated", "wallet.service"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/wallet.service", "user@1000.service"),
+        ("/user.slice/user-1000.slice/session-2.scope", "session-2.scope"),
+        ("/docker/abc/system.slice/wallet.service", None),
+        ("/", None),
+        ("/system.slice", None),
+    ],
+)
+def test_a_user_can_not_name_a_cgroup_like_a_system_unit(cgroup: str, unit: str | None) -> None:
+    assert unit_of(cgroup) == unit

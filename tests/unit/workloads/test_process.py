@@ -1,0 +1,122 @@
+"""The process behind a connection: gone, replaced or changed, it is nobody."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.support import eventually, short_directory
+
+from rempart.kernel.errors import Denied
+from rempart.workloads import process as module
+from rempart.workloads.process import Process, start_time_of
+
+
+@pytest.fixture
+def listening() -> Iterator[tuple[socket.socket, str]]:
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as server:
+        path = str(directory / "s")
+        server.bind(path)
+        server.listen()
+        yield server, path
+
+
+def child(path: str, then: str = "sys.stdin.read()") -> subprocess.Popen[bytes]:
+    code = f"import os, socket, sys; c = socket.socket(socket.AF_UNIX); c.connect({path!r}); {then}"
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()
+
+
+def test_it_is_the_process_that_connected(listening: tuple[socket.socket, str]) -> None:
+    server, path = listening
+    client = child(path)
+    with server.accept()[0] as connection:
+        peer = Process.behind(connection)
+        assert (peer.pid, peer.uid, peer.gid) == (client.pid, os.getuid(), os.getgid())
+        assert peer.start_time == start_time_of(client.pid)
+        peer.verify_same()
+        end(client)
+        with pytest.raises(Denied) as refusal:
+            peer.verify_same()
+        assert refusal.value.code == "caller_changed"
+        peer.close()
+
+
+def test_who_is_gone_before_we_look_is_unknown(listening: tuple[socket.socket, str]) -> None:
+    server, path = listening
+    client = child(path, "0")
+    connection = server.accept()[0]
+    end(client)
+    with connection, pytest.raises(Denied) as refusal:
+        Process.behind(connection)
+    assert refusal.value.code == "unknown_caller"
+
+
+def test_the_same_pid_with_another_start_uid_or_program_is_somebody_else(
+    listening: tuple[socket.socket, str],
+) -> None:
+    server, path = listening
+    client = child(path)
+    with server.accept()[0] as connection:
+        peer = Process.behind(connection)
+        for other in (
+            replace(peer, start_time=peer.start_time - 1),
+            replace(peer, uid=peer.uid + 1),
+            replace(peer, program=(1, 1)),
+            replace(peer, program=None),
+        ):
+            with pytest.raises(Denied):
+                other.verify_same()
+        end(client)
+        peer.close()
+
+
+def test_executing_another_program_is_noticed(listening: tuple[socket.socket, str]) -> None:
+    server, path = listening
+    client = child(path, "sys.stdin.readline(); os.execv('/bin/cat', ['cat'])")
+    with server.accept()[0] as connection:
+        peer = Process.behind(connection)
+        assert client.stdin is not None
+        client.stdin.write(b"\n")
+        client.stdin.flush()
+        eventually(lambda: os.readlink(f"/proc/{client.pid}/exe") == os.path.realpath("/bin/cat"))
+        with pytest.raises(Denied):
+            peer.verify_same()
+        end(client)
+        peer.close()
+
+
+def test_older_kernels_give_a_pidfd_another_way(
+    listening: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SO_PEERPIDFD", 9999)
+    server, path = listening
+    client = child(path)
+    with server.accept()[0] as connection:
+        peer = Process.behind(connection)
+        assert peer.alive()
+        end(client)
+        assert not peer.alive()
+        peer.close()
+
+
+def test_a_name_with_brackets_and_spaces_does_not_move_the_start_time(tmp_path: Path) -> None:
+    program = tmp_path / "a) R 1 2 (b"
+    program.symlink_to("/bin/cat")
+    running = subprocess.Popen([str(program)], stdin=subprocess.PIPE)
+    try:
+        assert 0 <= start_time_of(running.pid) - start_time_of(os.getpid()) < 100 * 3600 * 24 * 365
+        assert start_time_of(running.pid) >= start_time_of(os.getpid())
+    finally:
+        end(running)
