@@ -85,18 +85,17 @@ class RegorusEngine:
             return Report(faults=(_fault(error, bundle),))
         captures: Captures = []
         tests, unclear = _run_tests(bundle, given, rules, captures)
-        evaluator: EvaluatorKind = "rvm"
         why = rego_syntax.why_not_rvm(deciding) or unclear
         if not why:
             try:
                 rvm = Rvm(bundle, given, interpreter)
-                compared, differing = _compare(bundle, given, captures, rvm.machine)
+                compared, differing, why = _compare(bundle, given, captures, rvm.machine)
             except BaseException as error:
                 _reraise_ours(error)
                 why = f"the RVM can't compile it: {_text(error)}"
             else:
                 faults += differing
-                return Report(tuple(faults), tuple(tests), evaluator, "", compared)
+                return Report(tuple(faults), tuple(tests), "interpreter" if why else "rvm", why, compared)
         return Report(tuple(faults), tuple(tests), "interpreter", why)
 
 
@@ -268,9 +267,15 @@ def _run_tests(
     return outcomes, unclear
 
 
-def _compare(bundle: Bundle, given: Mapping[str, Any], captures: Captures, machine: Any) -> tuple[int, list[Fault]]:
-    """Ask both evaluators about every input of the tests; a policy on which they differ isn't safe with either."""
+def _compare(
+    bundle: Bundle, given: Mapping[str, Any], captures: Captures, machine: Any
+) -> tuple[int, list[Fault], str]:
+    """Ask both evaluators about every input of the tests; a policy on which they differ isn't safe with either.
+
+    Where only the interpreter fails, as on two values of one rule, it is the one to use: the third value says where.
+    """
     faults: list[Fault] = []
+    stricter = ""
     seen: set[str] = set()
     base = {**bundle.data, "rempart": dict(given)}
     for where, document, changes in captures:
@@ -285,12 +290,14 @@ def _compare(bundle: Bundle, given: Mapping[str, Any], captures: Captures, machi
         for rule in (bundle.entrypoint, MAIN):
             by_interpreter = _attempt(engine.set_input_json, question, engine.eval_rule_as_json, rule)
             by_rvm = _attempt(machine.set_input_json, question, machine.execute_entry_point, rule)
-            if by_interpreter is not None and by_rvm is not None and by_interpreter != by_rvm:
-                said = f"for this input {rule} is {by_interpreter[:500]} by the interpreter, {by_rvm[:500]} by the RVM"
-                faults.append(Fault(where[0], where[1], where[2], said))
+            if by_interpreter is None and by_rvm is not None:
+                stricter = f"{where[0]}:{where[1]}: the interpreter fails on an input that the RVM answers"
+            elif by_interpreter != by_rvm and by_rvm is not None:
+                said = f"for this input {rule} is {by_interpreter} by the interpreter, {by_rvm} by the RVM"
+                faults.append(Fault(where[0], where[1], where[2], said[:1000]))
                 break
     machine.set_data_json(json.dumps(base))
-    return len(seen), faults
+    return len(seen), faults, stricter
 
 
 def _engine_with(bundle: Bundle, data: str) -> Any:

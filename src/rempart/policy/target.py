@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 MAX_TARGET = 8192
 MAX_PARAMETERS = 128
 _MAX_CACHED = 512  # bytes; longer targets are read anew each time
-_PLAIN = re.compile(rb"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
+_PLAIN = re.compile(rb"(?=/)(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\;]|%[0-9A-Fa-f]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
