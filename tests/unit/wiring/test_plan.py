@@ -104,6 +104,7 @@ def test_who_may_call_is_what_was_declared():
         "/payments": "payment",
         "/login": "people",
         "/auth": "people",
+        "/.well-known/oauth-authorization-server": "people",
         "/logs": "observer",
         "/opa": "observer",
         "/metrics": "observer",
