@@ -16,10 +16,12 @@ from rempart.sdk import RempartError, ServiceClient, new_id
 
 
 async def deposit(wallet: ServiceClient, receiver: str, amount: int, key: str) -> dict[str, Any]:
-    """`{transaction_id, status}`; raises RempartError."""
+    """`{transaction_id, status, decision_id}`; raises RempartError."""
     body = {"receiver_id": receiver, "amount": amount}
     try:
-        return await wallet.send_json("POST", "/deposit", body, dict[str, Any], headers={"idempotency-key": key})
+        answer = await wallet.ask("POST", "/deposit", body=body, headers={"idempotency-key": key})
+        told = wallet.read(answer.body, dict[str, Any])
+        return {**told, "decision_id": answer.headers.get("x-rempart-decision", "")}
     finally:
         await wallet.close()
 

@@ -64,13 +64,11 @@ class SqliteLedger:
         return await self._read(lambda: _last(self._reader, account)[1])
 
     async def find(self, transaction_id: str) -> Transaction | None:
-        rows = await self._read(
-            lambda: self._reader.execute(f"{_SELECT} WHERE t.id = ?", (transaction_id,)).fetchall()  # nosec B608
-        )
+        rows = await self._read(lambda: self._reader.execute(f"{_SELECT} WHERE t.id = ?", (transaction_id,)).fetchall())
         return _transaction(rows[0]) if rows else None
 
     async def recent(self, account: str, limit: int) -> Sequence[Transaction]:
-        statement = f"{_SELECT} JOIN entries e ON e.transfer = t.seq WHERE e.account = ? ORDER BY e.seq DESC LIMIT ?"  # nosec B608
+        statement = f"{_SELECT} JOIN entries e ON e.transfer = t.seq WHERE e.account = ? ORDER BY e.seq DESC LIMIT ?"
         rows = await self._read(lambda: self._reader.execute(statement, (account, limit)).fetchall())
         return [_transaction(row) for row in rows]
 
@@ -80,7 +78,7 @@ class SqliteLedger:
         if account is not None:
             conditions.append("t.seq IN (SELECT transfer FROM entries WHERE account = ?)")
             values.append(account)
-        statement = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY t.seq LIMIT ?"  # nosec B608
+        statement = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY t.seq LIMIT ?"
         rows = await self._read(lambda: self._reader.execute(statement, (*values, limit + 1)).fetchall())
         page = rows[:limit]
         return Page([_transaction(row) for row in page], f"after-0-{page[-1][0]}" if len(rows) > limit else "")
