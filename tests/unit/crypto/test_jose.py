@@ -175,7 +175,7 @@ def test_one_kind_of_token_never_passes_for_another() -> None:
     ],
 )  # fmt: skip
 def test_a_key_set_that_is_not_right_is_refused(document: bytes) -> None:
-    with pytest.raises(BadInput, match="bad_jwks|bad_json"):
+    with pytest.raises(BadInput, match=r"bad_jwks|bad_json"):
         Jwks.parse(document)
 
 
