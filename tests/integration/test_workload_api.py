@@ -24,7 +24,7 @@ from spiffe.workloadapi.errors import FetchJwtSvidError, FetchX509SvidError, Val
 from tests.identity_support import TRUST_DOMAIN, IdentityProcess, running_identity
 from tests.support import eventually
 
-from rempart.crypto.x509 import verify_svid
+from rempart.crypto.svid import verify_svid
 from rempart.kernel.errors import Denied
 from rempart.sdk.spiffe import fetch_jwt_svid, fetch_x509_svids, split_certificates
 from rempart.workloads.process import start_time_of

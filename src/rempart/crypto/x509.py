@@ -1,7 +1,7 @@
-"""X.509: roots, issuing CAs, SVIDs and web server certificates, all ECDSA P-256, and the checks of an SVID.
+"""X.509: roots, issuing CAs, SVIDs and web server certificates, all ECDSA P-256. `svid` verifies them.
 
 Profile: RFC 5280, and the X509-SVID standard (section 2 SPIFFE ID in one URI SAN, section 3 hierarchy, section 4
-constraints and key usage, section 5 validation). Times are in seconds since the epoch. Certificates travel as DER
+constraints and key usage). Times are in seconds since the epoch. Certificates travel as DER
 inside the system and as PEM at its edges; private keys as PKCS#8 DER.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from rempart.kernel.errors import BadInput, Unauthenticated
+from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
 
 BACKDATED = 30.0
@@ -41,7 +40,7 @@ _NO_USAGE = dict.fromkeys(
     ),
     False,
 )
-_UNREADABLE = (  # what the library raises for malformed certificates; not all of it is a ValueError
+UNREADABLE = (  # what the library raises for malformed certificates; not all of it is a ValueError
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
@@ -110,16 +109,17 @@ class Certificate:
     @staticmethod
     def parse(der: bytes) -> Certificate:
         """Raises BadInput `bad_certificate`."""
-        return _describe(_load(der))
+        return _describe(load(der))
 
     def pem(self) -> bytes:
-        return _load(self.der).public_bytes(ser.Encoding.PEM)
+        return load(self.der).public_bytes(ser.Encoding.PEM)
 
 
-def _load(der: bytes) -> x509.Certificate:
+def load(der: bytes) -> x509.Certificate:
+    """For this package only; raises BadInput `bad_certificate`."""
     try:
         return x509.load_der_x509_certificate(der)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise BadInput("bad_certificate", "this is not a DER certificate") from None
 
 
@@ -137,13 +137,13 @@ def pem_to_ders(pem: str | bytes) -> list[bytes]:
     """Every certificate of a PEM text, in order; raises BadInput `bad_certificate` when there is none."""
     try:
         loaded = x509.load_pem_x509_certificates(pem.encode() if isinstance(pem, str) else pem)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise BadInput("bad_certificate", "no PEM certificate found") from None
     return [certificate.public_bytes(ser.Encoding.DER) for certificate in loaded]
 
 
 def ders_to_pem(ders: Sequence[bytes]) -> bytes:
-    return b"".join(_load(der).public_bytes(ser.Encoding.PEM) for der in ders)
+    return b"".join(load(der).public_bytes(ser.Encoding.PEM) for der in ders)
 
 
 def _when(epoch: float) -> datetime:
@@ -221,11 +221,11 @@ def sign_issuing(
         request = x509.load_pem_x509_csr(request_pem.encode() if isinstance(request_pem, str) else request_pem)
         proved = request.is_signature_valid
         public = request.public_key()
-    except _UNREADABLE:
+    except UNREADABLE:
         raise BadInput("bad_certificate_request", "this is not a PEM certificate request") from None
     if not proved or not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise BadInput("bad_certificate_request", "the request is not signed by a P-256 key of its own")
-    signer = _load(root.der)
+    signer = load(root.der)
     builder = _ca_builder(
         _name(common_name), signer.subject, public, path_length=0, now=now, ttl=min(ttl, root.not_after - now)
     ).add_extension(_authority_key(root_key), critical=False)
@@ -273,7 +273,7 @@ def _sign_leaf(
     now: float,
     ttl: float,
 ) -> Certificate:
-    signer = _load(issuing.der)
+    signer = load(issuing.der)
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name())
@@ -319,113 +319,9 @@ def sign_server(
     return _sign_leaf(key._key.public_key(), san, purposes, issuing=issuing, issuing_key=issuing_key, now=now, ttl=ttl)
 
 
-def verify_leaf(der: bytes) -> SpiffeId:
-    """The SPIFFE ID of an X.509-SVID whose signature something else has already verified (a TLS handshake).
-
-    Raises Unauthenticated `bad_svid`: no or several URI SANs, no path, a CA, or a key usage that signs certificates
-    (X509-SVID sections 2, 4.3 and 5.2).
-    """
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        extensions = certificate.extensions
-    except _UNREADABLE:
-        raise _refuse("it is not a well-formed certificate") from None
-    try:
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
-        if constraints.ca:
-            raise _refuse("it is a CA")
-    except x509.ExtensionNotFound:
-        pass  # X509-SVID section 4.1: absent means that it is no CA
-    try:
-        usage = extensions.get_extension_for_class(x509.KeyUsage).value
-        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        raise _refuse("it lacks a key usage or a subject alternative name") from None
-    if usage.key_cert_sign or usage.crl_sign or not usage.digital_signature:
-        raise _refuse("its key usage is not that of an SVID")
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if len(uris) != 1:
-        raise _refuse(f"it has {len(uris)} URI names and must have exactly one")
-    try:
-        spiffe_id = SpiffeId.parse(uris[0])
-    except BadInput as error:
-        raise _refuse(error.reason) from None
-    if not spiffe_id.path:
-        raise _refuse("its SPIFFE ID names a trust domain and no workload")
-    return spiffe_id
-
-
-def verify_svid(chain: Sequence[bytes], roots: Sequence[bytes], *, trust_domain: str, now: float) -> SpiffeId:
-    """The SPIFFE ID of a whole chain (leaf first, DER), valid at `now` under one of `roots` of this `trust_domain`.
-
-    1. the leaf is an SVID of the trust domain; 2. each certificate is within its time; 3. each is signed by the next,
-    which is a CA of enough path length with keyCertSign; 4. the last is signed by a root.
-    Raises Unauthenticated `bad_svid`.
-    """
-    if not 1 <= len(chain) <= 4:
-        raise _refuse("the chain is empty or too long")
-    spiffe_id = verify_leaf(chain[0])  # 1
-    if spiffe_id.trust_domain != trust_domain:
-        raise _refuse(f"its trust domain is not {trust_domain}")
-    try:
-        loaded = [x509.load_der_x509_certificate(der) for der in chain]
-        anchors = [x509.load_der_x509_certificate(der) for der in roots]
-    except _UNREADABLE:
-        raise _refuse("the chain holds something that is no certificate") from None
-    for certificate in loaded:
-        if not certificate.not_valid_before_utc.timestamp() <= now <= certificate.not_valid_after_utc.timestamp():
-            raise _refuse("it is expired or not yet valid")  # 2
-    for below, (subject, issuer) in enumerate(itertools.pairwise(loaded)):
-        _verify_issued(subject, issuer, below)  # 3
-    for anchor in anchors:  # 4
-        if not anchor.not_valid_before_utc.timestamp() <= now <= anchor.not_valid_after_utc.timestamp():
-            continue
-        try:
-            _verify_issued(loaded[-1], anchor, len(loaded) - 1)
-        except Unauthenticated:
-            continue
-        return spiffe_id
-    raise _refuse("no root of the trust domain signed it")
-
-
-def _verify_issued(subject: x509.Certificate, issuer: x509.Certificate, cas_below: int) -> None:
-    try:
-        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
-        subject.verify_directly_issued_by(issuer)
-    except _UNREADABLE:
-        raise _refuse("a certificate of its chain was not signed by the next one") from None
-    if not constraints.ca or not usage.key_cert_sign:
-        raise _refuse("something signed it that is no CA")
-    if constraints.path_length is not None and constraints.path_length < cas_below:
-        raise _refuse("a CA of its chain goes deeper than it may")
-
-
-def _refuse(why: str) -> Unauthenticated:
-    return Unauthenticated("bad_svid", f"the peer's certificate is refused: {why}", "use an SVID of the workload API")
-
-
-def verify_issuing(certificate: Certificate, key: EcKey, roots: Sequence[bytes], *, now: float) -> None:
-    """That a root-signer's answer is a CA for `key`, valid now, under one of `roots`.
-
-    Raises Unauthenticated `bad_issuing_certificate`.
-    """
-    loaded = _load(certificate.der)
-    spki = loaded.public_key().public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
-    if spki != key.public_der() or not certificate.not_before <= now < certificate.not_after:
-        raise Unauthenticated("bad_issuing_certificate", "the issuing certificate is for another key or another time")
-    for root in roots:
-        try:
-            _verify_issued(loaded, _load(root), 1)
-        except Unauthenticated:
-            continue
-        return
-    raise Unauthenticated("bad_issuing_certificate", "the issuing certificate is not under a root of this authority")
-
-
 def public_jwk(der: bytes) -> dict[str, str]:
     """The key of a certificate as a JWK without `kid` (RFC 7518 section 6.2); raises BadInput for other than P-256."""
-    public = _load(der).public_key()
+    public = load(der).public_key()
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise BadInput("bad_certificate", "the key of this certificate is not on P-256")
     numbers = public.public_numbers()

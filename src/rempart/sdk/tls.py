@@ -16,7 +16,7 @@ import os
 import ssl
 from collections.abc import Container
 
-from rempart.crypto.x509 import verify_leaf
+from rempart.crypto.svid import verify_leaf
 from rempart.kernel.errors import Denied, RempartError, Unauthenticated
 from rempart.kernel.spiffe import SpiffeId
 

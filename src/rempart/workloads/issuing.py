@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rempart.crypto import x509
+from rempart.crypto.svid import verify_issuing
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder, Severity
@@ -63,7 +64,7 @@ class IssuingAuthority:
             now = self._clock.now()
             answer = await self._supervisor.sign(self.kind, key.request().decode())
             certificate = x509.Certificate.parse(x509.pem_to_ders(answer)[0])
-            x509.verify_issuing(certificate, key, [root.der for root in self.roots], now=now)
+            verify_issuing(certificate, key, [root.der for root in self.roots], now=now)
             before = self._active
             await self._recorder.record(
                 Event(

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from cryptography import x509 as reference
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rempart.crypto import x509
+from rempart.crypto.svid import verify_issuing, verify_svid
 from rempart.kernel.errors import BadInput, RempartError, Unauthenticated
 from rempart.kernel.spiffe import SpiffeId
 
@@ -52,7 +54,7 @@ def svid(now: float = NOW, ttl: float = 3600, **more: Any) -> x509.Certificate:
 
 def verify(chain: list[x509.Certificate], roots: tuple[x509.Certificate, ...] = (ROOT,), now: float = NOW) -> SpiffeId:
     ders = [certificate.der for certificate in chain]
-    return x509.verify_svid(ders, [root.der for root in roots], trust_domain=DOMAIN, now=now)
+    return verify_svid(ders, [root.der for root in roots], trust_domain=DOMAIN, now=now)
 
 
 def forged(
@@ -90,7 +92,6 @@ def forged(
         names = reference.SubjectAlternativeName([reference.UniformResourceIdentifier(uri) for uri in uris])
         builder = builder.add_extension(names, critical=False)
     certificate = builder.sign(signer._key, hashes.SHA256())
-    from cryptography.hazmat.primitives.serialization import Encoding
 
     return x509.Certificate.parse(certificate.public_bytes(Encoding.DER))
 
@@ -199,7 +200,7 @@ def test_an_issuing_ca_can_not_make_another_one() -> None:
 @pytest.mark.parametrize("chain", [[], [b""], [b"\x30\x03abc"], [svid().der] * 5])
 def test_nonsense_chains_are_refused(chain: list[bytes]) -> None:
     with pytest.raises(Unauthenticated):
-        x509.verify_svid(chain, [ROOT.der], trust_domain=DOMAIN, now=NOW)
+        verify_svid(chain, [ROOT.der], trust_domain=DOMAIN, now=NOW)
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a:Warning")  # a serial number that is negative, and more of the kind
@@ -210,7 +211,7 @@ def test_a_changed_byte_never_passes(data: st.DataObject) -> None:
     position = data.draw(st.integers(0, len(der) - 1))
     der[position] ^= data.draw(st.integers(1, 255))
     with pytest.raises(RempartError):
-        x509.verify_svid([bytes(der), ISSUING.der], [ROOT.der], trust_domain=DOMAIN, now=NOW)
+        verify_svid([bytes(der), ISSUING.der], [ROOT.der], trust_domain=DOMAIN, now=NOW)
 
 
 _SAMPLE = svid()
@@ -234,9 +235,8 @@ def test_a_web_issuing_ca_is_bound_to_its_names() -> None:
 
 
 def test_a_request_that_its_key_did_not_sign_is_refused() -> None:
-    request = bytearray(reference.load_pem_x509_csr(x509.EcKey.generate().request()).public_bytes(_DER))
+    request = bytearray(reference.load_pem_x509_csr(x509.EcKey.generate().request()).public_bytes(Encoding.DER))
     request[-3] ^= 1
-    from cryptography.hazmat.primitives.serialization import Encoding
 
     for bad in (reference.load_der_x509_csr(bytes(request)).public_bytes(Encoding.PEM), b"junk", _rsa_request()):
         with pytest.raises(BadInput) as refusal:
@@ -254,8 +254,6 @@ def test_a_request_that_its_key_did_not_sign_is_refused() -> None:
 
 
 def _rsa_request() -> bytes:
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.hazmat.primitives.serialization import Encoding
 
     key = rsa.generate_private_key(65537, 2048)
     name = reference.Name([reference.NameAttribute(NameOID.COMMON_NAME, "x")])
@@ -263,13 +261,8 @@ def _rsa_request() -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
-from cryptography.hazmat.primitives.serialization import Encoding as _Encoding  # noqa: E402  # used by one test above
-
-_DER = _Encoding.DER
-
-
 def test_an_issuing_certificate_for_another_key_or_root_is_refused() -> None:
-    x509.verify_issuing(ISSUING, ISSUING_KEY, [ROOT.der], now=NOW)
+    verify_issuing(ISSUING, ISSUING_KEY, [ROOT.der], now=NOW)
     other, _, _ = authority()
     for key, roots, now in (
         (x509.EcKey.generate(), [ROOT.der], NOW),
@@ -277,7 +270,7 @@ def test_an_issuing_certificate_for_another_key_or_root_is_refused() -> None:
         (ISSUING_KEY, [ROOT.der], NOW + 86400),
     ):
         with pytest.raises(Unauthenticated) as refusal:
-            x509.verify_issuing(ISSUING, key, roots, now=now)
+            verify_issuing(ISSUING, key, roots, now=now)
         assert refusal.value.code == "bad_issuing_certificate"
 
 

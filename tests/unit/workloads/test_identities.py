@@ -11,7 +11,8 @@ import pytest
 from tests.unit.workloads.doubles import DOMAIN, MemoryRecorder, MemoryStore, SigningSupervisor
 from tests.unit.workloads.test_attestation import myself
 
-from rempart.crypto.x509 import Certificate, pem_to_ders, verify_svid
+from rempart.crypto.svid import verify_svid
+from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Denied, Unavailable
 from rempart.kernel.spiffe import SpiffeId
