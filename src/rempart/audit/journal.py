@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 from rempart.kernel.errors import BadInput, Conflict, Integrity, RempartError, Unavailable
@@ -33,9 +35,10 @@ from .segment import (
     segment_path,
 )
 
-SEGMENT_BYTES = 8 << 20
+SEGMENT_BYTES = 4 << 20
 MAX_BACKLOG_BYTES = 512 << 20
 MAX_PENDING_BYTES = 32 << 20
+_SPARE = "next.segment"
 
 
 class Journal:
@@ -70,6 +73,7 @@ class Journal:
         self._fd = -1
         self._offset = 0
         self._capacity = 0
+        self._spare: _Spare | None = None
         self._older_bytes = 0
         self._sequence = 0
         self._next_number = 1
@@ -141,6 +145,10 @@ class Journal:
         finally:
             self._closed = True
             self._end_segment()
+            if (fd := self._take_spare()) >= 0:
+                os.close(fd)
+            with contextlib.suppress(OSError):
+                (self.directory / _SPARE).unlink()
             os.close(self._directory_fd)
             os.close(self._lock_fd)
 
@@ -206,6 +214,8 @@ class Journal:
         os.fdatasync(self._fd)
         self._offset += len(batch)
         self._sequence += len(records)
+        if self._offset > self._capacity // 2:
+            self._prepare_spare()
 
     def _pwrite(self, data: bytes, offset: int) -> None:
         written = os.pwrite(self._fd, data, offset)
@@ -213,24 +223,42 @@ class Journal:
             written += os.pwrite(self._fd, data[written:], offset + written)
 
     def _begin_segment(self, at_least: int = 0) -> None:
-        """A new, preallocated segment whose header and directory entry are durable."""
+        """A new segment whose header and directory entry are durable."""
         header = SegmentHeader(self._next_number, self._sequence, self._journal_id, self.source)
         path = segment_path(self.directory, header.number)
         capacity = HEADER_BYTES + max(self._segment_bytes, at_least)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
+        fd = self._take_spare()
+        if fd >= 0 and os.fstat(fd).st_size < capacity:
+            os.close(fd)
+            fd = -1
+        spare = self.directory / _SPARE
         try:
-            os.posix_fallocate(fd, 0, capacity)
+            if fd < 0:
+                spare.unlink(missing_ok=True)
+                fd = _written_file(spare, capacity)
             os.pwrite(fd, header.encode(), 0)
-            os.fsync(fd)
+            os.fdatasync(fd)
+            os.rename(spare, path)
             os.fsync(self._directory_fd)
         except OSError:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                path.unlink()
+            if fd >= 0:
+                os.close(fd)
+            for left in (spare, path):
+                with contextlib.suppress(OSError):
+                    left.unlink()
             raise
         self._next_number += 1
-        self._fd, self._offset, self._capacity = fd, HEADER_BYTES, capacity
+        self._fd, self._offset, self._capacity = fd, HEADER_BYTES, os.fstat(fd).st_size
         self._older_bytes = self._measure_older()
+
+    def _prepare_spare(self) -> None:
+        """Make the next segment's file on a thread, once half of this one is full."""
+        if self._spare is None:
+            self._spare = _Spare(self.directory / _SPARE, HEADER_BYTES + self._segment_bytes)
+
+    def _take_spare(self) -> int:
+        spare, self._spare = self._spare, None
+        return -1 if spare is None else spare.take()
 
     def _end_segment(self) -> None:
         """Give back what the segment's preallocation left unused. Everything in it is durable already."""
@@ -286,6 +314,46 @@ class Journal:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _written_file(path: Path, size: int) -> int:
+    """A new file of `size` zeros that are on disk, open for writing.
+
+    Written, not just reserved: a later `fdatasync` then has data to write and no metadata, which takes a third less.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
+    try:
+        os.posix_fallocate(fd, 0, size)
+        zeros = bytes(1 << 18)
+        for offset in range(0, size, len(zeros)):
+            wanted = min(len(zeros), size - offset)
+            if os.pwrite(fd, zeros[:wanted], offset) != wanted:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(fd)
+    except OSError:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+    return fd
+
+
+class _Spare:
+    """A file being made by a thread of its own; `take` waits for it. -1 when it could not be made."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._fd = -1
+        self._thread = threading.Thread(target=self._make, args=(path, size), name="journal-spare", daemon=True)
+        self._thread.start()
+
+    def _make(self, path: Path, size: int) -> None:
+        with contextlib.suppress(OSError):  # whoever needs the file tries again, and tells what is wrong
+            path.unlink(missing_ok=True)
+            self._fd = _written_file(path, size)
+
+    def take(self) -> int:
+        self._thread.join()
+        return self._fd
 
 
 def _unavailable(error: OSError) -> Unavailable:

@@ -1,0 +1,168 @@
+"""Audit events that are durable when acknowledged, against the disk itself; and what the sequencer takes an event.
+
+The peer appends the same bytes to a file, 64 events a time, each batch followed by `fdatasync`: what 64 writers that
+share one sync get from the disk when nothing else has to be done. Ours and the peer take turns. A second peer writes
+into space that was reserved before (`posix_fallocate`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rempart.kernel.event import Event, EventType
+
+WRITERS = 64
+EVENTS_EACH = 80
+ROUNDS = 21
+_DETAILS = {
+    "rule": "wallet.owner",
+    "policy_version": "sha256:2f1c5a0b8e",
+    "pep": "wallet",
+    "method": "GET",
+    "path": "/wallet",
+    "status": 200,
+    "input": {"claims": {"sub": "usr_01", "role": "user"}, "segments": ["wallet"], "query": {"user_id": "usr_01"}},
+}
+
+
+def _event() -> Event:
+    return Event(
+        type=EventType.DECISION,
+        at=time.time(),
+        success=True,
+        reason="a person reads their own wallet",
+        person="usr_01",
+        role="user",
+        workload="spiffe://bank.example/rempart/gateway",
+        ip="127.0.0.1",
+        service="wallet",
+        request_id="4a1f0a52-7a90-4b0e-9c67-9f6b5b8f2d11",
+        details=_DETAILS,
+    )
+
+
+def _ours(directory: Path, *, encoded: bool) -> float:
+    """Events a second by 64 tasks."""
+    import uvloop
+
+    from rempart.audit.journal import Journal
+    from rempart.protocols.ocsf import encode
+
+    payload = encode(_event(), "bench")
+    journal = Journal(directory, "bench")
+
+    async def write() -> None:
+        for _ in range(EVENTS_EACH):
+            if encoded:
+                await journal.record_bytes(payload)
+            else:
+                await journal.record(_event())
+
+    async def all_writers() -> float:
+        started = time.perf_counter()
+        await asyncio.gather(*(write() for _ in range(WRITERS)))
+        return WRITERS * EVENTS_EACH / (time.perf_counter() - started)
+
+    try:
+        return uvloop.run(all_writers())
+    finally:
+        journal.close()
+
+
+def _raw(path: Path, payload: bytes, *, reserved: bool) -> float:
+    batch = payload * WRITERS
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        if reserved:
+            os.posix_fallocate(fd, 0, len(batch) * EVENTS_EACH)
+        os.fsync(fd)
+        started = time.perf_counter()
+        for number in range(EVENTS_EACH):
+            os.pwrite(fd, batch, number * len(batch))
+            os.fdatasync(fd)
+        return WRITERS * EVENTS_EACH / (time.perf_counter() - started)
+    finally:
+        os.close(fd)
+        path.unlink()
+
+
+def _sequencer(state: Path) -> float:
+    """Microseconds of processor time that integrating and indexing takes for each event."""
+    from rempart.audit.journal import Journal
+    from rempart.audit.log import MerkleLog
+    from rempart.audit.sequencer import Sequencer
+    from rempart.backends.sqlite_search import SqliteSearch
+    from rempart.crypto.signing import NoteSigner
+
+    count = 16_384
+    own = Journal(state / "journals" / "sequencer", "sequencer")
+    pdp = Journal(state / "journals" / "pdp", "pdp")
+    from rempart.protocols.ocsf import encode
+
+    for _ in range(count):
+        pdp.append(encode(_event(), "pdp"))
+    pdp.commit()
+    log = MerkleLog(state / "log", state / "state", NoteSigner("bench", bytes(32)))
+    sequencer = Sequencer(log, state / "journals", own, partial(SqliteSearch, state / "search.db", "bench"))
+    started = time.process_time()
+    while sequencer.cycle():
+        while sequencer.index_some():
+            pass
+    spent = time.process_time() - started
+    sequencer.close()
+    pdp.close()
+    own.close()
+    if log.size != count:
+        raise AssertionError(f"{log.size} of {count} events were integrated")
+    return spent / count * 1e6
+
+
+def _row(what: str, against: str, ours: list[float], peer: list[float], target: str = "") -> dict[str, Any]:
+    return {
+        "what": what,
+        "against": against,
+        "ours": f"{statistics.median(ours):,.0f} events/s",
+        "peer": f"{statistics.median(peer):,.0f} events/s",
+        "ratio": statistics.median(mine / its for mine, its in zip(ours, peer, strict=True)),
+        "target": target,
+    }
+
+
+def run() -> list[dict[str, Any]]:
+    from rempart.protocols.ocsf import encode
+
+    payload = encode(_event(), "bench")
+    with tempfile.TemporaryDirectory(prefix="bench", dir=os.environ.get("REMPART_BENCH_DIR")) as name:
+        directory = Path(name)
+        rows: list[dict[str, Any]] = []
+        plain, reserved, ours, encoding = [], [], [], []
+        for number in range(ROUNDS):
+            ours.append(_ours(directory / f"ours{number}", encoded=True))
+            plain.append(_raw(directory / "raw", payload, reserved=False))
+            encoding.append(_ours(directory / f"encoding{number}", encoded=False))
+            reserved.append(_raw(directory / "raw", payload, reserved=True))
+        raw = "raw batched fdatasync of the same bytes"
+        rows.append(_row("durable audit events, 64 writers", raw, ours, plain, "≥ 0.8×"))
+        rows.append(_row("the same", raw + ", into reserved space", ours, reserved))
+        rows.append(_row("the same, OCSF encoding included", raw, encoding, plain))
+        rows.append(
+            {
+                "what": "sequencer: integrate, sign and index an event",
+                "against": "",
+                "ours": f"{_sequencer(directory / 'sequencer'):.0f} µs CPU",
+                "ratio": None,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(row)
