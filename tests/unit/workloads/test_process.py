@@ -82,6 +82,24 @@ def test_the_same_pid_with_another_start_uid_or_program_is_somebody_else(
         peer.close()
 
 
+def test_facts_of_a_pid_count_only_while_the_process_that_connected_lives(
+    listening: tuple[socket.socket, str],
+) -> None:
+    """As after pid reuse: everything under /proc/PID is right, and the pidfd says that its process has ended."""
+    server, path = listening
+    gone = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+    dead = os.pidfd_open(gone.pid)
+    end(gone)
+    client = child(path)
+    with server.accept()[0] as connection:
+        peer = Process.behind(connection)
+        with pytest.raises(Denied):
+            replace(peer, pidfd=dead).verify_same()
+        end(client)
+        peer.close()
+    os.close(dead)
+
+
 def test_executing_another_program_is_noticed(listening: tuple[socket.socket, str]) -> None:
     server, path = listening
     client = child(path, "sys.stdin.readline(); os.execv('/bin/cat', ['cat'])")
