@@ -21,7 +21,7 @@ from .collect import collect
 from .exposition import CONTENT_TYPE as METRICS_TYPE
 from .ports import Answer, MetricsSource, Reader, TokenVerifier
 
-LOG_PARAMETERS = ("person", "workload", "type", "since", "until", "limit")
+LOG_PARAMETERS = ("person", "workload", "type", "since", "until", "limit", "before", "decision", "rule", "path", "text")
 MAX_EVENTS = 1000
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -1,0 +1,30 @@
+"""All attacks there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rempart.kernel.errors import BadInput
+
+from . import access, denial, handshakes, headers, host, logins, money, paths, smuggling, tokens, workloads
+from .model import Attack
+
+_MODULES = (denial, handshakes, tokens, headers, paths, smuggling, access, logins, workloads, host, money)
+
+
+def catalog() -> list[Attack]:
+    """In the order in which they begin: the slow ones first. Ids are unique."""
+    return [attack for module in _MODULES for attack in module.attacks()]
+
+
+def select(only: Sequence[str]) -> list[Attack]:
+    """Those whose id is, or begins with, one of `only` (all without any); raises BadInput `unknown_attack`."""
+    attacks = catalog()
+    unknown = [wanted for wanted in only if not any(attack.id.startswith(wanted) for attack in attacks)]
+    if unknown:
+        raise BadInput(
+            "unknown_attack",
+            f"no attack's id begins with {unknown[0]!r}",
+            "see `rempart attack --list`",
+        )
+    return [attack for attack in attacks if not only or any(attack.id.startswith(wanted) for wanted in only)]
