@@ -70,6 +70,7 @@ async def serve(boot: Boot) -> None:
         outbox = Outbox(journal, decider.counters, loop)
         servers = await _listen(boot, settings, decider, outbox, Pages(keeper, decider, outbox, given))
         gc.collect()
+        gc.set_threshold(20_000, 20, 20)  # a decision leaves no cycles behind
         gc.freeze()  # what was loaded stays: the collector needn't walk it during requests
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
