@@ -22,11 +22,12 @@ from typing import Any
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.wiring.plan import Options, make_plan
 from rempart.wiring.plan_model import Plan
-from rempart.wiring.ports import Ports, is_free
+from rempart.wiring.ports import Ports
 from rempart.wiring.settings import AppSettings, load
 
 from .key_material import KeyMaterial, ensure_roots, master_key
 from .leftovers import kill_leftovers
+from .port_claims import PortClaims
 from .state_files import StateDirectory
 
 PROFILES = ("dev", "production")
@@ -49,6 +50,7 @@ class Prepared:
     plan: Plan
     state: StateDirectory
     keys: KeyMaterial
+    claims: PortClaims
 
 
 def prepare(request: Request) -> Prepared:
@@ -97,11 +99,12 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
         operator_uid=os.geteuid(),
         python=str(Path(sys.prefix).resolve() / "bin" / "python"),
     )
-    plan = make_plan(app, options, Ports(remembered.ports, wanted), roots)
+    claims = PortClaims()
+    plan = make_plan(app, options, Ports(remembered.ports, wanted, claims.free), roots)
     for purpose, (host, port) in plan.tcp_ports.items():
-        if not is_free(host, port):
+        if not claims.free(host, port):
             raise _port_taken(purpose, host, port)
-    return Prepared(plan, state, KeyMaterial(state.path, app.trust_domain, master))
+    return Prepared(plan, state, KeyMaterial(state.path, app.trust_domain, master), claims)
 
 
 def _port_taken(purpose: str, host: str, port: int) -> Unavailable:

@@ -24,7 +24,7 @@ from .spawn import Child, spawn
 FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
 CRASH_LOOP, CRASH_WINDOW = 5, 30.0
 READY_WITHIN = 30.0
-WATCH_EVERY, WATCH_TIMEOUT, WATCH_MISSES = 3.0, 3.0, 3
+WATCH_EVERY, WATCH_TIMEOUT, WATCH_MISSES = 2.0, 2.0, 3
 STOP_WITHIN = 4.0
 _POLL = 0.02
 
@@ -108,6 +108,8 @@ class Managed:
         return status
 
     def _start(self) -> Child:
+        if self.process.probe is Probe.SERVICE and self.process.address.startswith("unix:"):
+            Path(self.process.address[5:]).unlink(missing_ok=True)  # left by a killed one, and few programs replace it
         ready_read, ready_write = os.pipe() if self.process.probe is Probe.BOOT else (-1, -1)
         opened: list[int] = []
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
