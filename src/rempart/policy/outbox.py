@@ -1,7 +1,7 @@
 """Answers wait here until their records are on disk.
 
-Measured: an inline `fdatasync` after a few events, or when the loop has nothing else ready, beats handing batches to a
-thread, where the PDP and Envoy wait for each other in lockstep. Four was best where a sync takes 50 µs, eight at 150 µs.
+Measured: an inline `fdatasync` after a few events, or when the loop has nothing else ready, beats handing batches to
+a thread, where the PDP and Envoy wait for each other in lockstep. Four was best with a sync of 50 µs, eight at 150 µs.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from rempart.backends.regorus_engine import RegorusEngine
 from rempart.backends.regorus_trial import RegorusTrial
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.event import Event, EventType, Severity
 from rempart.policy.admin import Pages
 from rempart.policy.api import Handler, PageConnection, PepConnection
 from rempart.policy.claims import why_refused
@@ -66,6 +67,16 @@ async def serve(boot: Boot) -> None:
             decider.deciding = deciding
 
         keeper = Keeper(source, RegorusEngine(), RegorusTrial(), journal, clock, swap)
+        if journal.damage:
+            await journal.record(
+                Event(
+                    type=EventType.ALARM,
+                    at=clock.now(),
+                    success=False,
+                    severity=Severity.HIGH,
+                    reason=f"the PDP's journal was found damaged: {journal.damage}",
+                )
+            )
         await keeper.start()
         outbox = Outbox(journal, decider.counters, loop)
         servers = await _listen(boot, settings, decider, outbox, Pages(keeper, decider, outbox, given))
