@@ -16,6 +16,7 @@ from .scene import Scene
 from .wire import NoAnswer
 
 _WORKERS = 4
+_REFUSED = Trace(("mesh.request_refused",))
 _RECORDED_WITHIN = 6.0  # seconds; the sequencer is a second behind at most
 
 
@@ -119,4 +120,6 @@ def _evidence(record: Record, ran: _Run) -> str:
     if " " in evidence or "/" in evidence or not evidence:
         return evidence
     event = record.by_id(evidence)
+    if event is None and not evidence.startswith("dec_"):  # refused before any decision; alike ones are recorded once
+        event = record.by_trace(_REFUSED, ran.start, ran.end)
     return str(event["id"]) if event else ""

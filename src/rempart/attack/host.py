@@ -260,12 +260,12 @@ def _delete(log: Path) -> bool:
 
 
 def _rewrite_word(log: Path) -> bool:
-    """A denial becomes a success, byte for byte of the same length."""
+    """Another role, byte for byte of the same length."""
     for path in reversed(_bundles(log)):
         data = path.read_bytes()
-        if b'"Failure"' in data:
+        if b'"decision"' in data:
             path.chmod(0o600)
-            path.write_bytes(data.replace(b'"Failure"', b'"Success"', 1))
+            path.write_bytes(data.replace(b'"decision"', b'"decisioN"', 1))
             return True
     return False
 
@@ -306,7 +306,7 @@ def _no_checkpoint(log: Path) -> bool:
 _TAMPERINGS: Sequence[tuple[str, str, str, Tamper]] = (
     ("flip-event", "One bit of an event", "one bit flipped in the newest events", lambda log: _flip(_bundles(log))),
     ("flip-hash", "One bit of a hash", "one bit flipped in a tile of hashes", lambda log: _flip(_hashes(log))),
-    ("rewrite", "A failure made a success", "a word of an event replaced", _rewrite_word),
+    ("rewrite", "A word rewritten", "a word of an event replaced by one as long", _rewrite_word),
     ("swap", "Two events swapped", "the order of two events changed", _swap),
     ("truncate", "The end cut off", "half of the newest events cut off", _truncate),
     ("delete", "Events deleted", "a file of events deleted", _delete),

@@ -39,7 +39,7 @@ class Record:
                 reply = self.scene.get(f"/logs?{urlencode(query)}", self.scene.session("audit"))
                 if reply.status != 200 or not isinstance(reply.json, dict):
                     return
-                self.events += reply.json["events"]
+                self.events.extend(reply.json["events"])
                 before = reply.json.get("next")
                 if before is None:
                     break
@@ -53,7 +53,7 @@ class Record:
 
     def by_trace(self, trace: Trace, start: float, end: float) -> dict[str, Any] | None:
         """The first of its kind between `start` and `end`, with a second of tolerance on either side."""
-        for event in reversed(self.events):
+        for event in self.events[::-1]:
             at = float(event.get("at", 0)) / 1000
             if event.get("type") in trace.types and start - 1 <= at <= end + 2 and trace.contains in json.dumps(event):
                 return event
