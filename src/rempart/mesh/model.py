@@ -185,7 +185,7 @@ class Tokens:
     audience: str
     jwks: Upstream
     jwks_path: str = "/auth/jwks.json"
-    refresh_s: int = 10
+    refresh_s: int = 30
     cache_size: int = 2000
 
     def __post_init__(self) -> None:
