@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import socket
@@ -33,7 +34,7 @@ from rempart.mesh.shape import address
 CONNECTIONS = 32
 TURNS = 5
 SECONDS = 3
-CONCURRENCY = 2
+CONCURRENCY = max(1, len(os.sched_getaffinity(0)) // 2)  # as `rempart up` does
 
 
 def run() -> list[dict[str, Any]]:

