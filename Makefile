@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench lock setup setup-test clean
+.PHONY: help up test interop lint bench lock setup setup-test clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -11,7 +11,10 @@ up: setup ## Set up, start the bank behind Rempart, play the flows, stay in the 
 	@.venv/bin/rempart up examples/bank --demo
 
 test: setup-test ## Set up and run every test
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest -m "not interop" $(PYTEST_ARGS)
+
+interop: setup-test ## Tests against clients of other projects that take minutes to build (Go)
+	@$(PY) -m pytest -m interop $(PYTEST_ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter, bandit
 	@.venv/bin/ruff check .
