@@ -88,7 +88,7 @@ class SocketTransport:
         if question.body or question.method in ("POST", "PUT", "PATCH"):
             headers["content-length"] = str(len(question.body))
         lines = [f"{question.method} {question.target} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
-        for line in lines:
+        for line in (question.target.replace(" ", "\n"), *lines):  # a space would end the target
             if not line.isprintable() or not line.isascii():
                 raise ValueError("a request line or header has characters that HTTP/1.1 can't carry")
         return "\r\n".join([*lines, "", ""]).encode("ascii") + question.body
