@@ -22,7 +22,9 @@ fi
 say "rempart: setting up .venv with $("$python" -V)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
-.venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r requirements/dev.txt
+.venv/bin/uv pip install -q --compile-bytecode --python .venv/bin/python --require-hashes -r requirements/dev.txt
 .venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
+# Processes that run under users of their own can not write bytecode: without this each start would compile everything.
+.venv/bin/python -m compileall -q src examples >/dev/null || true
 touch .venv/.complete
 say "rempart: set up"

@@ -99,12 +99,24 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
         operator_uid=os.geteuid(),
         python=str(Path(sys.prefix).resolve() / "bin" / "python"),
     )
+    if os.geteuid() == 0:
+        _compile_own_modules()
     claims = PortClaims()
     plan = make_plan(app, options, Ports(remembered.ports, wanted, claims.free), roots)
     for purpose, (host, port) in plan.tcp_ports.items():
         if not claims.free(host, port):
             raise _port_taken(purpose, host, port)
     return Prepared(plan, state, KeyMaterial(state.path, app.trust_domain, master), claims)
+
+
+def _compile_own_modules() -> None:
+    """Processes with users of their own can't write bytecode: without it each start compiles what was edited again."""
+    import compileall
+
+    import rempart
+
+    with contextlib.suppress(OSError):
+        compileall.compile_dir(str(Path(rempart.__file__).parent), quiet=2)
 
 
 def _port_taken(purpose: str, host: str, port: int) -> Unavailable:

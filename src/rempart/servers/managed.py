@@ -23,6 +23,7 @@ from .spawn import Child, spawn
 
 FIRST_DELAY, LONGEST_DELAY = 0.05, 5.0
 CRASH_LOOP, CRASH_WINDOW = 5, 30.0
+STEADY_AFTER = 3.0
 READY_WITHIN = 30.0
 WATCH_EVERY, WATCH_TIMEOUT, WATCH_MISSES = 2.0, 2.0, 3
 STOP_WITHIN = 4.0
@@ -53,6 +54,7 @@ class Managed:
         self._provisions = provisions
         self._tell = tell
         self._stopping = False
+        self._ready_since: float | None = None
         self._ends: deque[float] = deque(maxlen=CRASH_LOOP)
 
     @property
@@ -65,7 +67,7 @@ class Managed:
 
     @property
     def ready(self) -> bool:
-        return self.state == "ready"
+        return self.state == "ready" and self.pid is not None
 
     def crash_looping(self) -> bool:
         return len(self._ends) == CRASH_LOOP and time.monotonic() - self._ends[0] < CRASH_WINDOW
@@ -80,6 +82,8 @@ class Managed:
             if self._stopping:
                 break
             self.last_exit = status
+            if self._ready_since is not None and time.monotonic() - self._ready_since > STEADY_AFTER:
+                self._ends.clear()  # it did its work for a while: this is an accident, not a loop
             self._ends.append(time.monotonic())
             looping = self.crash_looping()
             self._set("crash-loop" if looping else "starting")
@@ -95,6 +99,7 @@ class Managed:
         self._set("stopped")
 
     async def _once(self) -> int:
+        self._ready_since = None
         self.child = child = self._start()
         self._set("starting")
         watching = asyncio.create_task(self._watch(child))
@@ -171,6 +176,7 @@ class Managed:
 
     def _mark_ready(self) -> None:
         self.error = ""
+        self._ready_since = time.monotonic()
         self._set("ready")
         self.became_ready.set()
 
