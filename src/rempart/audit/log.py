@@ -62,7 +62,7 @@ class MerkleLog:
         if state.size == 0:
             self._save(state)
         self._publish(state.checkpoint)
-        self.signed_at = time.time()
+        self.signed_at = time.monotonic()
 
     @property
     def size(self) -> int:
@@ -100,7 +100,7 @@ class MerkleLog:
         self._state, self._edge = state, edge
         if entries:
             self._publish(note)
-            self.signed_at = time.time()
+            self.signed_at = time.monotonic()
             self._retire(old.size)
 
     # -- reading: all of these raise Integrity `log_damaged` ---------------------------------------------------------

@@ -29,8 +29,8 @@ def page(sequencer: Sequencer) -> bytes:
     metric(
         "rempart_audit_checkpoint_age_seconds",
         "gauge",
-        "Since the last checkpoint was signed",
-        ("", max(0.0, time.time() - log.signed_at)),
+        "Since a signed checkpoint was last known to cover every event",
+        ("", min(time.monotonic() - log.signed_at, sequencer.lag_seconds)),
     )
     metric(
         "rempart_audit_journal_backlog_bytes",
