@@ -9,7 +9,7 @@ from .exposition import Family, MalformedPage, gauge, merge, parse
 from .ports import MetricsSource
 
 # Longer than any component needs and shorter than Prometheus' default scrape timeout of 10 s.
-TIMEOUT = 3.0
+TIMEOUT = 2.0
 
 
 async def collect(sources: Mapping[str, MetricsSource], *, within: float = TIMEOUT) -> str:

@@ -36,8 +36,19 @@ from .boot import Boot
 
 BACKLOG = 1024
 
-# What deploy/prometheus/rules watch; "denied" is the code of a policy that gives none.
-WATCHED_CODES = ("invalid_token", "multiple_uri_sans", "bad_spiffe_id", "peer_not_allowed", "no_peer", "no_policy")
+# What deploy/prometheus/rules watch.
+WATCHED_CODES = (
+    "invalid_token",
+    "multiple_uri_sans",
+    "bad_spiffe_id",
+    "peer_not_allowed",
+    "no_peer",
+    "workload_not_allowed",
+    "no_policy",
+    "unauthenticated",
+    "role_not_allowed",
+    "forbidden",
+)
 
 
 async def serve(boot: Boot) -> None:
