@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support import eventually
 
 from rempart.servers.spawn import Launch, parent_of, spawn, start_time
 
@@ -73,7 +74,7 @@ def test_a_child_dies_with_the_process_that_started_it():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     pid = int(done.stdout)
-    assert start_time(pid) is None or " Z " in Path(f"/proc/{pid}/stat").read_text()
+    eventually(lambda: start_time(pid) is None or " Z " in Path(f"/proc/{pid}/stat").read_text())
 
 
 def test_start_times_tell_processes_apart():
