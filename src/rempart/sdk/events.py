@@ -7,6 +7,7 @@ and lets `relay` post it: at least once, and its id makes it once in the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -106,7 +107,7 @@ async def relay(
             pause = min(pause * 2, longest_wait)
             continue
         if len(events) < batch:
-            try:
-                await asyncio.wait_for(wake.wait(), idle)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                # Not wait_for: before Python 3.12 that may swallow a cancellation that comes with the wake.
+                async with asyncio.timeout(idle):
+                    await wake.wait()

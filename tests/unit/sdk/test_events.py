@@ -95,3 +95,18 @@ def test_only_204_means_durable() -> None:
         sink = SocketEvents(ScriptedTransport(lambda question, status=status: Answer(status, {}, b"")))  # type: ignore[misc]  # mypy can't infer a lambda with a default
         with pytest.raises(Unavailable):
             asyncio.run(sink.post([event(1)]))
+
+
+def test_stopping_is_never_missed() -> None:
+    async def play() -> None:
+        for _ in range(200):
+            wake = asyncio.Event()
+            task = asyncio.create_task(relay(Box(0), Events(), wake, idle=60.0))
+            await asyncio.sleep(0.0005)
+            wake.set()  # together with the cancellation
+            task.cancel()
+            async with asyncio.timeout(5):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    asyncio.run(play())
