@@ -311,10 +311,10 @@ def raw(port: int, context: ssl.SSLContext, payload: bytes, *, timeout: float = 
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         connection.sendall(payload)
-        return _rest(connection) if whole else _answer(connection)
+        return _rest(connection) if whole else one_answer(connection)
 
 
-def _answer(connection: ssl.SSLSocket) -> bytes:
+def one_answer(connection: ssl.SSLSocket) -> bytes:
     received = b""
     with suppress(OSError):
         while data := connection.recv(65536):
