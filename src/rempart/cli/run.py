@@ -53,4 +53,4 @@ def run(
     memory = memory_file("launch", launch.document())
     os.set_inheritable(memory, True)
     argv = [*launcher(), str(memory)]
-    os.execve(argv[0], argv, {})
+    os.execve(argv[0], argv, {})  # nosec B606 - becoming the command is what this verb does

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
+from rempart.wiring.catalog import CONTROLS
 from rempart.wiring.plan import Options, make_plan
 from rempart.wiring.plan_model import Plan
 from rempart.wiring.ports import Ports
@@ -59,6 +60,8 @@ def prepare(request: Request) -> Prepared:
         raise BadInput("bad_profile", f"there is no profile {request.profile!r}", f"choose {' or '.join(PROFILES)}")
     if request.unsafe_disabled and request.profile != "dev":
         raise BadInput("unsafe_in_production", "--unsafe-disable is for the dev profile", "leave it out")
+    if unknown := sorted(set(request.unsafe_disabled) - CONTROLS):
+        raise BadInput("no_control", f"there is no control {unknown[0]!r}", f"there are: {', '.join(sorted(CONTROLS))}")
     app = load(request.app_dir)
     state = StateDirectory(request.state.resolve())
     state.open()

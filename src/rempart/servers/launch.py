@@ -123,7 +123,7 @@ def main() -> None:
         _place(spec["fds"])
         for name in ("SIGPIPE", "SIGXFSZ"):  # Python ignores them, a program expects the default
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-        os.execve(spec["argv"][0], spec["argv"], spec["env"])
+        os.execve(spec["argv"][0], spec["argv"], spec["env"])  # nosec B606 - what this is for
     except OSError as error:
         print(f"launch: {spec['argv'][0]}: {error}", file=sys.stderr, flush=True)
         os._exit(FAILED)

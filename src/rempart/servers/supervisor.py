@@ -17,11 +17,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
 
-from rempart import __version__
 from rempart.audit.journal import Journal
 from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
-from rempart.wiring.plan_model import Kind, Plan, Probe, Process, Risk, Socket
+from rempart.wiring.plan_model import Kind, Plan, Probe, Process, Socket
 
 from .control import LineServer, Peer, for_identity, for_operator
 from .key_material import KeyMaterial
@@ -31,6 +30,7 @@ from .probes import has_token_keys
 from .provision import Provisions
 from .spawn import Child, children_of, parent_of, same_process, spawn, start_time
 from .state_files import StateDirectory
+from .status import status_document
 from .supervisor_metrics import serve_metrics
 from .view import can_confine
 
@@ -94,6 +94,10 @@ class Supervisor:
         self.provisions.create()
         self.state.save()
         self._journal = Journal(self.plan.state / "journals" / "supervisor", "supervisor")
+        if self.plan.unsafe_disabled:
+            off = ", ".join(self.plan.unsafe_disabled)
+            about: dict[str, object] = {"unsafe_disabled": list(self.plan.unsafe_disabled)}
+            await self.tell(EventType.SETTINGS_CHANGED, f"UNSAFE: started without {off}", Severity.HIGH, about)
         servers = [
             LineServer(
                 self.provisions.listen(Socket("control", "run/control.sock")),
@@ -290,66 +294,7 @@ class Supervisor:
         loop.add_reader(pidfd, ended)
 
     def status(self) -> dict[str, Any]:
-        plan = self.plan
-        return {
-            "ready": self.ready and all(m.ready for m in self.managed.values()),
-            "version": __version__,
-            "profile": plan.profile,
-            "app": plan.app_name,
-            "app_dir": str(plan.app_directory),
-            "state": str(plan.state),
-            "supervisor": os.getpid(),
-            "trust_domain": plan.trust_domain,
-            "gateway": {"url": plan.gateway_url, "ca": str(plan.state / "tls" / "ca.pem")},
-            "issuer": plan.issuer,
-            "workload_api": f"unix://{plan.state}/run/workload.sock",
-            "services": [
-                {
-                    "name": service.name,
-                    "spiffe_id": service.spiffe_id,
-                    "mtls": service.mtls,
-                    "pids": [pid for pid in (self.managed[service.process].pid,) if pid is not None],
-                }
-                for service in plan.exposed
-            ],
-            "clients": [
-                {"name": p.name, "spiffe_id": p.spiffe_id, "pids": self._client_pids(p)}
-                for p in plan.processes
-                if p.kind is Kind.CLIENT
-            ],
-            "processes": [
-                {
-                    "name": m.name,
-                    "kind": m.process.kind.value,
-                    "pid": m.pid,
-                    "ready": m.ready,
-                    "state": m.state,
-                    "restarts": m.restarts,
-                    **({"error": m.error} if m.error else {}),
-                }
-                for m in self.managed.values()
-            ],
-            "demo_accounts": self.demo_accounts,
-            "demo": list(plan.demo),
-            "unsafe_disabled": list(plan.unsafe_disabled),
-            "risks": [asdict(risk) for risk in (*plan.risks, *self._own_risks())],
-        }
-
-    def _client_pids(self, process: Process) -> list[int]:
-        pids = [pid for pid, (_, client) in self.adopted.items() if client.name == process.name]
-        managed = self.managed.get(process.name)
-        return [*pids, managed.pid] if managed and managed.pid else pids
-
-    def _own_risks(self) -> list[Risk]:
-        if os.geteuid() != 0:
-            risk = "all processes run as one user: one that is taken over can reach the files and memory of the others"
-            return [Risk("all", risk, "run `rempart up` as root: each process then gets a user and a view of its own")]
-        if not self.confined:
-            risk = (
-                "no CAP_SYS_ADMIN: processes have users of their own, but no view of their own of the state directory"
-            )
-            return [Risk("all", risk, "give the container CAP_SYS_ADMIN, or keep others off this host")]
-        return []
+        return status_document(self)
 
     # The end
 

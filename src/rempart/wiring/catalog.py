@@ -68,3 +68,17 @@ OWN: tuple[Own, ...] = (
 )
 
 ROOT_SIGNER = Own("root-signer")
+
+CONTROLS = frozenset(
+    (
+        # mesh
+        *("strip-identity-headers", "reject-underscore-headers", "normalize-path", "verify-token-audience"),
+        *("verify-token-issuer", "peer-allow-list", "rate-limit-ip", "request-size", "timeouts", "tls-version"),
+        "sanitize-xfcc",
+        # policy
+        *("two-uri-sans", "rate-limit-person", "policy"),
+        # people
+        *("login-throttle", "refresh-rotation"),
+    )
+)
+"""What `--unsafe-disable` can switch off."""

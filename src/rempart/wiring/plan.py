@@ -16,8 +16,9 @@ from rempart.kernel.errors import BadInput
 from . import process_settings as ps
 from .catalog import OWN, ROOT_SIGNER, Own
 from .plan_mesh import Member, Mesh
-from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Risk, Socket, View
+from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
 from .ports import EGRESS_FIRST, MTLS_FIRST, Ports
+from .risks import risks
 from .settings import AppSettings, Client, Service
 
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with the final NUL (unix(7))
@@ -107,7 +108,7 @@ class _Planner:
                 for m in self.members
                 if m.mtls_port
             ),
-            risks=tuple(self._risks()),
+            risks=tuple(risks(app, self.options.unsafe_disabled)),
             unsafe_disabled=self.options.unsafe_disabled,
         )
         self._check_lengths(plan)
@@ -371,31 +372,6 @@ class _Planner:
         ports = {"the gateway": self.listen}
         ports |= {f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port}
         return ports
-
-    def _risks(self) -> list[Risk]:
-        risks = []
-        for service in self.app.services:
-            if service.port:
-                risks.append(
-                    Risk(
-                        service.name,
-                        f"listens on TCP 127.0.0.1:{service.port}: any local process can reach it around its sidecar",
-                        'listen on a unix socket: `socket = "app.sock"` in rempart.toml',
-                    )
-                )
-                if service.calls:
-                    risks.append(
-                        Risk(
-                            service.name,
-                            "calls other services over local TCP ports: any local process can call in its name",
-                            "use `socket` instead of `port`: its ways out become unix sockets of its own",
-                        )
-                    )
-        for control in self.options.unsafe_disabled:
-            risks.append(
-                Risk("all", f"UNSAFE: the control {control} is switched off", "start without --unsafe-disable")
-            )
-        return risks
 
     def _check_lengths(self, plan: Plan) -> None:
         paths = [str(self.state / socket.path) for process in plan.processes for socket in process.sockets]

@@ -113,7 +113,7 @@ def parse(text: str, directory: Path, file: Path | None = None) -> AppSettings:
         raise BadInput(
             "bad_settings",
             _told(file, problems.sorted()),
-            "correct these lines; docs/protect-your-app.md lists every key",
+            "correct these lines; docs/protect-your-own-app.md lists every key",
         )
     return settings
 

@@ -150,3 +150,13 @@ def test_a_port_is_remembered_until_somebody_else_takes_it():
     assert (again.take("a", 100), again.take("b", 100)) == (102, 101)
     with pytest.raises(Unavailable, match="no free port"):
         Ports({}, free=lambda h, p: False).take("c", 100)
+
+
+def test_the_catalog_knows_every_control_of_every_room():
+    from rempart.mesh.model import Control
+    from rempart.policy import decide
+    from rempart.servers import people
+    from rempart.wiring.catalog import CONTROLS
+
+    rooms = {control.value for control in Control} | set(decide.CONTROLS)
+    assert rooms | {people.LOGIN_THROTTLE, people.REFRESH_ROTATION} == CONTROLS
