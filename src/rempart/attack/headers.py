@@ -153,6 +153,15 @@ def attacks() -> Iterator[Attack]:
         Alert.DENY_BURST,
     )
     yield Attack(
+        "I-error-details",
+        Actor.OUTSIDER,
+        "What errors tell",
+        "eight requests that must fail, at the gateway and behind it",
+        "problem documents without product names, versions, paths or stack traces",
+        _error_details,
+        Alert.REQUESTS,
+    )
+    yield Attack(
         "R-request-id",
         Actor.OUTSIDER,
         "A chosen request id",
@@ -210,3 +219,27 @@ def _chosen_id(scene: Scene) -> Outcome:
     if find(scene, chosen, ("decision",), within=0.0) is not None:
         return got_through("the record carries the chosen id", Trace(("decision",), chosen))
     return blocked(f"{reply.said} with an id of its own", "ids begin at the edge", reply.evidence)
+
+
+_TELLING = ("traceback", 'file "', "/src/", "python", "uvicorn", "starlette", "envoy", "sqlite", "stack", "0x")
+
+
+def _error_details(scene: Scene) -> Outcome:
+    user = scene.session("user")
+    replies = [
+        scene.get("/nowhere"),
+        scene.get("/users"),
+        scene.get("/wallet?user_id=%27", user),
+        scene.get("/users/%27", user),
+        scene.send("POST", "/login", b"{"),
+        scene.send("POST", "/login", {"email": 1}),
+        scene.send("POST", "/payments", b"\xff", user),
+        scene.ask("PUT", "/login"),
+    ]
+    for reply in replies:
+        told = [
+            word for word in _TELLING if word in (reply.body.decode("utf-8", "replace") + str(reply.headers)).lower()
+        ]
+        if told or not reply.code or not reply.headers.get("content-type", "").startswith("application/problem+json"):
+            return got_through(f"{reply.said}: {', '.join(told) or 'no problem document'}", reply.evidence)
+    return blocked(f"{len(replies)} problem documents", "gateway and services: problem documents", reply.evidence)

@@ -1,8 +1,8 @@
 """The probe that runs as the deposit agent: `rempart run deposit-agent -- python -m rempart.attack.inside`.
 
 A program that was taken over has the agent's identity, and tries for more: other identities, sockets, files. What it
-saw goes to stdout as one JSON document `{certificate, key, probes: {name: {blocked, observed}}}`; the key is the
-agent's own, which its owner lends to the attack.
+saw goes to stdout as one JSON document `{certificate, key, token, uid, probes: {name: {blocked, observed}}}`; key and
+token (a JWT-SVID for the trust domain) are the agent's own, which its owner lends to the attack.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def main() -> None:
     }
     chain = b"".join(_pem("CERTIFICATE", der) for der in svid.chain)
     key = _pem("PRIVATE KEY", svid.private_key)
-    print(json.dumps({"certificate": chain.decode(), "key": key.decode(), "uid": os.getuid(), "probes": probes}))
+    token = fetch_jwt_svid(domain).token
+    told = {"certificate": chain.decode(), "key": key.decode(), "token": token, "uid": os.getuid(), "probes": probes}
+    print(json.dumps(told))
 
 
 async def _own() -> Any:

@@ -81,6 +81,15 @@ def attacks() -> Iterator[Attack]:
         Alert.SVIDS_DENIED,
     )
     yield Attack(
+        "S-agent-jwt-as-person",
+        Actor.ROGUE_WORKLOAD,
+        "A workload's token as a person's",
+        "the agent's own JWT-SVID, valid and for this trust domain, as bearer at the gateway",
+        "401: another issuer, another kind of token",
+        _jwt_as_person,
+        Alert.FORGED_TOKENS,
+    )
+    yield Attack(
         "T-agent-amounts",
         Actor.ROGUE_WORKLOAD,
         "The agent deposits nonsense",
@@ -178,6 +187,18 @@ def _with_token(scene: Scene) -> Outcome:
             outcome = blocked(str(refusal), "mTLS: callers that are known", Trace(("mesh.handshake_refused",)))
             continue
         outcome = refused(reply, 403)
+        if not outcome.blocked:
+            return outcome
+    return outcome
+
+
+def _jwt_as_person(scene: Scene) -> Outcome:
+    agent = scene.agent()
+    if agent is None:
+        return not_tried(_NEEDS)
+    outcome = not_tried("nothing was asked")
+    for target in ("/users", "/logs", f"/wallet?user_id=spiffe://{scene.trust_domain}/deposit-agent"):
+        outcome = refused(scene.get(target, None, ("Authorization", f"Bearer {agent[1]['token']}")), 401)
         if not outcome.blocked:
             return outcome
     return outcome
