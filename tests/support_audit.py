@@ -39,8 +39,8 @@ def journaled(directory: Path) -> list[bytes]:
     found = []
     for number in segment_numbers(directory):
         data = segment_path(directory, number).read_bytes()
-        SegmentHeader.decode(data, segment_path(directory, number))
-        batches, _ = read_batches(data[HEADER_BYTES:], HEADER_BYTES)
+        header = SegmentHeader.decode(data, segment_path(directory, number))
+        batches, _ = read_batches(data[HEADER_BYTES:], HEADER_BYTES, header.seed)
         found += [record for batch in batches for _, record in batch.records]
     return found
 

@@ -24,6 +24,8 @@ from rempart.kernel.event import Event
 from rempart.protocols.ocsf import MAX_BYTES, encode
 
 from .segment import (
+    BATCH_BYTES,
+    FREE_SUFFIX,
     HEADER_BYTES,
     REPEAT,
     SegmentHeader,
@@ -35,7 +37,7 @@ from .segment import (
     segment_path,
 )
 
-SEGMENT_BYTES = 4 << 20
+SEGMENT_BYTES = 8 << 20
 MAX_BACKLOG_BYTES = 512 << 20
 MAX_PENDING_BYTES = 32 << 20
 _SPARE = "next.segment"
@@ -76,6 +78,7 @@ class Journal:
         self._spare: _Spare | None = None
         self._older_bytes = 0
         self._sequence = 0
+        self._seed = 0
         self._next_number = 1
         self._journal_id = os.urandom(16)
         self.damage = ""  # what was found damaged when opening
@@ -198,18 +201,19 @@ class Journal:
                     waiter.set_exception(error)
 
     def _write(self, records: list[bytes]) -> None:
-        batch = encode_batch(records, len(records), self._sequence)
-        if self._older_bytes + self._offset + len(batch) > self._max_backlog:
+        size = BATCH_BYTES + sum(map(len, records))
+        if self._older_bytes + self._offset + size > self._max_backlog:
             self._older_bytes = self._measure_older()
-            if self._older_bytes + self._offset + len(batch) > self._max_backlog:
+            if self._older_bytes + self._offset + size > self._max_backlog:
                 raise Unavailable(
                     "journal_backlog_full",
                     f"{self._older_bytes + self._offset} bytes of events wait for the sequencer",
                     "see whether the sequencer runs: `rempart status`",
                 )
-        if self._fd < 0 or self._offset + len(batch) > self._capacity:
-            self._end_segment()
-            self._begin_segment(len(batch))
+        if self._fd < 0 or self._offset + size > self._capacity:
+            self._end_segment(full=self._offset > self._capacity * 3 // 4)
+            self._begin_segment(size)
+        batch = encode_batch(records, len(records), self._sequence, self._seed)
         self._pwrite(batch, self._offset)
         os.fdatasync(self._fd)
         self._offset += len(batch)
@@ -234,8 +238,7 @@ class Journal:
         spare = self.directory / _SPARE
         try:
             if fd < 0:
-                spare.unlink(missing_ok=True)
-                fd = _written_file(spare, capacity)
+                fd = _new_file(spare, capacity)
             os.pwrite(fd, header.encode(), 0)
             os.fdatasync(fd)
             os.rename(spare, path)
@@ -248,6 +251,7 @@ class Journal:
                     left.unlink()
             raise
         self._next_number += 1
+        self._seed = header.seed
         self._fd, self._offset, self._capacity = fd, HEADER_BYTES, os.fstat(fd).st_size
         self._older_bytes = self._measure_older()
 
@@ -260,11 +264,12 @@ class Journal:
         spare, self._spare = self._spare, None
         return -1 if spare is None else spare.take()
 
-    def _end_segment(self) -> None:
-        """Give back what the segment's preallocation left unused. Everything in it is durable already."""
+    def _end_segment(self, *, full: bool = False) -> None:
+        """Cut off what is unused, unless it is `full`. Everything before that is durable already."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self._offset)
+            if not full:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self._offset)
             os.close(self._fd)
             self._fd = -1
             self._offset = 0
@@ -298,15 +303,15 @@ class Journal:
             return
         self._journal_id = header.journal_id
         self._sequence = header.first_sequence
-        batches, end = read_batches(data[HEADER_BYTES:], HEADER_BYTES)
+        batches, end = read_batches(data[HEADER_BYTES:], HEADER_BYTES, header.seed)
         if batches:
             self._sequence = batches[-1].sequence + len(batches[-1].records)
-        if (after := next_batch(data, end, 0)) is not None:
+        if (after := next_batch(data, end, 0, header.seed)) is not None:
             # A batch is written only after the one before it was durable: what lies between was acknowledged.
             self.damage = f"{path} is damaged from byte {end} to {after.start}"
             while after is not None:
                 self._sequence = after.sequence + len(after.records)
-                after = next_batch(data, after.end, 0)
+                after = next_batch(data, after.end, 0, header.seed)
             return
         fd = os.open(path, os.O_RDWR)
         try:
@@ -314,6 +319,18 @@ class Journal:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _new_file(path: Path, size: int) -> int:
+    """A file of at least `size` bytes that are on disk, open for writing: a used one, else a new one."""
+    path.unlink(missing_ok=True)
+    for free in path.parent.glob("*" + FREE_SUFFIX):
+        with contextlib.suppress(FileNotFoundError):
+            if free.stat().st_size >= size:
+                free.rename(path)
+                return os.open(path, os.O_RDWR)
+            free.unlink()
+    return _written_file(path, size)
 
 
 def _written_file(path: Path, size: int) -> int:
@@ -348,8 +365,7 @@ class _Spare:
 
     def _make(self, path: Path, size: int) -> None:
         with contextlib.suppress(OSError):  # whoever needs the file tries again, and tells what is wrong
-            path.unlink(missing_ok=True)
-            self._fd = _written_file(path, size)
+            self._fd = _new_file(path, size)
 
     def take(self) -> int:
         self._thread.join()

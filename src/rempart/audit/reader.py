@@ -13,6 +13,7 @@ from rempart.kernel.errors import Integrity
 
 from .segment import (
     BATCH_BYTES,
+    FREE_SUFFIX,
     HEADER_BYTES,
     Batch,
     SegmentHeader,
@@ -24,6 +25,8 @@ from .segment import (
 )
 
 _CHUNK = 1 << 18
+_KEEP_FREE = 2
+_WORTH_KEEPING = 1 << 20
 
 
 class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +58,7 @@ class JournalReader:
         self.cursor = cursor
         self._fd = -1
         self._open_number = -1
+        self._seed = 0
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -84,11 +88,20 @@ class JournalReader:
         return total
 
     def delete_integrated(self, committed: Cursor) -> None:
-        """Remove segments that lie wholly before `committed`; the newest always stays, it carries the numbering."""
+        """Give back segments that lie wholly before `committed`; the newest always stays, it carries the numbering.
+
+        A few whole ones are left for the writer to use again: overwriting is what a disk does fastest.
+        """
+        free = sum(name.endswith(FREE_SUFFIX) for name in os.listdir(self.directory))
         for number in segment_numbers(self.directory):
+            path = segment_path(self.directory, number)
             if number < committed.segment:
                 with contextlib.suppress(FileNotFoundError):
-                    segment_path(self.directory, number).unlink()
+                    if free < _KEEP_FREE and path.stat().st_size >= _WORTH_KEEPING:
+                        path.rename(path.with_suffix(FREE_SUFFIX))
+                        free += 1
+                    else:
+                        path.unlink()
 
     def keep_damaged(self, number: int) -> None:
         """Set a damaged segment aside for people to look at."""
@@ -119,7 +132,7 @@ class JournalReader:
             os.close(fd)
             self._begin_anew(header.journal_id, reading)
             return self._open(reading)
-        self._fd, self._open_number = fd, self.cursor.segment
+        self._fd, self._open_number, self._seed = fd, self.cursor.segment, header.seed
         self._check_header(header, reading)
         return True
 
@@ -151,11 +164,11 @@ class JournalReader:
 
     def _read_batches(self, reading: Reading) -> bool:
         head = os.pread(self._fd, BATCH_BYTES, self.cursor.offset)
-        end = batch_end(head, self.cursor.offset)
+        end = batch_end(head, self.cursor.offset, self.cursor.sequence)
         if end is None:
             return False
         data = os.pread(self._fd, max(_CHUNK, end - self.cursor.offset), self.cursor.offset)
-        batches, _ = read_batches(data, self.cursor.offset)
+        batches, _ = read_batches(data, self.cursor.offset, self._seed)
         for batch in batches:
             self._take(batch, reading)
         return bool(batches)
@@ -213,10 +226,11 @@ class JournalReader:
     def _skip_damage(self, reading: Reading, *, closed: bool) -> bool:
         """True when a valid batch follows an invalid one: acknowledged records lie between them.
 
-        Looked for only where something was written that doesn't read; twice, since the writer may just be writing it.
+        In the segment being written it is looked for only where the expected batch begins and doesn't read; twice,
+        since the writer may just be writing it. In a closed one always.
         """
         offset = self.cursor.offset
-        if not closed and not os.pread(self._fd, BATCH_BYTES, offset).strip(b"\0"):
+        if not closed and batch_end(os.pread(self._fd, BATCH_BYTES, offset), offset, self.cursor.sequence) is None:
             return False
         size = os.fstat(self._fd).st_size
         if offset >= size:
@@ -224,10 +238,10 @@ class JournalReader:
         after = None
         for _ in range(2):
             data = os.pread(self._fd, size - offset, offset)
-            batches, _end = read_batches(data, offset)
+            batches, _end = read_batches(data, offset, self._seed)
             if batches:
                 return False
-            after = next_batch(data, 0, offset)
+            after = next_batch(data, 0, offset, self._seed)
             if after is None:
                 return False
         if after is None:

@@ -295,6 +295,27 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     assert numbers == sorted(numbers)
 
 
+def test_what_a_used_file_held_is_neither_read_nor_taken_for_damage(tmp_path: Path) -> None:
+    directory = tmp_path / "j"
+    for life in range(4):
+        journal = Journal(directory, "pdp", segment_bytes=SMALL)
+        assert journal.damage == ""
+        expected = [f"life {life} event {n}".encode() * 3 for n in range(30)]
+        for payload in expected:
+            journal.append(payload)
+            journal.commit()
+        if life % 2:
+            journal.close()
+        else:  # as after a kill: nothing is cut
+            os.close(journal._lock_fd)
+        assert [payload for payload in journaled(directory) if payload in expected] == expected
+        *older, _ = segment_numbers(directory)
+        for number in older:
+            path = segment_path(directory, number)
+            path.rename(path.with_suffix(".free"))
+    assert not [payload for payload in journaled(directory) if payload not in expected]
+
+
 def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", "pdp")
     journal.append(b"pending")

@@ -59,8 +59,11 @@ class Room:
         return Journal(self.journals / name, name, segment_bytes=4096)
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
+@pytest.fixture(params=["new files", "used files"])
+def room(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    """Twice: with segments as they are in tests, and with files that are used again as large ones are."""
+    if request.param == "used files":
+        monkeypatch.setattr("rempart.audit.reader._WORTH_KEEPING", 1024)
     made = Room(tmp_path)
     yield made
     made.sequencer.close()
@@ -256,6 +259,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.unit.audit.test_sequencer import Room
+import rempart.audit.reader
+rempart.audit.reader._WORTH_KEEPING = int(sys.argv[3])
 room = Room(Path(sys.argv[1]))
 print("ready", flush=True)
 while True:
@@ -264,13 +269,16 @@ while True:
 """
 
 
-def test_a_sequencer_killed_at_any_moment_integrates_each_record_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worth_keeping", [1024, 1 << 20])
+def test_a_sequencer_killed_at_any_moment_integrates_each_record_once(tmp_path: Path, worth_keeping: int) -> None:
     journal = Journal(tmp_path / "journals" / "pdp", "pdp", segment_bytes=4096)
     written = 0
     root = Path(__file__).parents[3]
     for round in range(6):
         process = subprocess.Popen(
-            [sys.executable, "-c", _SEQUENCE, str(tmp_path), str(root)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _SEQUENCE, str(tmp_path), str(root), str(worth_keeping)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         process.stdout.readline()
@@ -343,3 +351,22 @@ def test_a_segment_that_is_no_segment_neither_stops_nor_hangs_the_sequencer(room
     assert room.ids() == ["a", "b"]
     journal.close()
     other.close()
+
+
+def test_a_used_file_is_used_again_and_what_it_held_is_never_read(room: Room) -> None:
+    journal = room.journal()
+    expected = []
+    for n in range(400):
+        write(journal, f"e{n}")
+        expected.append(f"e{n}")
+        if n % 17 == 0:
+            room.settle()
+        if n % 90 == 0:  # dies and comes back: the file behind its last record is full of older ones
+            journal.close()
+            journal = room.journal()
+            assert journal.damage == ""
+    journal.close()
+    room.settle()
+    assert room.ids() == expected
+    assert room.alarms() == []
+    assert len(list((room.journals / "pdp").iterdir())) <= 5
