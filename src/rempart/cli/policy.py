@@ -248,7 +248,7 @@ def _ask_directory(directory: Path, entrypoint: str, state: Path, questions: lis
     import msgspec
 
     from rempart.backends.regorus_engine import RegorusEngine
-    from rempart.policy.decide import read_verdict
+    from rempart.policy.verdict import read_verdict
 
     bundle, report = _tried(directory, entrypoint, state)
     if report.faults:

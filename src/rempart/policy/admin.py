@@ -11,9 +11,10 @@ import msgspec
 from rempart.kernel.errors import BadInput, NotFound, Unavailable
 
 from .api import Ask
-from .decide import Decider, read_verdict
+from .decide import Decider
 from .keeper import Keeper
 from .outbox import Outbox
+from .verdict import read_verdict
 
 _JSON = "application/json"
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"

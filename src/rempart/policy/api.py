@@ -16,7 +16,8 @@ import httptools
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
-from .decide import PREFIX, Decider, Point, refusal_response
+from .answer import refusal_response
+from .decide import PREFIX, Decider, Point
 from .outbox import Outbox
 
 MAX_REQUEST = 128 << 10  # bytes of one question; Envoy's own limit on headers is below

@@ -6,32 +6,28 @@ wrong on the way is a refusal. Nothing here blocks: who calls makes the record d
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quote
-from typing import Any
 
 from rempart.kernel.clock import Clock, rfc3339
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.ids import new_id
-from rempart.kernel.problem import CONTENT_TYPE, problem
 from rempart.kernel.spiffe import SpiffeId
 
+from .answer import granted, refused
 from .claims import BadClaims, Claims, ClaimsReader
-from .model import Verdict
+from .counters import Counters
 from .ports import Evaluator, TokenExplainer
 from .record import Ruling, encode
 from .target import BadTarget, Target, Targets
+from .verdict import read_verdict
 from .volume import Volume
 
 PREFIX = b"/authz"
 EXPLANATIONS_PER_SECOND = 50
-_REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
-_REASONS |= {429: "Too Many Requests", 503: "Service Unavailable"}
-_POLICY_STATUS = frozenset(_REASONS) - {503}
 _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
@@ -51,26 +47,6 @@ class Point:
     name: str
     kind: str
     service: str = ""
-
-
-@dataclass
-class Counters:
-    """Plain numbers: the hot path only adds. `seconds` are the upper bounds of `buckets`."""
-
-    decisions: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    seconds: tuple[float, ...] = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
-    buckets: list[int] = field(default_factory=lambda: [0] * 9)
-    total_seconds: float = 0.0
-    unrecorded: int = 0
-    malformed: int = 0
-
-    def observe(self, elapsed: float) -> None:
-        self.total_seconds += elapsed
-        for index, bound in enumerate(self.seconds):
-            if elapsed <= bound:
-                self.buckets[index] += 1
-                return
-        self.buckets[-1] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +150,7 @@ class Decider:
         key = (ruling.pep, "allow" if ruling.allow else "deny", ruling.code)
         counts = self.counters.decisions
         counts[key] = counts.get(key, 0) + 1
-        response = self._granted(ruling) if ruling.allow else self._refused(ruling, retry_after)
+        response = granted(ruling) if ruling.allow else refused(ruling, self._realm, retry_after)
         self.counters.observe(time.perf_counter() - started)
         return response, payload
 
@@ -332,66 +308,6 @@ class Decider:
             f'"user_agent":{_text(agent)}}}}}'
         )
         return head, tail
-
-    # -- answering -----------------------------------------------------------------------------------------------
-
-    def _granted(self, ruling: Ruling) -> bytes:
-        return (
-            f"HTTP/1.1 200 OK\r\nx-rempart-decision: {ruling.id}\r\nx-rempart-subject: {ruling.person}\r\n"
-            f"x-rempart-role: {ruling.role}\r\nx-spiffe-id: {ruling.workload}\r\ncontent-length: 0\r\n\r\n"
-        ).encode("ascii")
-
-    def _refused(self, ruling: Ruling, retry_after: int) -> bytes:
-        extra = ""
-        if ruling.status == 401:
-            error = ', error="invalid_token"' if ruling.code == "invalid_token" else ""
-            extra = f'www-authenticate: Bearer realm="{self._realm}"{error}\r\n'
-        elif ruling.status == 429:
-            extra = f"retry-after: {retry_after or 60}\r\n"
-        return refusal_response(ruling.status, ruling.code, ruling.reason, decision_id=ruling.id, extra=extra)
-
-
-def refusal_response(status: int, code: str, reason: str, *, decision_id: str = "", extra: str = "") -> bytes:
-    body = json.dumps(problem(status, code, reason, decision_id=decision_id)).encode()
-    decision = f"x-rempart-decision: {decision_id}\r\n" if decision_id else ""
-    head = (
-        f"HTTP/1.1 {status} {_REASONS.get(status, 'Refused')}\r\n{decision}{extra}content-type: {CONTENT_TYPE}\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode("ascii") + body
-
-
-def read_verdict(value: Any) -> Verdict:
-    """What a policy's decision document says; whatever isn't clearly an allow is a refusal.
-
-    `{allow: true, rule, reason}`; `{allow: false, rule, reason, code?, status?}`; `{allow, deny: [reasons]}`; a bare
-    boolean. Undefined is a refusal.
-    """
-    if value is None or isinstance(value, bool):
-        reason = "" if value else ("the policy says no" if value is False else "the policy gives no decision")
-        return Verdict(value is True, "decision", reason)
-    if not isinstance(value, dict):
-        return Verdict(False, "decision", "the policy's decision is neither an object nor a boolean")
-    denials = value.get("deny", [])
-    if denials is False or denials is None:
-        denials = []
-    reasons = [str(text) for text in denials] if isinstance(denials, list) else [str(denials)]
-    allow = value.get("allow") is True and not reasons
-    given_reason: Any = value.get("reason")
-    text = given_reason if isinstance(given_reason, str) and given_reason else "; ".join(reasons)
-    if not allow and not text:
-        text = "the policy says no"
-    given_rule: Any = value.get("rule")
-    code: Any = value.get("code")
-    status: Any = value.get("status")
-    good_status = isinstance(status, int) and not isinstance(status, bool) and status in _POLICY_STATUS
-    return Verdict(
-        allow,
-        given_rule[:200] if isinstance(given_rule, str) and given_rule else ("deny" if reasons else "decision"),
-        text[:300],
-        code[:64] if isinstance(code, str) and code.isascii() and code.replace("_", "").isalnum() else "",
-        status if good_status and not allow else 0,
-    )
 
 
 def _parts(prefix: str) -> tuple[str, ...]:

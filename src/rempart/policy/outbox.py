@@ -10,7 +10,8 @@ import asyncio
 
 from rempart.kernel.errors import RempartError
 
-from .decide import Counters, refusal_response
+from .answer import refusal_response
+from .counters import Counters
 from .ports import DecisionJournal
 
 BATCH = 8

@@ -9,10 +9,10 @@ import pytest
 
 from rempart.backends.regorus_engine import RegorusEngine
 from rempart.policy.bundle import make
-from rempart.policy.decide import read_verdict
 from rempart.policy.given import given_data
 from rempart.policy.model import EvaluatorKind, PolicyFile
 from rempart.policy.ports import Evaluator
+from rempart.policy.verdict import read_verdict
 
 GATEWAY = "spiffe://t/rempart/gateway"
 WALLET = "spiffe://t/wallet"

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rempart.kernel.clock import ManualClock
-from rempart.policy.decide import EXPLANATIONS_PER_SECOND, Decider, Deciding, Point, Rules, read_verdict
+from rempart.policy.decide import EXPLANATIONS_PER_SECOND, Decider, Deciding, Point, Rules
 from rempart.policy.model import EvaluatorKind
+from rempart.policy.verdict import read_verdict
 
 GATEWAY = Point("gateway", "gateway")
 SIDECAR = Point("wallet", "sidecar", "wallet")
