@@ -15,6 +15,7 @@ import typer
 
 from rempart.kernel.errors import RempartError, Unavailable
 
+from .demo import play, print_flows
 from .output import print_json, say
 from .state import JsonOption, StateOption, state_dir
 
@@ -58,12 +59,13 @@ def up(
         except KeyboardInterrupt:
             _stop(pid)
             raise
-        if as_json:
-            print_json(status)
-        else:
+        if not as_json:
             _tell_ready(status, began)
-        if demo:
-            _play_demo(prepared.plan.state)
+        flows = _play_demo(prepared.plan.state) if demo else None
+        if as_json:
+            print_json(status if flows is None else {**status, "flows": flows})
+        elif flows:
+            print_flows(flows)
         if not as_json:
             _tell_next(status, prepared.plan.state, detach=detach)
         if detach:
@@ -112,13 +114,12 @@ print(json.dumps({{'email': a['email'], 'password': a['password']}}))")\"""")
     say(f"  rempart down{named}" if detach else "Ctrl-C stops everything.")
 
 
-def _play_demo(state: Path) -> None:
-    from .demo import play, print_flows
-
+def _play_demo(state: Path) -> list[dict[str, Any]]:
     try:
-        print_flows(play(state))
+        return play(state)
     except RempartError as error:
         say(f"the demo did not run: {error}")
+        return []
 
 
 def _stop(pid: int) -> int:

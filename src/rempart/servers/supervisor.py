@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rempart.audit.journal import Journal
@@ -50,7 +51,6 @@ _STOP_ORDER: tuple[tuple[str, ...], ...] = (
 )
 
 Progress = Callable[[str, float], None]
-AfterStart = Callable[["Supervisor"], None]
 
 
 class Supervisor:
@@ -269,8 +269,6 @@ class Supervisor:
         if started is None or self.stopping.is_set():
             raise Conflict("cannot_adopt", "the process is gone, or everything is being stopped")
         cwd = question.get("cwd")
-        from pathlib import Path
-
         spec, _ = self.provisions.launch(process, None, Path(cwd) if isinstance(cwd, str) and cwd != "/" else None)
         self._adopt(peer.pid, started, process)
         await self.tell(
