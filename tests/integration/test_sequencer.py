@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,3 +242,98 @@ def test_killed_sequencer_continues_where_it_was(sequencer: SequencerUnderTest) 
     assert len({event["id"] for event in found}) == 800
     assert rempart(sequencer.state, "audit", "verify").returncode == 0
     journal.close()
+
+
+def test_export_and_checkpoint_and_tail(sequencer: SequencerUnderTest) -> None:
+    exported = rempart(sequencer.state, "audit", "export", "--person", "usr_kill").stdout.splitlines()
+    assert len(exported) == 800
+    assert json.loads(exported[0])["class_uid"] == 6003
+    note = rempart(sequencer.state, "audit", "checkpoint").stdout
+    assert note.startswith("bank.example/rempart\n")
+    assert "— bank.example/rempart " in note
+    command = [sys.executable, "-c", "from rempart.cli.main import main; main()", "audit", "tail", "--json"]
+    tail = subprocess.Popen([*command, "--state", str(sequencer.state)], stdout=subprocess.PIPE)
+    journal = Journal(sequencer.journals / "tail", "tail")
+    assert tail.stdout is not None
+    output = tail.stdout.fileno()
+    os.set_blocking(output, False)
+
+    def told() -> bytes:
+        journal.append(encode(decision("dec_tail"), "tail"))
+        journal.commit()
+        return os.read(output, 65_536)
+
+    try:
+        line = eventually(told, every=0.2, within=10)
+        assert json.loads(line.splitlines()[0])["id"] == "dec_tail"
+    finally:
+        journal.close()
+        tail.terminate()
+        tail.wait()
+        tail.stdout.close()
+
+
+def test_tampering_and_rewinding_are_found_by_the_command(sequencer: SequencerUnderTest) -> None:
+    """As the operator sees it: exit code 1, and what is wrong where."""
+    state = sequencer.state
+    assert rempart(state, "audit", "verify").returncode == 0
+    bundle = sequencer.data / "log" / "tile" / "entries" / "001"
+    raw = bundle.read_bytes()
+    bundle.write_bytes(raw.replace(b'"success":true', b'"success":fals', 1))
+    found = rempart(state, "audit", "verify", "--json")
+    assert found.returncode == 1
+    assert json.loads(found.stdout)["ok"] is False
+    assert "tile/0/001: hash" in json.loads(found.stdout)["problems"][0]
+    bundle.write_bytes(raw)
+    assert rempart(state, "audit", "verify").returncode == 0
+
+    assert sequencer.stop() == 0
+    older = state / "older"
+    shutil.copytree(sequencer.data, older)
+    sequencer.start()
+    journal = Journal(sequencer.journals / "late", "late")
+    journal.append(encode(decision("dec_late"), "late"))
+    journal.commit()
+    journal.close()
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/events/dec_late").status_code == 200)
+    assert rempart(state, "audit", "verify").returncode == 0
+    assert sequencer.stop() == 0
+    shutil.rmtree(sequencer.data)
+    older.rename(sequencer.data)
+    rewound = rempart(state, "audit", "verify")
+    assert rewound.returncode == 1
+    assert "was cut or rewound" in rewound.stderr
+    sequencer.start()
+
+
+def test_a_log_that_was_damaged_is_not_continued(sequencer: SequencerUnderTest) -> None:
+    assert sequencer.stop() == 0
+    tile = max((sequencer.data / "log" / "tile" / "0").rglob("*.p/*"), key=lambda path: int(path.name))
+    raw = tile.read_bytes()
+    tile.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
+    with pytest.raises(AssertionError, match="log_damaged"):
+        sequencer.start()
+    tile.write_bytes(raw)
+    sequencer.stop(signal.SIGKILL)
+    sequencer.start()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "--since", "never"),
+        ("search", "--limit", "0"),
+        ("verify", "/nowhere/proof.json"),
+        ("verify", "--key", "/nowhere/log.vkey"),
+        ("search", "--decision", "maybe"),
+    ],
+)
+def test_bad_usage_is_exit_code_2(sequencer: SequencerUnderTest, arguments: tuple[str, ...]) -> None:
+    ended = rempart(sequencer.state, "audit", *arguments)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_not_running_is_exit_code_3(tmp_path: Path) -> None:
+    assert rempart(tmp_path, "audit", "search").returncode == 3

@@ -38,6 +38,7 @@ from .segment import (
 )
 
 SEGMENT_BYTES = 8 << 20
+_FIRST_SEGMENT_BYTES = 1 << 20  # after a start: quickly written out, and most processes never fill it
 MAX_BACKLOG_BYTES = 512 << 20
 MAX_PENDING_BYTES = 32 << 20
 _SPARE = "next.segment"
@@ -95,7 +96,7 @@ class Journal:
                     "journal_locked", f"another process writes the journal {directory}", "stop that process first"
                 ) from None
             self._recover()
-            self._begin_segment()
+            self._begin_segment(min(segment_bytes, _FIRST_SEGMENT_BYTES))
         except OSError as error:
             raise _unavailable(error) from error
 
@@ -212,7 +213,7 @@ class Journal:
                 )
         if self._fd < 0 or self._offset + size > self._capacity:
             self._end_segment(full=self._offset > self._capacity * 3 // 4)
-            self._begin_segment(size)
+            self._begin_segment(max(self._segment_bytes, size))
         batch = encode_batch(records, len(records), self._sequence, self._seed)
         self._pwrite(batch, self._offset)
         os.fdatasync(self._fd)
@@ -226,11 +227,11 @@ class Journal:
         while written < len(data):  # a short write says why at the next call
             written += os.pwrite(self._fd, data[written:], offset + written)
 
-    def _begin_segment(self, at_least: int = 0) -> None:
+    def _begin_segment(self, size: int) -> None:
         """A new segment whose header and directory entry are durable."""
         header = SegmentHeader(self._next_number, self._sequence, self._journal_id, self.source)
         path = segment_path(self.directory, header.number)
-        capacity = HEADER_BYTES + max(self._segment_bytes, at_least)
+        capacity = HEADER_BYTES + size
         fd = self._take_spare()
         if fd >= 0 and os.fstat(fd).st_size < capacity:
             os.close(fd)

@@ -26,7 +26,7 @@ from .segment import (
 
 _CHUNK = 1 << 18
 _KEEP_FREE = 2
-_WORTH_KEEPING = 1 << 20
+_WORTH_KEEPING = 2 << 20
 
 
 class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from rempart.kernel.errors import BadInput
 
-_AGO = re.compile(r"(\d{1,9})([smhdw])")
+_AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _REMEDY = "write 2026-01-02T03:04:05Z, or 15m, 2h, 7d for how long ago"
 

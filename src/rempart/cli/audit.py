@@ -123,9 +123,9 @@ def tail(
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             fresh: list[dict[str, Any]] = []
-            for page in _pages(directory, given, 10 * _PAGE):
+            for page in _pages(directory, given, 100 * _PAGE):
                 fresh += [event for event in page["events"] if event["index"] > last]
-                if len(fresh) % _PAGE or not page["events"]:
+                if not page["events"] or page["events"][-1]["index"] <= last:
                     break
             for event in reversed(fresh):
                 if json:
