@@ -26,6 +26,7 @@ def postgres() -> Iterator[str]:
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
     with short_directory("pg") as directory:
+        directory.chmod(0o711)  # services under other users reach the socket; the data directory stays closed
         as_user: list[str] = []
         user = "postgres"
         if os.geteuid() == 0:
