@@ -18,6 +18,7 @@ STOPS = {
     "rate-limit-ip": {"D-rate"},
     "login-throttle": {"S-guessing"},
     "refresh-rotation": {"S-refresh-reuse"},
+    "policy": {"E-agent-wallet", "E-agent-transfer", "E-agent-rollback", "E-agent-with-token", "E-csrf"},
     "timeouts": {"D-slow-headers", "D-slow-body", "D-slow-handshake"},
 }
 SLOW = STOPS["timeouts"]

@@ -203,11 +203,13 @@ def _false_address(scene: Scene) -> Outcome:
     reply = scene.get("/users", None, *pairs, ("forwarded", f"for={forged}"))
     if reply.status not in (401, 403):
         return got_through(reply.said, reply.evidence)
-    event = find(scene, reply.evidence)
-    if event is None:
+    events = find(scene, reply.headers.get("x-request-id", reply.evidence))
+    if not events:
         return got_through("the denial isn't in the record", reply.evidence)
-    if forged in event or scene.source not in event:
+    if any(forged in event for event in events):
         return got_through("the record has the forged address", reply.evidence)
+    if not any(f'"{scene.source}"' in event for event in events):
+        return got_through("the record hasn't the true address", reply.evidence)
     return blocked(f"recorded with {scene.source}", "forwarding headers removed at the edge", reply.evidence)
 
 
@@ -216,7 +218,7 @@ def _chosen_id(scene: Scene) -> Outcome:
     reply = scene.get("/users", None, ("x-request-id", chosen), ("x-rempart-decision", chosen))
     if chosen in (reply.decision, reply.headers.get("x-request-id")):
         return got_through("the answer carries the chosen id", reply.evidence)
-    if find(scene, chosen, ("decision",), within=0.0) is not None:
+    if find(scene, chosen, ("decision",), within=0.0):
         return got_through("the record carries the chosen id", Trace(("decision",), chosen))
     return blocked(f"{reply.said} with an id of its own", "ids begin at the edge", reply.evidence)
 

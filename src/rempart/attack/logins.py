@@ -308,13 +308,13 @@ def _refresh_guess(scene: Scene) -> Outcome:
 def _grants(scene: Scene) -> Outcome:
     admin = scene.account("admin")
     for grant in (
-        {"grant_type": "password", "username": admin.email, "password": "x"},
+        {"grant_type": "password", "username": admin.email, "password": "x"},  # nosec B105 - a wrong one
         {"grant_type": "client_credentials", "client_id": "admin", "scope": "admin"},
         {
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
             "subject_token": scene.session("user").access_token,
         },
-        {"grant_type": "refresh_token", "refresh_token": "", "role": "admin"},
+        {"grant_type": "refresh_token", "refresh_token": "", "role": "admin"},  # nosec B105 - none
     ):
         reply = scene.ask("POST", "/auth/token", _FORM, urlencode(grant).encode())
         if reply.status not in (400, 401):

@@ -25,7 +25,7 @@ class Stride(StrEnum):
 
 class Actor(StrEnum):
     OUTSIDER = "outsider"
-    STOLEN_TOKEN = "stolen token"
+    STOLEN_TOKEN = "stolen token"  # nosec B105 - the name of an actor
     ROGUE_WORKLOAD = "rogue workload"
     INSIDER = "insider"
 

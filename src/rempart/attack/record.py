@@ -60,16 +60,13 @@ class Record:
         return None
 
 
-def find(scene: Scene, needle: str, types: Sequence[str] = (), *, within: float = 4.0) -> str | None:
-    """The JSON text of the newest event that has `needle` in it, waited for `within` seconds; None without one."""
+def find(scene: Scene, needle: str, types: Sequence[str] = (), *, within: float = 4.0) -> list[str]:
+    """The JSON texts of the events that have `needle` in them; waits up to `within` seconds for a first one."""
     deadline = time.monotonic() + within
     record = Record(scene, time.time() - 120)
     while True:
         record.read(types)
-        for event in record.events:
-            text = json.dumps(event)
-            if needle in text:
-                return text
-        if time.monotonic() >= deadline:
-            return None
+        found = [text for text in map(json.dumps, record.events) if needle in text]
+        if found or time.monotonic() >= deadline:
+            return found
         time.sleep(0.3)
