@@ -148,11 +148,14 @@ class Reader:
         return None if value is None else int(value)
 
     def seconds(self, key: str, default: int, *, at_least: int, at_most: int) -> int:
-        value = self._take(key, int, "a number of seconds")
+        return self.number(key, default, at_least=at_least, at_most=at_most, unit=" seconds")
+
+    def number(self, key: str, default: int, *, at_least: int = 1, at_most: int, unit: str = "") -> int:
+        value = self._take(key, int, "a number of seconds" if unit else "a whole number")
         if value is None:
             return default
         if not at_least <= value <= at_most:
-            self.refuse(key, f"{self._dotted(key)!r} is {value}", f"choose from {at_least} to {at_most} seconds")
+            self.refuse(key, f"{self._dotted(key)!r} is {value}", f"choose from {at_least} to {at_most}{unit}")
             return default
         return int(value)
 

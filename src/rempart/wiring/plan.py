@@ -83,6 +83,8 @@ class _Planner:
             listen=self.listen,
             gateway_id=self.gateway_id,
             members=self.members,
+            address_per_second=app.rates.address_per_second,
+            address_burst=app.rates.address_burst,
             unsafe_disabled=options.unsafe_disabled,
         )
 
@@ -253,6 +255,7 @@ class _Planner:
             data=data,
             policy_dir=str(app.policy_dir) if app.policy_dir else None,
             entrypoint=app.entrypoint,
+            requests_per_minute=app.rates.person_per_minute,
             unsafe_disabled=off,
         )
 

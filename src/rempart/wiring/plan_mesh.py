@@ -11,6 +11,7 @@ from rempart.mesh.model import (
     Egress,
     GatewaySettings,
     Ingress,
+    Limits,
     Route,
     Sds,
     SidecarSettings,
@@ -43,6 +44,8 @@ class Mesh:
     gateway_id: str
     members: tuple[Member, ...]
     unsafe_disabled: tuple[str, ...] = ()
+    address_per_second: int
+    address_burst: int
 
     def names(self) -> tuple[str, ...]:
         return ("gateway", *(member.name for member in self.members))
@@ -67,6 +70,7 @@ class Mesh:
                 tokens=self._tokens(),
                 upstreams=tuple(self._upstream(member) for member in reached),
                 routes=tuple(Route(route, member.name) for member in reached for route in member.routes),
+                limits=Limits(ip_requests_per_s=self.address_per_second, ip_burst=self.address_burst),
                 unsafe_disabled=mesh_controls(self.unsafe_disabled),
             )
         )

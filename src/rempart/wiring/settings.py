@@ -59,6 +59,15 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Rates:
+    """What one source address and one person may ask of the gateway; more is answered 429."""
+
+    address_per_second: int = 100
+    address_burst: int = 500
+    person_per_minute: int = 3000
+
+
+@dataclass(frozen=True, slots=True)
 class AppSettings:
     """Everything `rempart.toml` says, with defaults filled in. Times are in seconds."""
 
@@ -75,6 +84,7 @@ class AppSettings:
     svid_ttl: int
     access_ttl: int
     refresh_ttl: int
+    rates: Rates = field(default_factory=Rates)
 
 
 def load(directory: Path) -> AppSettings:
@@ -142,6 +152,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
             policy.refuse("path", f"there is no directory {policy_dir}", "name the directory that holds the Rego files")
     identity = root.table("identity")
     tokens = root.table("tokens")
+    rates = root.table("rates")
     settings = AppSettings(
         directory=directory,
         name=name,
@@ -156,11 +167,24 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         svid_ttl=identity.seconds("svid_ttl", 3600, at_least=5, at_most=86400),
         access_ttl=tokens.seconds("access_ttl", 3600, at_least=5, at_most=86400),
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),
+        rates=_rates(rates),
     )
     _between(root, settings)
-    for reader in (app, gateway, policy, identity, tokens, root):
+    for reader in (app, gateway, policy, identity, tokens, rates, root):
         reader.no_more()
     return settings
+
+
+def _rates(reader: Reader) -> Rates:
+    usual = Rates()
+    rates = Rates(
+        address_per_second=reader.number("address_per_second", usual.address_per_second, at_most=1_000_000),
+        address_burst=reader.number("address_burst", usual.address_burst, at_most=10_000_000),
+        person_per_minute=reader.number("person_per_minute", usual.person_per_minute, at_most=60_000_000),
+    )
+    if rates.address_burst < rates.address_per_second and not reader.failed("address_burst", "address_per_second"):
+        reader.refuse("address_burst", "a burst is smaller than what one second allows", "raise address_burst")
+    return rates
 
 
 def _spiffe_id(reader: Reader, domain: str, name: str) -> str:

@@ -36,8 +36,16 @@ def test_defaults_are_those_of_the_interface():
     app = parse(GOOD, Path("/app"))
     assert (app.listen_host, app.listen_port) == ("127.0.0.1", 8443)
     assert (app.svid_ttl, app.access_ttl, app.refresh_ttl) == (3600, 3600, 604800)
+    assert (app.rates.address_per_second, app.rates.address_burst, app.rates.person_per_minute) == (100, 500, 3000)
     assert app.services[0].spiffe_id == "spiffe://bank.example/wallet"
     assert app.policy_dir is None
+
+
+def test_rates_are_read_and_must_fit_together():
+    app = parse(GOOD + "\n[rates]\naddress_per_second = 7\naddress_burst = 9\nperson_per_minute = 60\n", Path("/app"))
+    assert (app.rates.address_per_second, app.rates.address_burst, app.rates.person_per_minute) == (7, 9, 60)
+    assert "raise address_burst" in refused(GOOD + "\n[rates]\naddress_burst = 5\n")[1]
+    assert "choose from 1" in refused(GOOD + "\n[rates]\nperson_per_minute = 0\n")[1]
 
 
 def test_all_errors_are_shown_together_with_their_lines():
