@@ -8,6 +8,7 @@ changed or deleted; what was wrong is put right by a transfer back that names th
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -145,6 +146,19 @@ class Ledger(Outbox, Protocol):
     async def examine(self) -> Soundness: ...
 
     async def close(self) -> None: ...
+
+
+_NEXT = re.compile(r"after-([0-9]{1,18})-([0-9]{1,18})")
+
+
+def position(after: str) -> tuple[int, int]:
+    """What the `next` of a page stands for; the beginning when empty. Raises BadInput `bad_query`."""
+    if not after:
+        return 0, 0
+    found = _NEXT.fullmatch(after)
+    if found is None:
+        raise BadInput("bad_query", "`since` is neither a time nor the `next` of a page before")
+    return int(found[1]), int(found[2])
 
 
 def judge(order: Order, source_balance: int, destination_balance: int, *, reversed_already: bool) -> str:

@@ -10,9 +10,9 @@ from typing import Any, LiteralString
 import msgspec
 import psycopg
 
-from rempart.sdk import BadInput, OutgoingEvent, Unavailable
+from rempart.sdk import OutgoingEvent, Unavailable
 
-from .ledger import MAX_BALANCE, Kind, Order, Outcome, Page, Soundness, Transaction, event_of, told
+from .ledger import MAX_BALANCE, Kind, Order, Outcome, Page, Soundness, Transaction, event_of, position, told
 
 _SCHEMA = Path(__file__).with_name("schema_postgres.sql")
 _SELECT: LiteralString = """SELECT t.id, t.kind, t.source, t.destination, t.amount, t.at, t.original, t.reason,
@@ -81,7 +81,7 @@ class PostgresLedger:
         return [_transaction(row) for row in await self._run(statement, (account, limit))]
 
     async def transactions(self, account: str | None, since: float, after: str, limit: int) -> Page:
-        xid, seq = _position(after)
+        xid, seq = position(after)
         statement = (
             _SELECT
             + """ WHERE t.xid < pg_snapshot_xmin(pg_current_snapshot()) AND (t.xid, t.seq) > (%s::text::xid8, %s)
@@ -180,19 +180,6 @@ def _transaction(row: Sequence[Any]) -> Transaction:
     identifier, kind, source, destination, amount, at, original, reason, reversed_ = row[:9]
     status = "rolled_back" if reversed_ else "completed"
     return Transaction(identifier, Kind(kind), source, destination, amount, status, at, original, reason)
-
-
-def _position(after: str) -> tuple[int, int]:
-    if not after:
-        return 0, 0
-    parts = after.split("-")
-    if (
-        len(parts) != 3
-        or parts[0] != "after"
-        or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts[1:])
-    ):
-        raise BadInput("bad_query", "`since` is neither a time nor the `next` of a page before")
-    return int(parts[1]), int(parts[2])
 
 
 _PROBLEMS = (

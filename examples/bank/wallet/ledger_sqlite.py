@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from rempart.sdk import BadInput, OutgoingEvent, Unavailable
+from rempart.sdk import OutgoingEvent, Unavailable
 
 from .ledger import (
     Kind,
@@ -28,6 +28,7 @@ from .ledger import (
     Transaction,
     event_of,
     judge,
+    position,
     told,
 )
 
@@ -74,7 +75,7 @@ class SqliteLedger:
 
     async def transactions(self, account: str | None, since: float, after: str, limit: int) -> Page:
         conditions = ["t.at >= ?", "t.seq > ?"]
-        values: list[float | str] = [since, _position(after)]
+        values: list[float | str] = [since, position(after)[1]]
         if account is not None:
             conditions.append("t.seq IN (SELECT transfer FROM entries WHERE account = ?)")
             values.append(account)
@@ -240,19 +241,6 @@ def _transaction(row: Sequence[Any]) -> Transaction:
     _, identifier, kind, source, destination, amount, at, original, reason, reversed_ = row
     status = "rolled_back" if reversed_ else "completed"
     return Transaction(identifier, Kind(kind), source, destination, amount, status, at, original, reason)
-
-
-def _position(after: str) -> int:
-    if not after:
-        return 0
-    parts = after.split("-")
-    if (
-        len(parts) != 3
-        or parts[0] != "after"
-        or not all(p.isascii() and p.isdigit() and len(p) < 19 for p in parts[1:])
-    ):
-        raise BadInput("bad_query", "`since` is neither a time nor the `next` of a page before")
-    return int(parts[2])
 
 
 def _examine(connection: sqlite3.Connection) -> Soundness:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from rempart.kernel.errors import RempartError
+from rempart.kernel.errors import BadInput, RempartError
 
 from .http import Question, SocketTransport, Transport
 from .problems import decode
@@ -98,8 +98,7 @@ async def relay(
         try:
             events = await outbox.pending(batch)
             if events:
-                await sink.post(events)
-                await outbox.posted([event.id for event in events])
+                await outbox.posted(await _post(sink, events))
             pause = 0.1
         except RempartError as error:
             log.warning("events wait in the outbox: %s", error.reason)
@@ -111,3 +110,15 @@ async def relay(
                 # Not wait_for: before Python 3.12 that may swallow a cancellation that comes with the wake.
                 async with asyncio.timeout(idle):
                     await wake.wait()
+
+
+async def _post(sink: EventSink, events: Sequence[OutgoingEvent]) -> list[str]:
+    """The ids of those that are durable now. One that the sink calls malformed must not hold up the others."""
+    try:
+        await sink.post(events)
+        return [event.id for event in events]
+    except BadInput as error:
+        if len(events) == 1:
+            log.error("the event %s stays in the outbox: %s", events[0].id, error.reason)
+            return []
+    return [posted for event in events for posted in await _post(sink, [event])]

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from tests.sdk_support import Events, ScriptedTransport
 
-from rempart.kernel.errors import Unavailable
+from rempart.kernel.errors import BadInput, Unavailable
 from rempart.sdk import Answer, OutgoingEvent, SocketEvents, relay
 
 
@@ -62,6 +62,27 @@ def test_a_store_that_fails_after_posting_posts_again() -> None:
     box.fail_once = True
     asyncio.run(until_empty(box, sink, asyncio.Event()))
     assert [e.id for e in sink.posted] == ["evt_0", "evt_1", "evt_2"] * 2
+
+
+def test_an_event_that_is_malformed_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Picky(Events):
+        async def post(self, events: Sequence[OutgoingEvent]) -> None:
+            if any(e.id == "evt_3" for e in events):
+                raise BadInput("bad_event", "no")
+            await super().post(events)
+
+    async def play() -> None:
+        box, sink = Box(25), Picky()
+        task = asyncio.create_task(relay(box, sink, asyncio.Event(), batch=10, idle=0.01))
+        async with asyncio.timeout(5):
+            while len(box.events) > 1:
+                await asyncio.sleep(0.005)
+        task.cancel()
+        assert [e.id for e in box.events] == ["evt_3"]
+        assert len(sink.posted) == 24
+        assert "evt_3" in caplog.text
+
+    asyncio.run(play())
 
 
 def test_a_wake_is_not_missed() -> None:
