@@ -88,18 +88,22 @@ class LineServer:
 
 
 Who = Callable[[int], dict[str, Any]]
+Program = Callable[[int, bool], Awaitable[dict[str, Any]]]
 Sign = Callable[[str, str], Awaitable[str]]
 
 
-def for_identity(who: Who, sign: Sign) -> Answer:
-    """Answers `{"who": PID}` and `{"sign": KIND, "csr": PEM}`, to the process `identity` and to nobody else."""
+def for_identity(who: Who, program: Program, sign: Sign) -> Answer:
+    """Answers `{"who": PID, "hash": true?}` and `{"sign": KIND, "csr": PEM}`, to `identity` and to nobody else."""
 
     async def answer(peer: Peer, question: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         asking = who(peer.pid)
         if asking.get("name") != "identity" or asking.get("kind") != "system":
             raise Denied("not_identity", f"process {peer.pid} is not the identity process")
         if isinstance(pid := question.get("who"), int) and not isinstance(pid, bool):
-            yield who(pid)
+            about = await program(pid, question.get("hash") is True)
+            known = who(pid)
+            same = known.get("start_time", about.get("start_time")) == about.get("start_time")
+            yield {**about, **known} if same else known
         elif isinstance(kind := question.get("sign"), str) and isinstance(csr := question.get("csr"), str):
             yield {"certificate": await sign(kind, csr)}
         else:

@@ -28,6 +28,7 @@ from .key_material import KeyMaterial
 from .leftovers import kill_leftovers
 from .managed import Managed
 from .probes import has_token_keys
+from .program_facts import ProgramFacts
 from .provision import Provisions
 from .spawn import Child, children_of, parent_of, same_process, spawn, start_time
 from .state_files import StateDirectory
@@ -108,7 +109,7 @@ class Supervisor:
             ),
             LineServer(
                 self.provisions.listen(Socket("supervisor", "run/supervisor.sock", owner="identity")),
-                for_identity(self.who, self.sign),
+                for_identity(self.who, ProgramFacts().of, self.sign),
             ),
         ]
         metrics = self.provisions.listen(Socket("metrics", "run/metrics/supervisor.sock", owner="observer"))

@@ -10,19 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import grp
-import hashlib
-import os
 import pwd
 import re
-from collections import OrderedDict
 from typing import Any
 
-from .model import Facts, Selector
+from .model import Facts, Selector, Told
 from .ports import Supervisor
 from .process import Process
+from .programs import Programs
 
-_HASHERS = 2
-_HASHES_KEPT = 256
 _SLICE = re.compile(r"[^/]+\.slice")
 _UNIT = re.compile(r"[^/]+\.(service|scope)")
 
@@ -31,27 +27,44 @@ class Attestor:
     def __init__(self, supervisor: Supervisor, proc: str = "/proc") -> None:
         self._supervisor = supervisor
         self._proc = proc
-        self._hashes: OrderedDict[tuple[int, ...], str] = OrderedDict()
-        self._hashing = asyncio.Semaphore(_HASHERS)
+        self._programs = Programs(proc)
 
     async def attest(self, process: Process, *, hash_program: bool) -> Facts:
         """Raises Denied `caller_changed`. `hash_program` only where an entry asks for it: it reads the whole file."""
-        supervised_question = asyncio.create_task(self._supervisor.who(process.pid))
+        ours = process.program is not None  # else only the supervisor may look at the program
+        supervisors_answer = asyncio.create_task(
+            self._supervisor.who(process.pid, hash_program=hash_program and not ours)
+        )
         try:
             selectors, description = await asyncio.to_thread(self._kernel_facts, process)
-            if hash_program:
-                async with self._hashing:
-                    digest = await asyncio.to_thread(self._hash, process.pid)
-                if digest:
-                    selectors.add(Selector("unix", "sha256", digest))
-            supervised = await supervised_question
+            digest = await self._programs.digest_of(process.pid) if hash_program and ours else None
+            told = await supervisors_answer
         finally:
-            supervised_question.cancel()
-        if supervised is not None and supervised.start_time == process.start_time:
-            selectors.add(Selector("supervisor", supervised.kind, supervised.name))
-            description["supervised"] = f"{supervised.kind}:{supervised.name}"
+            supervisors_answer.cancel()
+        if told is not None and told.start_time == process.start_time:
+            if told.name:
+                selectors.add(Selector("supervisor", told.kind, told.name))
+                description["supervised"] = f"{told.kind}:{told.name}"
+            if not ours and await self._still(process, told):
+                digest = told.sha256
+                self._add_path(told.path, selectors, description)
+        if digest:
+            selectors.add(Selector("unix", "sha256", digest))
         process.verify_same()
         return Facts(process.pid, process.uid, process.start_time, frozenset(selectors), description)
+
+    async def _still(self, process: Process, before: Told) -> bool:
+        """Does it run the program that the supervisor looked at? Where we may look ourselves, `verify_same` does."""
+        if before.program is None:
+            return False
+        after = await self._supervisor.who(process.pid)
+        return after is not None and (after.start_time, after.program) == (before.start_time, before.program)
+
+    @staticmethod
+    def _add_path(path: str | None, selectors: set[Selector], description: dict[str, Any]) -> None:
+        if path:
+            selectors.add(Selector("unix", "path", path))
+            description["exe"] = path
 
     def _kernel_facts(self, process: Process) -> tuple[set[Selector], dict[str, Any]]:
         selectors = {Selector("unix", "uid", str(process.uid)), Selector("unix", "gid", str(process.gid))}
@@ -60,10 +73,8 @@ class Attestor:
             selectors.add(Selector("unix", "user", pwd.getpwuid(process.uid).pw_name))
         with contextlib.suppress(KeyError):  # a gid without a name
             selectors.add(Selector("unix", "group", grp.getgrgid(process.gid).gr_name))
-        path = self._program_path(process)
-        if path:
-            selectors.add(Selector("unix", "path", path))
-            description["exe"] = path
+        if process.program is not None:
+            self._add_path(self._programs.path_of(process.pid, process.program), selectors, description)
         cgroup = self._cgroup(process.pid)
         if cgroup:
             selectors.add(Selector("unix", "cgroup", cgroup))
@@ -72,31 +83,6 @@ class Attestor:
                 selectors.add(Selector("systemd", "id", unit))
                 description["unit"] = unit
         return selectors, description
-
-    def _program_path(self, process: Process) -> str | None:
-        """The executable's path, if that path is the same file for us: in a mount namespace of its own a process could
-        put its own program at anybody's path."""
-        try:
-            path = os.readlink(f"{self._proc}/{process.pid}/exe")
-            status = os.stat(path)
-        except (OSError, ValueError):
-            return None
-        return path if (status.st_dev, status.st_ino) == process.program else None
-
-    def _hash(self, pid: int) -> str | None:
-        try:
-            with open(f"{self._proc}/{pid}/exe", "rb") as program:
-                status = os.fstat(program.fileno())
-                key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-                if (known := self._hashes.get(key)) is not None:
-                    return known
-                digest = hashlib.file_digest(program, "sha256").hexdigest()
-        except OSError:
-            return None
-        self._hashes[key] = digest
-        while len(self._hashes) > _HASHES_KEPT:
-            self._hashes.popitem(last=False)
-        return digest
 
     def _cgroup(self, pid: int) -> str | None:
         """The path in the unified hierarchy, else in systemd's own (cgroups(7), /proc/PID/cgroup)."""

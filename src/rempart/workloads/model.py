@@ -96,15 +96,19 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Supervised:
-    """What the supervisor says of a process that it started, or of a descendant of one.
+class Told:
+    """What the supervisor says of a process. `start_time` is field 22 of its /proc/PID/stat.
 
-    `kind` is service, sidecar, client or system; `start_time` is field 22 of /proc/PID/stat of the process asked about.
+    `name` is empty unless the supervisor started it or an ancestor of it; then `kind` is service, sidecar, client or
+    system. `program` is device and inode of its executable, `path` and `sha256` what that is; None: can't be told.
     """
 
     name: str
     kind: str
     start_time: int
+    program: tuple[int, int] | None = None
+    path: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .model import Entry, Supervised
+from .model import Entry, Told
 
 
 class EntryStore(Protocol):
@@ -24,8 +24,8 @@ class EntryStore(Protocol):
 class Supervisor(Protocol):
     """The process that started the others."""
 
-    async def who(self, pid: int) -> Supervised | None:
-        """None when it is not supervised, and also when the supervisor doesn't answer: never a guess."""
+    async def who(self, pid: int, *, hash_program: bool = False) -> Told | None:
+        """None when the process is gone, and also when the supervisor doesn't answer: never a guess."""
 
     async def sign(self, kind: str, request_pem: str) -> str:
         """The PEM certificate of an issuing CA, by way of the root-signer.

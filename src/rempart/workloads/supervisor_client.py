@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rempart.kernel.errors import Unavailable
+from rempart.kernel.errors import BadInput, Unavailable
 
-from .model import KINDS, Supervised
+from .model import KINDS, Selector, Told
 
 WHO_TIMEOUT = 2.0
+HASH_TIMEOUT = 10.0
 SIGN_TIMEOUT = 20.0
 MAX_ANSWER = 1 << 16
 
@@ -20,17 +21,13 @@ class SupervisorClient:
     def __init__(self, socket_path: Path) -> None:
         self._path = str(socket_path)
 
-    async def who(self, pid: int) -> Supervised | None:
+    async def who(self, pid: int, *, hash_program: bool = False) -> Told | None:
+        question = {"who": pid, "hash": True} if hash_program else {"who": pid}
         try:
-            answer = await self._ask({"who": pid}, WHO_TIMEOUT)
+            answer = await self._ask(question, HASH_TIMEOUT if hash_program else WHO_TIMEOUT)
         except Unavailable:
             return None
-        name, kind, start_time = answer.get("name"), answer.get("kind"), answer.get("start_time")
-        if not isinstance(name, str) or not isinstance(kind, str) or not isinstance(start_time, int):
-            return None
-        if kind not in KINDS["supervisor"]:
-            return None
-        return Supervised(name, kind, start_time)
+        return told(answer)
 
     async def sign(self, kind: str, request_pem: str) -> str:
         answer = await self._ask({"sign": kind, "csr": request_pem}, SIGN_TIMEOUT)
@@ -55,3 +52,26 @@ class SupervisorClient:
         if not isinstance(answer, dict):
             raise Unavailable("supervisor_unavailable", "the supervisor's answer makes no sense")
         return answer
+
+
+def told(answer: dict[str, Any]) -> Told | None:
+    """Of an answer to `who`; what isn't well formed in it is as if it hadn't been said."""
+    name, kind, start_time = answer.get("name"), answer.get("kind"), answer.get("start_time")
+    if not isinstance(start_time, int):
+        return None
+    if not isinstance(name, str) or not isinstance(kind, str) or kind not in KINDS["supervisor"]:
+        name = kind = ""
+    program = answer.get("program")
+    if not isinstance(program, list) or len(program) != 2 or not all(isinstance(number, int) for number in program):
+        return Told(name, kind, start_time)
+    path, digest = _value("path", answer.get("exe")), _value("sha256", answer.get("sha256"))
+    return Told(name, kind, start_time, (program[0], program[1]), path, digest)
+
+
+def _value(kind: str, value: object) -> str | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return Selector.parse(f"unix:{kind}:{value}").value
+    except BadInput:
+        return None

@@ -9,7 +9,7 @@ from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event
 from rempart.workloads import authority
-from rempart.workloads.model import Entry, Supervised
+from rempart.workloads.model import Entry, Told
 
 DOMAIN = "bank.example"
 
@@ -54,12 +54,12 @@ class SigningSupervisor:
         self.clock = clock
         self.issuing_ttl = issuing_ttl
         self.roots = {kind: authority.create_root(kind, DOMAIN, now=clock.now()) for kind in authority.KINDS}
-        self.supervised: Supervised | None = None
+        self.supervised: Told | None = None
         self.down = False
         self.delay: asyncio.Event | None = None
         self.asked = 0
 
-    async def who(self, pid: int) -> Supervised | None:
+    async def who(self, pid: int, *, hash_program: bool = False) -> Told | None:
         self.asked += 1
         if self.delay is not None:
             await self.delay.wait()

@@ -6,16 +6,20 @@ import asyncio
 import hashlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from tests.unit.workloads.doubles import SigningSupervisor
 
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Denied
+from rempart.workloads import process as process_module
 from rempart.workloads.attestation import Attestor, unit_of
-from rempart.workloads.model import Supervised
+from rempart.workloads.model import Told
 from rempart.workloads.process import Process, start_time_of
+from rempart.workloads.supervisor_client import told as read_answer
 
 
 def myself() -> Process:
@@ -46,8 +50,70 @@ def test_kernel_facts_of_this_process() -> None:
 @pytest.mark.parametrize(("shift", "believed"), [(0, True), (1, False), (-1, False)])
 def test_the_supervisor_is_believed_about_this_very_process_only(shift: int, believed: bool) -> None:
     supervisor = SigningSupervisor(ManualClock())
-    supervisor.supervised = Supervised("wallet", "service", start_time_of(os.getpid()) + shift)
+    supervisor.supervised = Told("wallet", "service", start_time_of(os.getpid()) + shift)
     assert ("supervisor:service:wallet" in attest(Attestor(supervisor), myself())) is believed
+
+
+HELD = Told("", "", start_time_of(os.getpid()), (8, 15), "/opt/batch", "ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [
+        (HELD, {"unix:path:/opt/batch", "unix:sha256:" + "ab" * 32}),
+        (replace(HELD, start_time=1), set()),
+        (replace(HELD, program=None), set()),
+        (replace(HELD, path=None), {"unix:sha256:" + "ab" * 32}),
+    ],
+    ids=["told", "another-process", "program-unknown", "path-is-another-file"],
+)
+def test_a_program_that_identity_may_not_look_at_is_told_by_the_supervisor(told: Told, believed: set[str]) -> None:
+    supervisor = SigningSupervisor(ManualClock())
+    supervisor.supervised = told
+    hidden = replace(myself(), program=None)
+    with patch.object(process_module, "_program_of", return_value=None):
+        found = attest(Attestor(supervisor), hidden, hash_program=True)
+    assert {one for one in found if one.startswith(("unix:path", "unix:sha256", "supervisor"))} == believed
+
+
+def test_what_identity_sees_itself_is_not_overruled() -> None:
+    supervisor = SigningSupervisor(ManualClock())
+    supervisor.supervised = HELD
+    found = attest(Attestor(supervisor), myself(), hash_program=True)
+    assert "unix:path:/opt/batch" not in found
+    assert "unix:sha256:" + "ab" * 32 not in found
+
+
+def test_a_program_that_changed_while_the_supervisor_looked_does_not_count() -> None:
+    class Changing(SigningSupervisor):
+        async def who(self, pid: int, *, hash_program: bool = False) -> Told | None:
+            self.asked += 1
+            return replace(HELD, program=(8, self.asked))
+
+    hidden = replace(myself(), program=None)
+    with patch.object(process_module, "_program_of", return_value=None):
+        found = attest(Attestor(Changing(ManualClock())), hidden, hash_program=True)
+    assert not any(one.startswith(("unix:path", "unix:sha256")) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("answer", "understood"),
+    [
+        ({"name": None}, None),
+        ({"name": None, "start_time": 5}, Told("", "", 5)),
+        ({"name": "x", "kind": "root", "start_time": 5}, Told("", "", 5)),
+        ({"name": "wallet", "kind": "service", "start_time": 5}, Told("wallet", "service", 5)),
+        ({"start_time": 5, "exe": "/a"}, Told("", "", 5)),
+        ({"start_time": 5, "program": [1, 2], "exe": "a", "sha256": "zz"}, Told("", "", 5, (1, 2))),
+        (
+            {"start_time": 5, "program": [1, 2], "exe": "/a", "sha256": "0" * 64},
+            Told("", "", 5, (1, 2), "/a", "0" * 64),
+        ),
+        ({"error": "no"}, None),
+    ],
+)
+def test_only_a_well_formed_answer_is_believed(answer: dict[str, object], understood: Told | None) -> None:
+    assert read_answer(answer) == understood
 
 
 def test_a_path_that_is_another_file_for_us_does_not_count(tmp_path: Path) -> None:
@@ -62,8 +128,6 @@ def test_a_path_that_is_another_file_for_us_does_not_count(tmp_path: Path) -> No
 
 
 def test_a_caller_that_changed_while_facts_were_gathered_gets_nothing() -> None:
-    from dataclasses import replace
-
     process = replace(myself(), start_time=1)
     with pytest.raises(Denied):
         attest(Attestor(SigningSupervisor(ManualClock())), process)
