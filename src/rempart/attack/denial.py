@@ -16,7 +16,7 @@ from .scene import Scene
 from .wire import NoAnswer, Reply, ask, connect, encode, exchange
 
 _ONE_ADDRESS = 1200  # requests within a few seconds
-_PATIENCE = 25.0  # seconds; a half-sent request must be ended by then
+_PATIENCE = 22.0  # seconds; a half-sent request must be ended by then
 
 
 def attacks() -> Iterator[Attack]:
