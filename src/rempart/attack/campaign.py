@@ -49,6 +49,7 @@ class _Run:
     outcome: Outcome
     start: float
     end: float
+    sources: frozenset[str]
 
 
 def run(scene: Scene, attacks: Sequence[Attack], progress: Callable[[Finding], None] = lambda finding: None) -> Report:
@@ -71,6 +72,7 @@ def run(scene: Scene, attacks: Sequence[Attack], progress: Callable[[Finding], N
 
 
 def _run(scene: Scene, attack: Attack) -> _Run:
+    scene.take_sources()
     scene.new_source()
     start = time.time()
     try:
@@ -79,7 +81,7 @@ def _run(scene: Scene, attack: Attack) -> _Run:
         outcome = got_through(f"the attack broke off: {refusal}")
     except (RempartError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         outcome = got_through(f"the attack failed, which proves nothing: {type(error).__name__}: {error}")
-    return _Run(attack, outcome, start, time.time())
+    return _Run(attack, outcome, start, time.time(), scene.take_sources())
 
 
 def _finding(ran: _Run, evidence: str) -> Finding:
@@ -115,11 +117,11 @@ def _expected(ran: _Run) -> bool:
 def _evidence(record: Record, ran: _Run) -> str:
     evidence = ran.outcome.evidence
     if isinstance(evidence, Trace):
-        event = record.by_trace(evidence, ran.start, ran.end)
+        event = record.by_trace(evidence, ran.start, ran.end, ran.sources)
         return str(event["id"]) if event else ""
     if " " in evidence or "/" in evidence or not evidence:
         return evidence
     event = record.by_id(evidence)
     if event is None and not evidence.startswith("dec_"):  # refused before any decision; alike ones are recorded once
-        event = record.by_trace(_REFUSED, ran.start, ran.end)
+        event = record.by_trace(_REFUSED, ran.start, ran.end, ran.sources)
     return str(event["id"]) if event else ""

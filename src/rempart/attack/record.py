@@ -51,13 +51,20 @@ class Record:
                 return event
         return None
 
-    def by_trace(self, trace: Trace, start: float, end: float) -> dict[str, Any] | None:
-        """The first of its kind between `start` and `end`, with a second of tolerance on either side."""
-        for event in self.events[::-1]:
-            at = float(event.get("at", 0)) / 1000
-            if event.get("type") in trace.types and start - 1 <= at <= end + 2 and trace.contains in json.dumps(event):
-                return event
-        return None
+    def by_trace(self, trace: Trace, start: float, end: float, sources: frozenset[str]) -> dict[str, Any] | None:
+        """The first of its kind between `start` and `end`, with a second of tolerance on either side.
+
+        One from an address of the attack's own comes before any other: alike refusals are recorded once for all.
+        """
+        found = [
+            event
+            for event in self.events[::-1]
+            if event.get("type") in trace.types
+            and start - 1 <= float(event.get("at", 0)) / 1000 <= end + 2
+            and trace.contains in json.dumps(event)
+        ]
+        own = [event for event in found if event.get("ip") in sources]
+        return next(iter(own or found), None)
 
 
 def find(scene: Scene, needle: str, types: Sequence[str] = (), *, within: float = 4.0) -> list[str]:

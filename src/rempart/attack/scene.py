@@ -98,8 +98,16 @@ class Scene:
     def new_source(self) -> str:
         """A loopback address that nobody here came from yet; the current thread keeps it until the next call."""
         number = next(self._sources)
-        self._source.value = f"127.0.{(number // 250) % 250 + 1}.{number % 250 + 1}"
-        return str(self._source.value)
+        value = f"127.0.{(number // 250) % 250 + 1}.{number % 250 + 1}"
+        self._source.value = value
+        self._source.used = {*getattr(self._source, "used", ()), value}
+        return value
+
+    def take_sources(self) -> frozenset[str]:
+        """The addresses that the current thread came from since it was last asked."""
+        used = frozenset(getattr(self._source, "used", ()))
+        self._source.used = set()
+        return used
 
     @property
     def source(self) -> str:
