@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.support_audit import journaled
 
 from rempart.servers.spawn import Launch, launcher, memory_file
 
@@ -103,11 +104,4 @@ class PeopleProcess:
 
     def journal(self) -> list[dict[str, Any]]:
         """Every event so far, as Rempart's own fields say it."""
-        from rempart.audit.segment import HEADER_BYTES, read_batches, segment_numbers, segment_path
-
-        events = []
-        for number in segment_numbers(self.directory / "journal"):
-            data = segment_path(self.directory / "journal", number).read_bytes()
-            for batch in read_batches(data[HEADER_BYTES:], HEADER_BYTES)[0]:
-                events += [json.loads(payload)["unmapped"]["rempart"] for _, payload in batch.records]
-        return events
+        return [json.loads(payload)["unmapped"]["rempart"] for payload in journaled(self.directory / "journal")]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
+from tests.support_audit import journaled
 
 TRUST_DOMAIN = "bank.test"
 ISSUER = "https://localhost:8443/auth"
@@ -151,15 +152,7 @@ class PdpProcess:
 
     def journaled(self) -> list[dict[str, Any]]:
         """Rempart's own part of every event on disk."""
-        from rempart.audit.segment import HEADER_BYTES, read_batches, segment_numbers, segment_path
-
-        directory = self.base / "journal"
-        payloads = []
-        for number in segment_numbers(directory):
-            data = segment_path(directory, number).read_bytes()
-            for batch in read_batches(data[HEADER_BYTES:], HEADER_BYTES)[0]:
-                payloads += [payload for _, payload in batch.records]
-        return [json.loads(payload)["unmapped"]["rempart"] for payload in payloads]
+        return [json.loads(payload)["unmapped"]["rempart"] for payload in journaled(self.base / "journal")]
 
     def errors(self) -> str:
         return (self.base / "stderr").read_text()

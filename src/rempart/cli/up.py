@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,24 +52,36 @@ def up(
     for control in prepared.plan.unsafe_disabled:
         say(f"UNSAFE: the control {control} is switched off")
     pid, reports = fork_supervisor(prepared, detach=detach)
+    signal.signal(signal.SIGTERM, _interrupt)
     with open(reports, "rb", buffering=0) as lines:
+        ready = False
         try:
             status = _follow_start(lines, began)
+            ready = True
+            if not as_json:
+                _tell_ready(status, began)
+            flows = _play_demo(prepared.plan.state) if demo else None
+            if as_json:
+                print_json(status if flows is None else {**status, "flows": flows})
+            elif flows:
+                print_flows(flows)
+            if not as_json:
+                _tell_next(status, prepared.plan.state, detach=detach)
+            if detach:
+                return
+            ended = _wait(pid, lines)
         except KeyboardInterrupt:
-            _stop(pid)
-            raise
-        if not as_json:
-            _tell_ready(status, began)
-        flows = _play_demo(prepared.plan.state) if demo else None
-        if as_json:
-            print_json(status if flows is None else {**status, "flows": flows})
-        elif flows:
-            print_flows(flows)
-        if not as_json:
-            _tell_next(status, prepared.plan.state, detach=detach)
-        if detach:
-            return
-        _stay(pid, lines)
+            say("stopping …")
+            ended = _stop(pid)
+            say("stopped")
+            if not ready:
+                raise
+    if ended != 0:
+        raise Unavailable("supervisor_died", f"the supervisor ended with {ended}", "start again: it recovers by itself")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _follow_start(lines: Any, began: float) -> dict[str, Any]:
@@ -137,21 +148,8 @@ def _stop(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _stay(pid: int, lines: Any) -> None:
-    def interrupted(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupted)
-    try:
-        while lines.read(1 << 16):
-            pass
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except KeyboardInterrupt:
-        say("stopping …")
-        status = _stop(pid)
-        say("stopped")
-    if status != 0:
-        raise Unavailable(
-            "supervisor_died", f"the supervisor ended with {status}", "start again: it recovers by itself"
-        )
-    sys.exit(0)
+def _wait(pid: int, lines: Any) -> int:
+    """Until the supervisor ends by itself; its exit code."""
+    while lines.read(1 << 16):
+        pass
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
