@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rempart.kernel.errors import BadInput
 
-from . import access, denial, handshakes, headers, host, logins, money, paths, smuggling, tokens, workloads
+from . import access, denial, handshakes, headers, host, logins, money, paths, rollbacks, smuggling, tokens, workloads
 from .model import Attack
 
-_MODULES = (denial, handshakes, tokens, headers, paths, smuggling, access, logins, workloads, host, money)
+_MODULES = (denial, handshakes, tokens, headers, paths, smuggling, access, logins, workloads, host, money, rollbacks)
 
 
 def catalog() -> list[Attack]:

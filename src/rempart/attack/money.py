@@ -88,38 +88,6 @@ def attacks() -> Iterator[Attack]:
         "403 and no money moved",
         _origin,
     )
-    yield money(
-        "E-rollback-twice",
-        "Rollback twice",
-        "the same rollback again, and ten times at once",
-        "409, money back once",
-        _rollback_twice,
-        Actor.INSIDER,
-    )
-    yield money(
-        "E-rollback-of-rollback",
-        "Rollback of a rollback",
-        "the rollback's own transaction",
-        "4xx and no money moved",
-        _rollback_rollback,
-        Actor.INSIDER,
-    )
-    yield money(
-        "E-rollback-by-others",
-        "Rollback by its parties",
-        "payer, payee, admin and auditor roll back a payment that is there",
-        "403 and no money moved",
-        _rollback_others,
-        Actor.INSIDER,
-    )
-    yield money(
-        "E-rollback-gone",
-        "Rollback when the money is gone",
-        "a rollback after the receiver spent it",
-        "4xx, or no balance below zero",
-        _rollback_gone,
-        Actor.INSIDER,
-    )
 
 
 AMOUNTS: Sequence[tuple[str, str, Sequence[Any]]] = (
@@ -138,7 +106,7 @@ AMOUNTS: Sequence[tuple[str, str, Sequence[Any]]] = (
 )
 
 
-def _pay(scene: Scene, who: Session, to: str, amount: Any, key: str = "", *more: tuple[str, str]) -> Reply:
+def pay(scene: Scene, who: Session, to: str, amount: Any, key: str = "", *more: tuple[str, str]) -> Reply:
     """`amount` as bytes goes into the JSON as it is."""
     headers = (("Idempotency-Key", key or _key()), *more)
     if isinstance(amount, bytes):
@@ -166,7 +134,7 @@ class Money:
     def balance(self, who: Session) -> int:
         reply = self.scene.get(f"/wallet?user_id={who.id}", who)
         if reply.status != 200:
-            raise _NoMoney(f"a wallet can't be read: {reply.said}")
+            raise NoMoney(f"a wallet can't be read: {reply.said}")
         return int(reply.json["balance"])
 
     def balances(self) -> tuple[int, int]:
@@ -184,15 +152,15 @@ class Money:
     def fund(self, who: Session, amount: int) -> None:
         agent = self.scene.agent()
         if agent is None:
-            raise _NoMoney("the demo wallets are empty and the deposit agent can't be run here")
+            raise NoMoney("the demo wallets are empty and the deposit agent can't be run here")
         body = f'{{"receiver_id":"{who.id}","amount":{amount}}}'.encode()
         headers = (("Content-Type", "application/json"), ("Idempotency-Key", _key()))
         reply = self.scene.mtls("wallet", agent[0], "POST", "/deposit", headers, body)
         if reply.status != 201:
-            raise _NoMoney(f"the deposit agent can't deposit: {reply.said}")
+            raise NoMoney(f"the deposit agent can't deposit: {reply.said}")
 
 
-class _NoMoney(Exception):
+class NoMoney(Exception):
     pass
 
 
@@ -200,13 +168,13 @@ def with_money(run: Callable[[Scene, Money], Outcome]) -> Callable[[Scene], Outc
     def wrapped(scene: Scene) -> Outcome:
         try:
             return run(scene, Money(scene))
-        except _NoMoney as why:
+        except NoMoney as why:
             return not_tried(str(why))
 
     return wrapped
 
 
-def _unmoved(money: Money, replies: Sequence[Reply]) -> Outcome:
+def unmoved(money: Money, replies: Sequence[Reply]) -> Outcome:
     """Every answer a 4xx, and no balance changed."""
     for reply in replies:
         if not 400 <= reply.status < 500:
@@ -218,14 +186,14 @@ def _unmoved(money: Money, replies: Sequence[Reply]) -> Outcome:
 
 def _amounts(scene: Scene, amounts: Sequence[Any]) -> Outcome:
     return with_money(
-        lambda scene, money: _unmoved(money, [_pay(scene, money.payer, money.payee.id, amount) for amount in amounts])
+        lambda scene, money: unmoved(money, [pay(scene, money.payer, money.payee.id, amount) for amount in amounts])
     )(scene)
 
 
 @with_money
 def _self(scene: Scene, money: Money) -> Outcome:
-    return _unmoved(
-        money, [_pay(scene, money.payer, money.payer.id, 1), _pay(scene, money.payer, money.payer.id + " ", 1)]
+    return unmoved(
+        money, [pay(scene, money.payer, money.payer.id, 1), pay(scene, money.payer, money.payer.id + " ", 1)]
     )
 
 
@@ -242,7 +210,7 @@ def _nobody(scene: Scene, money: Money) -> Outcome:
         "a" * 5000,
         money.payee.id.upper(),
     )
-    return _unmoved(money, [_pay(scene, money.payer, to, 1) for to in receivers])
+    return unmoved(money, [pay(scene, money.payer, to, 1) for to in receivers])
 
 
 @with_money
@@ -256,13 +224,13 @@ def _extra(scene: Scene, money: Money) -> Outcome:
         "payment_limit": 10**9,
     }
     replies = [scene.send("POST", "/payments", order, money.payer, ("Idempotency-Key", _key()))]
-    return _unmoved(money, replies)
+    return unmoved(money, replies)
 
 
 @with_money
 def _replay(scene: Scene, money: Money) -> Outcome:
     key = _key()
-    replies = [_pay(scene, money.payer, money.payee.id, 1, key) for _ in range(5)]
+    replies = [pay(scene, money.payer, money.payee.id, 1, key) for _ in range(5)]
     if replies[0].status != 201:
         return not_tried(f"the payment itself was answered {replies[0].said}")
     if money.moved() != (-1, 1):
@@ -275,8 +243,8 @@ def _replay(scene: Scene, money: Money) -> Outcome:
 @with_money
 def _replay_body(scene: Scene, money: Money) -> Outcome:
     key = _key()
-    first = _pay(scene, money.payer, money.payee.id, 1, key)
-    second = _pay(scene, money.payer, money.payee.id, 10, key)
+    first = pay(scene, money.payer, money.payee.id, 1, key)
+    second = pay(scene, money.payer, money.payee.id, 10, key)
     if first.status != 201:
         return not_tried(f"the payment itself was answered {first.said}")
     if second.status != 409 or money.moved() != (-1, 1):
@@ -288,7 +256,7 @@ def _replay_body(scene: Scene, money: Money) -> Outcome:
 def _keys(scene: Scene, money: Money) -> Outcome:
     order = {"receiver_id": money.payee.id, "amount": 1}
     keys: Sequence[Sequence[str]] = ((), ("",), ("a" * 5000,), ("a", "b"), ("\x7f",), ("' OR 1=1--\t",))
-    return _unmoved(
+    return unmoved(
         money,
         [
             scene.send("POST", "/payments", order, money.payer, *(("Idempotency-Key", key) for key in some))
@@ -303,8 +271,8 @@ def _foreign_key(scene: Scene, money: Money) -> Outcome:
         money.fund(money.payee, 2)
         money.before = money.balances()
     key = _key()
-    theirs = _pay(scene, money.payer, money.payee.id, 1, key)
-    mine = _pay(scene, money.payee, money.payer.id, 1, key)
+    theirs = pay(scene, money.payer, money.payee.id, 1, key)
+    mine = pay(scene, money.payee, money.payer.id, 1, key)
     if theirs.status != 201:
         return not_tried(f"the payment itself was answered {theirs.said}")
     expected = (0, 0) if mine.status == 201 else (-1, 1)
@@ -322,7 +290,7 @@ def _race(scene: Scene, money: Money) -> Outcome:
     amount = min(amount, limit) if limit is not None else amount
 
     def once(_: int) -> Reply:
-        return _pay(scene, money.payer, money.payee.id, amount)
+        return pay(scene, money.payer, money.payee.id, amount)
 
     with ThreadPoolExecutor(25) as pool:
         replies = list(pool.map(once, range(50)))
@@ -332,7 +300,7 @@ def _race(scene: Scene, money: Money) -> Outcome:
     allowed = money.before[0] // amount
     moved = (payer - money.before[0], payee - money.before[1])
     evidence = replies[-1].evidence
-    _give_back(scene, money, -moved[0], limit)
+    give_back(scene, money, -moved[0], limit)
     if failed is not None:
         return got_through(f"{failed.said} under load", failed.evidence)
     if payer < 0 or len(passed) > allowed or moved != (-amount * len(passed), amount * len(passed)):
@@ -342,10 +310,10 @@ def _race(scene: Scene, money: Money) -> Outcome:
     return blocked(f"{len(passed)} of 50 passed, as the balance allows", "ledger: one transaction a transfer", evidence)
 
 
-def _give_back(scene: Scene, money: Money, amount: int, limit: int | None) -> None:
+def give_back(scene: Scene, money: Money, amount: int, limit: int | None) -> None:
     while amount > 0:
         part = min(amount, limit) if limit else amount
-        if _pay(scene, money.payee, money.payer.id, part).status != 201:
+        if pay(scene, money.payee, money.payer.id, part).status != 201:
             return
         amount -= part
 
@@ -354,7 +322,7 @@ def _give_back(scene: Scene, money: Money, amount: int, limit: int | None) -> No
 def _race_key(scene: Scene, money: Money) -> Outcome:
     key = _key()
     with ThreadPoolExecutor(20) as pool:
-        replies = list(pool.map(lambda _: _pay(scene, money.payer, money.payee.id, 1, key), range(20)))
+        replies = list(pool.map(lambda _: pay(scene, money.payer, money.payee.id, 1, key), range(20)))
     strange = next((reply for reply in replies if reply.status not in (201, 409)), None)
     if strange is not None or money.moved() != (-1, 1):
         return got_through(f"{(strange or replies[0]).said}, balances changed by {money.moved()}", replies[0].evidence)
@@ -366,81 +334,15 @@ def _over_limit(scene: Scene, money: Money) -> Outcome:
     limit = money.limit()
     if limit is None:
         return not_tried("this person has no limit")
-    return _unmoved(money, [_pay(scene, money.payer, money.payee.id, limit + 1)])
+    return unmoved(money, [pay(scene, money.payer, money.payee.id, limit + 1)])
 
 
 @with_money
 def _no_funds(scene: Scene, money: Money) -> Outcome:
-    return _unmoved(money, [_pay(scene, money.payer, money.payee.id, money.before[0] + 1)])
+    return unmoved(money, [pay(scene, money.payer, money.payee.id, money.before[0] + 1)])
 
 
 @with_money
 def _origin(scene: Scene, money: Money) -> Outcome:
     origins = ("https://evil.example", "null", "https://localhost.evil.example", "http://localhost")
-    return _unmoved(money, [_pay(scene, money.payer, money.payee.id, 1, "", ("Origin", origin)) for origin in origins])
-
-
-def _rollback(scene: Scene, who: Session, transaction: str) -> Reply:
-    return scene.send("POST", f"/transactions/{transaction}/rollback", {"reason": "attack"}, who)
-
-
-def _paid(scene: Scene, money: Money, amount: int = 1) -> str:
-    reply = _pay(scene, money.payer, money.payee.id, amount)
-    if reply.status != 201:
-        raise _NoMoney(f"the payment itself was answered {reply.said}")
-    return str(reply.json["transaction_id"])
-
-
-@with_money
-def _rollback_twice(scene: Scene, money: Money) -> Outcome:
-    transaction, finance = _paid(scene, money), scene.session("finance")
-    with ThreadPoolExecutor(10) as pool:
-        replies = list(pool.map(lambda _: _rollback(scene, finance, transaction), range(10)))
-    replies.append(_rollback(scene, finance, transaction))
-    strange = next((reply for reply in replies if reply.status not in (200, 409)), None)
-    passed = sum(reply.status == 200 for reply in replies)
-    if strange is not None or passed != 1 or money.moved() != (0, 0):
-        return got_through(
-            f"{passed} passed, {(strange or replies[-1]).said}, balances {money.moved()}", replies[-1].evidence
-        )
-    return blocked(
-        f"{replies[-1].said} ten times, money back once", "ledger: one rollback an original", replies[-1].evidence
-    )
-
-
-@with_money
-def _rollback_rollback(scene: Scene, money: Money) -> Outcome:
-    finance = scene.session("finance")
-    first = _rollback(scene, finance, _paid(scene, money))
-    if first.status != 200:
-        return not_tried(f"the rollback itself was answered {first.said}")
-    return _unmoved(money, [_rollback(scene, finance, str(first.json["rollback_id"]))])
-
-
-@with_money
-def _rollback_others(scene: Scene, money: Money) -> Outcome:
-    transaction = _paid(scene, money)
-    money.before = money.balances()
-    people = (money.payer, money.payee, scene.session("admin"), scene.session("audit"), scene.session("devops"))
-    outcome = _unmoved(money, [_rollback(scene, who, transaction) for who in people])
-    _rollback(scene, scene.session("finance"), transaction)
-    return outcome
-
-
-@with_money
-def _rollback_gone(scene: Scene, money: Money) -> Outcome:
-    """The receiver pays all they have back to the payer in other payments, then the first payment is rolled back."""
-    limit = money.limit()
-    amount = min(20, limit or 20)
-    transaction = _paid(scene, money, amount)
-    have = money.balance(money.payee)
-    _give_back(scene, money, have, limit)
-    if money.balance(money.payee):
-        return not_tried("the receiver could not spend what they have")
-    reply = _rollback(scene, scene.session("finance"), transaction)
-    payer, payee = money.balances()
-    if have > amount:
-        _pay(scene, money.payer, money.payee.id, min(have - amount, limit or have))
-    if reply.status >= 500 or payer < 0 or payee < 0 or (reply.status == 200 and payee != 0):
-        return got_through(f"{reply.said}, balances {payer} and {payee}", reply.evidence)
-    return blocked(f"{reply.said}, balances {payer} and {payee}", "ledger: balances never negative", reply.evidence)
+    return unmoved(money, [pay(scene, money.payer, money.payee.id, 1, "", ("Origin", origin)) for origin in origins])
