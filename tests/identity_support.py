@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -18,10 +19,17 @@ from typing import Any
 
 from tests.support import short_directory
 
+from rempart.kernel.clock import SystemClock
+from rempart.kernel.event import EventType, Severity
+from rempart.servers.root_keeper import RootKeeper
+from rempart.servers.root_store import RootStore
 from rempart.workloads import authority
 from rempart.workloads.process import start_time_of
 
 TRUST_DOMAIN = "bank.example"
+
+
+async def _tell_nobody(kind: EventType, reason: str, severity: Severity, details: dict[str, object]) -> None: ...
 
 
 @dataclass
@@ -29,7 +37,7 @@ class SmallSupervisor:
     """Answers `run/supervisor.sock` as the real one does; `supervised` maps a pid to (kind, name)."""
 
     path: Path
-    kinds: dict[str, tuple[str, bytes]]
+    roots: RootKeeper
     key: bytes
     issuing_ttl: float
     names: list[str]
@@ -37,6 +45,7 @@ class SmallSupervisor:
     lie_start_time: int | None = None
     refuse: bool = False
     before_answer: Callable[[int], None] | None = None
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
         self.listening = socket.socket(socket.AF_UNIX)
@@ -53,10 +62,14 @@ class SmallSupervisor:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rwb") as file, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), connection, connection.makefile("rwb") as file:
             question = json.loads(file.readline())
             file.write(json.dumps(self.reply(question)).encode() + b"\n")
             file.flush()
+
+    def rotate_root(self, kind: str, *, overlap: float) -> None:
+        with self.turn:
+            asyncio.run(self.roots.rotate(kind, overlap=overlap, operator="uid:0"))
 
     def reply(self, question: dict[str, Any]) -> dict[str, Any]:
         if self.refuse:
@@ -69,12 +82,17 @@ class SmallSupervisor:
                 return {"name": None}
             start_time = self.lie_start_time or start_time_of(question["who"])
             return {"name": name, "kind": kind, "spiffe_id": "", "start_time": start_time}
+        if "roots" in question:
+            with self.turn:
+                asyncio.run(self.roots.step(question["roots"]))
+                return asyncio.run(self.roots.told(question["roots"], question["published"]))
         kind = question["sign"]
-        root, sealed = self.kinds[kind]
+        with self.turn:
+            root, sealed = self.roots.signing(kind)
         job = {
             "kind": kind,
             "trust_domain": TRUST_DOMAIN,
-            "root": root,
+            "root": root.certificate,
             "sealed": base64.b64encode(sealed).decode(),
             "key": self.key.hex(),
             "csr": question["csr"],
@@ -201,15 +219,14 @@ def running_identity(
 ) -> Iterator[IdentityProcess]:
     """By default this process's uid has the identity `/test`."""
     with short_directory("rpid") as directory:
-        for name in ("data", "journal", "run", "run/admin"):
+        for name in ("data", "journal", "run", "run/admin", "secrets", "tls", "trust"):
             (directory / name).mkdir(mode=0o700)
         key = os.urandom(32)
-        kinds = {}
-        for kind in authority.KINDS:
-            pem, der = authority.create_root(kind, TRUST_DOMAIN)
-            kinds[kind] = (pem, authority.seal_root_key(key, der, kind=kind, trust_domain=TRUST_DOMAIN))
+        store = RootStore(directory, TRUST_DOMAIN, key)
+        lives = dict.fromkeys(authority.KINDS, float(issuing_ttl))
+        roots = RootKeeper(store, lives, _tell_nobody, SystemClock(), margin=1.0)
         names = ["localhost", "127.0.0.1"]
-        supervisor = SmallSupervisor(directory / "run" / "supervisor.sock", kinds, key, issuing_ttl, names)
+        supervisor = SmallSupervisor(directory / "run" / "supervisor.sock", roots, key, issuing_ttl, names)
         supervisor.start()
         sockets = {}
         for name in ("workload", "admin", "metrics"):
@@ -219,8 +236,8 @@ def running_identity(
             sockets[name].listen(1024)
         settings = {
             "trust_domain": TRUST_DOMAIN,
-            "spiffe_root_pem": kinds["spiffe"][0],
-            "web_root_pem": kinds["web"][0],
+            "spiffe_root_pem": roots.signing("spiffe")[0].certificate,
+            "web_root_pem": roots.signing("web")[0].certificate,
             "web_names": names,
             "gateway_spiffe_id": f"spiffe://{TRUST_DOMAIN}/rempart/gateway",
             "entries": entries
