@@ -189,6 +189,11 @@ def test_a_header_that_means_identity_never_arrives_from_outside(mesh: Mesh, hea
         assert "evil" not in received
 
 
+def test_the_application_learns_the_callers_address_even_on_loopback(mesh: Mesh) -> None:
+    mesh.get("/wallet", "x-forwarded-for: 10.6.6.6", _bearer(mesh.world))
+    assert mesh.world.application.last().get("x-forwarded-for") == "127.0.0.1"
+
+
 def test_without_a_token_nothing_of_a_person_arrives(mesh: Mesh) -> None:
     mesh.get("/wallet", "x-rempart-subject: root", "x-rempart-role: admin", "x-rempart-claims: e30")
     assert mesh.world.gateway_pdp.last().get("x-rempart-claims") is None

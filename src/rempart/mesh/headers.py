@@ -62,6 +62,8 @@ def early_mutations(settings: Settings, *, edge: bool, peer: bool) -> Json:
         steps.append({"remove": "x-forwarded-client-cert"})
     # Whatever is switched off, what the PDP is told about the connection is Envoy's word.
     steps.append(_set(ADDRESS, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"))
+    if edge:  # Envoy's own entry would be the host's address whenever the caller is on loopback
+        steps.append(_set("x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"))
     steps.append(_set(PEER, "%DOWNSTREAM_PEER_URI_SAN%") if peer else {"remove": PEER})
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",

@@ -31,7 +31,7 @@ def connection_manager(
         # Who calls is the other end of the connection; `x-forwarded-for` is ours to write.
         "use_remote_address": True,
         "xff_num_trusted_hops": 0,
-        "skip_xff_append": not edge,
+        "skip_xff_append": True,
         "internal_address_config": {"unix_sockets": False, "cidr_ranges": []},
         "generate_request_id": True,
         "preserve_external_request_id": not edge,
