@@ -52,7 +52,8 @@ def up(
     for control in prepared.plan.unsafe_disabled:
         say(f"UNSAFE: the control {control} is switched off")
     pid, reports = fork_supervisor(prepared, detach=detach)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with SIGINT ignored
+        signal.signal(number, _interrupt)
     with open(reports, "rb", buffering=0) as lines:
         ready = False
         try:
