@@ -8,27 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from rempart.kernel import errors
-from rempart.kernel.errors import RempartError, Unavailable
+from rempart.kernel.errors import OF_STATUS, RempartError, Unavailable
 
 StateOption = Annotated[
     Path | None,
     typer.Option("--state", help="State directory; default $REMPART_STATE, else ./.rempart", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout")]
-
-_BY_STATUS: dict[int, type[RempartError]] = {
-    kind.status: kind
-    for kind in (
-        errors.BadInput,
-        errors.Unauthenticated,
-        errors.Denied,
-        errors.NotFound,
-        errors.Conflict,
-        errors.Unprocessable,
-        errors.Unavailable,
-    )
-}
 
 
 def state_dir(option: Path | None) -> Path:
@@ -56,7 +42,7 @@ def call(state: Path, process: str, method: str, path: str, body: Any = None, *,
         return response.json() if response.content else None
     try:
         document = response.json()
-        kind = _BY_STATUS.get(response.status_code, RempartError)
+        kind = OF_STATUS.get(response.status_code, RempartError)
         raise kind(document["code"], document["detail"], document.get("remedy", ""))
     except (ValueError, KeyError, TypeError):
         raise RempartError("bad_answer", f"{process} answered {response.status_code}", "see `rempart logs`") from None

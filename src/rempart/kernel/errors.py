@@ -77,3 +77,9 @@ class Unavailable(RempartError):
 
 class Integrity(RempartError):
     status = 500
+
+
+OF_STATUS: dict[int, type[RempartError]] = {
+    kind.status: kind for kind in (BadInput, Unauthenticated, Denied, NotFound, Conflict, Unprocessable, Unavailable)
+}
+"""What a problem document's status stands for, where one of our errors has crossed HTTP."""

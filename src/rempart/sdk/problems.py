@@ -8,23 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rempart.kernel import errors
-from rempart.kernel.errors import RempartError, Throttled, Unavailable
+from rempart.kernel.errors import OF_STATUS, RempartError, Throttled, Unavailable
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
 Headers = list[tuple[bytes, bytes]]
 
-_BY_STATUS: dict[int, type[RempartError]] = {
-    kind.status: kind
-    for kind in (
-        errors.BadInput,
-        errors.Unauthenticated,
-        errors.Denied,
-        errors.NotFound,
-        errors.Conflict,
-        errors.Unprocessable,
-    )
-}
 _DECISION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CODES = {
     400: "bad_request",
@@ -82,8 +70,8 @@ def decode(status: int, headers: Mapping[str, str], body: bytes, *, of: str) -> 
 
 def _told(status: int, document: dict[str, Any], wait: str, of: str) -> RempartError:
     code, detail, remedy = document["code"], str(document.get("detail", "")), str(document.get("remedy", ""))
-    if status in _BY_STATUS:
-        return _BY_STATUS[status](code, detail, remedy)
+    if status in OF_STATUS:
+        return OF_STATUS[status](code, detail, remedy)
     if status == 429:
         return Throttled(code, detail, remedy, retry_after=int(wait) if wait.isascii() and wait.isdigit() else 1)
     if status == 503:
