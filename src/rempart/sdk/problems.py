@@ -74,6 +74,4 @@ def _told(status: int, document: dict[str, Any], wait: str, of: str) -> RempartE
         return OF_STATUS[status](code, detail, remedy)
     if status == 429:
         return Throttled(code, detail, remedy, retry_after=int(wait) if wait.isascii() and wait.isdigit() else 1)
-    if status == 503:
-        return Unavailable(code, detail, remedy)
     return Unavailable("upstream_failed", f"{of} answered {status}", f"see `rempart logs {of}`")
