@@ -1,35 +1,122 @@
-"""`rempart keys`: the keys that sign access tokens."""
+"""`rempart keys`: the keys that sign access tokens, and the authorities that sign identities."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .output import print_json, print_table
+from rempart.kernel.errors import BadInput
+
+from .control import ask, connect, not_running
+from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, call, state_dir
 
-app = typer.Typer(no_args_is_help=True, help="Signing keys: list and rotate")
+app = typer.Typer(no_args_is_help=True, help="Signing keys and authorities: list and rotate")
+
+TOKENS = "tokens"
+ROOTS = {"spiffe-root": "spiffe", "web-root": "web"}
+ISSUING = {"spiffe-issuing": "spiffe", "web-issuing": "web", "jwt-svid": "jwt"}
 
 
 @app.command("list")
 def list_keys(state: StateOption = None, as_json: JsonOption = False) -> None:
-    """The ring: next → active → verify-only → retired."""
-    _print(call(state_dir(state), "people", "GET", "/keys"), as_json)
+    """The ring of token keys: next → active → verify-only → retired; then roots, issuing CAs and JWT-SVID keys."""
+    directory = state_dir(state)
+    document = call(directory, "people", "GET", "/keys")
+    authorities = call(directory, "identity", "GET", "/authorities")["authorities"]
+    if as_json:
+        print_json({**document, "authorities": authorities})
+        return
+    _print(document, False)
+    print_table(("authority", "state", "sha256 or kid", "until", "next step"), _rows(authorities))
 
 
 @app.command()
 def rotate(
+    authority: Annotated[
+        str, typer.Option("--authority", help=f"What to rotate: {', '.join((TOKENS, *ISSUING, *ROOTS))}")
+    ] = TOKENS,
     retire_now: Annotated[
         str | None, typer.Option("--retire-now", metavar="KID", help="This key leaked: refuse its tokens from now on")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Seconds that both roots are trusted before the new one signs; default 600")
     ] = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign with the next key; the old one verifies until its last token has expired, so nobody is logged out."""
-    body = {} if retire_now is None else {"retire_now": retire_now}
-    _print(call(state_dir(state), "people", "POST", "/keys/rotate", body), as_json)
+    """Sign with the next key; the old one verifies until what it signed has expired, so nobody is logged out.
+
+    A new root is first trusted beside the old one, signs when everybody has had the overlap to learn it, and the old
+    one is removed once nothing below it is valid: the command returns at once, `rempart keys list` shows the phase.
+    """
+    directory = state_dir(state)
+    if retire_now is not None and authority != TOKENS:
+        raise BadInput("bad_option", "--retire-now is for token keys", f"leave out --authority {authority}")
+    if overlap is not None and authority not in ROOTS:
+        raise BadInput("bad_option", "--overlap is for roots", f"use --authority {' or '.join(ROOTS)}")
+    if authority == TOKENS:
+        body = {} if retire_now is None else {"retire_now": retire_now}
+        _print(call(directory, "people", "POST", "/keys/rotate", body), as_json)
+    elif authority in ISSUING:
+        answer = call(directory, "identity", "POST", f"/authorities/{ISSUING[authority]}/rotate")
+        if as_json:
+            print_json(answer)
+        else:
+            say(f"{authority} signs with a new key")
+    elif authority in ROOTS:
+        _rotate_root(directory, authority, overlap, as_json)
+    else:
+        raise BadInput(
+            "unknown_authority",
+            f"there is no authority {authority[:80]!r}",
+            f"use {', '.join((TOKENS, *ISSUING, *ROOTS))}",
+        )
+
+
+def _rotate_root(directory: Path, authority: str, overlap: float | None, as_json: bool) -> None:
+    question: dict[str, Any] = {"op": "rotate-root", "authority": ROOTS[authority]}
+    if overlap is not None:
+        question["overlap"] = overlap
+    with connect(directory) as connection:
+        answer = next(ask(connection, question), None)
+    if answer is None:
+        raise not_running(directory)
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"a new {authority} is trusted beside the old one; it signs after the overlap: see `rempart keys list`")
+
+
+def _rows(authorities: list[dict[str, Any]]) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for one in authorities:
+        if one["kind"] == "jwt":
+            for key in one["keys"]:
+                active = "active" if key["kid"] == one["active"] else "published"
+                rows.append(["jwt-svid", active, key["kid"], _time(key["until"]), ""])
+            continue
+        rotation = one["root_rotation"]
+        at = _next_step(rotation)
+        for root in one["roots"]:
+            signs = "signing" if root["sha256"] == one["signed_by"] else "trusted"
+            rows.append([f"{one['kind']}-root", signs, root["sha256"][:16], _time(root["not_after"]), at])
+        if one["active"]:
+            active = one["active"]
+            step = f"rotates {_time(one['rotate_at'])}"
+            rows.append([f"{one['kind']}-issuing", "signing", active["sha256"][:16], _time(active["not_after"]), step])
+    return rows
+
+
+def _next_step(rotation: dict[str, Any]) -> str:
+    if rotation.get("phase") == "prepared":
+        return f"new one signs {_time(rotation['activate_at'])}".strip()
+    if rotation.get("phase") == "retiring":
+        return f"old one goes {_time(rotation['retire_at'])}"
+    return ""
 
 
 def _print(document: dict[str, Any], as_json: bool) -> None:

@@ -100,8 +100,8 @@ def _refuse(why: str) -> Unauthenticated:
     return Unauthenticated("bad_svid", f"the peer's certificate is refused: {why}", "use an SVID of the workload API")
 
 
-def verify_issuing(certificate: Certificate, key: EcKey, roots: Sequence[bytes], *, now: float) -> None:
-    """That a root-signer's answer is a CA for `key`, valid now, under one of `roots`.
+def verify_issuing(certificate: Certificate, key: EcKey, roots: Sequence[bytes], *, now: float) -> bytes:
+    """That a root-signer's answer is a CA for `key`, valid now, under one of `roots`: which is returned.
 
     Raises Unauthenticated `bad_issuing_certificate`.
     """
@@ -114,5 +114,5 @@ def verify_issuing(certificate: Certificate, key: EcKey, roots: Sequence[bytes],
             _verify_issued(loaded, load(root), 1)
         except Unauthenticated:
             continue
-        return
+        return root
     raise Unauthenticated("bad_issuing_certificate", "the issuing certificate is not under a root of this authority")

@@ -90,10 +90,12 @@ class LineServer:
 Who = Callable[[int], dict[str, Any]]
 Program = Callable[[int, bool], Awaitable[dict[str, Any]]]
 Sign = Callable[[str, str], Awaitable[str]]
+Roots = Callable[[str, list[str]], Awaitable[dict[str, Any]]]
 
 
-def for_identity(who: Who, program: Program, sign: Sign) -> Answer:
-    """Answers `{"who": PID, "hash": true?}` and `{"sign": KIND, "csr": PEM}`, to `identity` and to nobody else."""
+def for_identity(who: Who, program: Program, sign: Sign, roots: Roots) -> Answer:
+    """Answers `{"who": PID, "hash": true?}`, `{"sign": KIND, "csr": PEM}` and `{"roots": KIND, "published": [SHA256]}`,
+    to the process `identity` and to nobody else."""
 
     async def answer(peer: Peer, question: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         asking = who(peer.pid)
@@ -106,8 +108,10 @@ def for_identity(who: Who, program: Program, sign: Sign) -> Answer:
             yield {**about, **known} if same else known
         elif isinstance(kind := question.get("sign"), str) and isinstance(csr := question.get("csr"), str):
             yield {"certificate": await sign(kind, csr)}
+        elif isinstance(kind := question.get("roots"), str) and isinstance(shown := question.get("published"), list):
+            yield await roots(kind, [one for one in shown if isinstance(one, str)])
         else:
-            raise BadInput("bad_question", "ask who or sign")
+            raise BadInput("bad_question", "ask who, sign or roots")
 
     return answer
 

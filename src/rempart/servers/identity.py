@@ -17,7 +17,7 @@ from rempart.audit.journal import Journal
 from rempart.backends.sqlite_entries import SqliteEntryStore
 from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel.clock import SystemClock
-from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType
 from rempart.kernel.spiffe import SpiffeId
 from rempart.servers.asgi import asgi_server
@@ -34,6 +34,7 @@ from rempart.workloads.metrics import IdentityMetrics
 from rempart.workloads.model import Entry, Selector
 from rempart.workloads.refusals import Refusals
 from rempart.workloads.registration import Registration
+from rempart.workloads.root_follower import RootFollower
 from rempart.workloads.sds import SecretDiscovery
 from rempart.workloads.supervisor_client import SupervisorClient
 from rempart.workloads.workload_api import WorkloadApi
@@ -45,6 +46,14 @@ FIRST_SIGNATURE_WITHIN = 15.0
 
 def _roots(pem: str) -> tuple[Certificate, ...]:
     return tuple(Certificate.parse(der) for der in pem_to_ders(pem))
+
+
+async def _roots_now(supervisor: SupervisorClient, kind: str, pem: str) -> tuple[Certificate, ...]:
+    """`pem` is as old as the supervisor; they may have been rotated since."""
+    try:
+        return (await supervisor.roots(kind, [])).roots
+    except Unavailable:
+        return _roots(pem)
 
 
 def _fixed_entries(settings: IdentitySettings) -> list[Entry]:
@@ -83,8 +92,11 @@ async def run(boot: Boot) -> None:
         state = BundleState(boot.data_dir / "bundle.sealed", boot.keys[boot.name])
         state.load()
         supervisor = SupervisorClient(boot.run_dir / "supervisor.sock")
-        spiffe = IssuingAuthority("spiffe", supervisor, _roots(settings.spiffe_root_pem), journal, clock)
-        web = IssuingAuthority("web", supervisor, _roots(settings.web_root_pem), journal, clock)
+        given = {"spiffe": settings.spiffe_root_pem, "web": settings.web_root_pem}
+        spiffe, web = [
+            IssuingAuthority(kind, supervisor, await _roots_now(supervisor, kind, pem), journal, clock)
+            for kind, pem in given.items()
+        ]
         jwt = JwtAuthority(
             settings.trust_domain,
             state,
@@ -135,7 +147,7 @@ async def run(boot: Boot) -> None:
         server = GrpcServer([WorkloadApi(identities), sds])
         authorities = {"spiffe": spiffe, "web": web}
         operator = f"uid:{settings.operator_uid}"
-        admin = Administration(identities, registration, authorities, rotate_jwt, operator=operator)
+        admin = Administration(identities, registration, authorities, jwt, rotate_jwt, operator=operator)
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
         pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}
         tasks: list[asyncio.Task[Any]] = [
@@ -144,6 +156,7 @@ async def run(boot: Boot) -> None:
         tasks += [
             asyncio.create_task(spiffe.keep_fresh()),
             asyncio.create_task(web.keep_fresh()),
+            asyncio.create_task(RootFollower(supervisor, authorities, jwt, changes).keep_following()),
             asyncio.create_task(refusals.keep_flushing()),
             asyncio.create_task(_keep_jwt_fresh(jwt, changes)),
         ]

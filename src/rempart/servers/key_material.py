@@ -15,10 +15,10 @@ from rempart.kernel.errors import BadInput, Integrity, Unavailable
 from rempart.wiring.plan import Roots
 from rempart.workloads import authority
 
+from .root_store import RootStore
 from .state_files import write_file
 
 KEY_FILE_VARIABLE = "REMPART_MASTER_KEY_FILE"
-_FILES = {"spiffe": "trust/bundle.pem", "web": "tls/ca.pem"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,17 @@ class KeyMaterial:
     def process_key(self, name: str) -> bytes:
         return derive_key(self.master, f"process/{name}")
 
-    def signing_job(self, kind: str, csr: str, *, ttl: float, names: tuple[str, ...]) -> dict[str, object]:
-        """The document for `servers/root_signer.py`, which alone unseals a root key."""
-        sealed = (self.state / "secrets" / f"{kind}-root.sealed").read_bytes()
+    def root_store(self) -> RootStore:
+        return RootStore(self.state, self.trust_domain, derive_key(self.master, authority.SEAL_PURPOSE))
+
+    def signing_job(
+        self, kind: str, csr: str, *, root: str, sealed: bytes, ttl: float, names: tuple[str, ...]
+    ) -> dict[str, object]:
+        """The document for `servers/root_signer.py`, which alone unseals a root key. `root` is its certificate, PEM."""
         return {
             "kind": kind,
             "trust_domain": self.trust_domain,
-            "root": (self.state / _FILES[kind]).read_text(),
+            "root": root,
             "sealed": base64.b64encode(sealed).decode(),
             "key": derive_key(self.master, authority.SEAL_PURPOSE).hex(),
             "csr": csr,
@@ -63,7 +67,7 @@ def master_key(state: Path, profile: str) -> bytes:
         )
     own = state / "secrets" / "master.key"
     if not own.exists():
-        if any((state / "secrets" / f"{kind}-root.sealed").exists() for kind in authority.KINDS):
+        if any((state / "secrets").glob("*-root*.sealed")):
             raise Integrity(
                 "master_key_lost",
                 f"{own} is missing, and what is sealed in {state} can't be opened without it",
@@ -96,26 +100,21 @@ def _read_key(path: Path) -> bytes:
 
 def ensure_roots(state: Path, trust_domain: str, master: bytes) -> Roots:
     """Create what is missing, check what is there. Raises Integrity `seal_broken`, Unavailable `clock_before_start`."""
-    sealing_key = derive_key(master, authority.SEAL_PURPOSE)
+    store = RootStore(state, trust_domain, derive_key(master, authority.SEAL_PURPOSE))
     certificates = {}
     for kind in authority.KINDS:
-        sealed, public = state / "secrets" / f"{kind}-root.sealed", state / _FILES[kind]
-        if not (sealed.exists() and public.exists()):
-            certificate, key = authority.create_root(kind, trust_domain)
-            content = authority.seal_root_key(sealing_key, key, kind=kind, trust_domain=trust_domain)
-            write_file(sealed, content)
-            write_file(public, certificate.encode(), 0o644)
-        else:
-            try:
-                authority.unseal_root_key(sealing_key, sealed.read_bytes(), kind=kind, trust_domain=trust_domain)
-            except Integrity:
-                raise Integrity(
-                    "seal_broken",
-                    f"{sealed} does not open with this master key and trust domain",
-                    f"use the master key that it was made with ({KEY_FILE_VARIABLE}), or another --state",
-                ) from None
-        certificates[kind] = public.read_text()
-        check_clock(kind, certificates[kind], time.time())
+        try:
+            roots = store.load(kind)
+        except Integrity as error:
+            if error.code != "seal_broken":
+                raise
+            raise Integrity(
+                "seal_broken",
+                f"the {kind} root in {state / 'secrets'} does not open with this master key and trust domain",
+                f"use the master key that it was made with ({KEY_FILE_VARIABLE}), or another --state",
+            ) from None
+        certificates[kind] = roots.pem
+        check_clock(kind, roots.current.certificate, time.time())
     return Roots(spiffe=certificates["spiffe"], web=certificates["web"])
 
 

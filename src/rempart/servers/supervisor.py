@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rempart.audit.journal import Journal
+from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.wiring.plan_model import Kind, Plan, Probe, Process, Socket
@@ -30,6 +31,7 @@ from .managed import Managed
 from .probes import has_token_keys
 from .program_facts import ProgramFacts
 from .provision import Provisions
+from .root_keeper import OVERLAP, RootKeeper
 from .spawn import Child, children_of, parent_of, same_process, spawn, start_time
 from .state_files import StateDirectory
 from .status import status_document
@@ -68,6 +70,7 @@ class Supervisor:
             for process in plan.processes
             if process.supervised
         }
+        self.roots = RootKeeper(keys.root_store(), ISSUING_TTL, self.tell, SystemClock())
         self.adopted: dict[int, tuple[int, Process]] = {}
         self.ready = False
         self.stopping = asyncio.Event()
@@ -104,12 +107,17 @@ class Supervisor:
                 self.provisions.listen(Socket("control", "run/control.sock")),
                 for_operator(
                     self.who,
-                    {"status": self._op_status, "down": self._op_down, "adopt": self._op_adopt},
+                    {
+                        "status": self._op_status,
+                        "down": self._op_down,
+                        "adopt": self._op_adopt,
+                        "rotate-root": self._op_rotate_root,
+                    },
                 ),
             ),
             LineServer(
                 self.provisions.listen(Socket("supervisor", "run/supervisor.sock", owner="identity")),
-                for_identity(self.who, ProgramFacts().of, self.sign),
+                for_identity(self.who, ProgramFacts().of, self.sign, self.roots.told),
             ),
         ]
         metrics = self.provisions.listen(Socket("metrics", "run/metrics/supervisor.sock", owner="observer"))
@@ -118,6 +126,7 @@ class Supervisor:
                 await server.start()
             self._tasks.append(asyncio.create_task(serve_metrics(metrics, self)))
             self._tasks.append(asyncio.create_task(self._rotate_logs()))
+            self._tasks.append(asyncio.create_task(self.roots.keep()))
             starting = asyncio.create_task(self._start_all())
             halted = asyncio.create_task(self.stopping.wait())
             await asyncio.wait({starting, halted}, return_when=asyncio.FIRST_COMPLETED)
@@ -211,9 +220,9 @@ class Supervisor:
 
     async def sign(self, kind: str, csr: str) -> str:
         """Run the one-shot root signer; of the request only `kind` and `csr` are used."""
-        if kind not in ISSUING_TTL:
-            raise BadInput("bad_authority", f"{kind!r} is not an authority")
-        job = self.keys.signing_job(kind, csr, ttl=ISSUING_TTL[kind], names=self.plan.web_names)
+        root, sealed = self.roots.signing(kind)
+        ttl, names = ISSUING_TTL[kind], self.plan.web_names
+        job = self.keys.signing_job(kind, csr, root=root.certificate, sealed=sealed, ttl=ttl, names=names)
         child, output = self._start_signer(json.dumps(job).encode())
         try:
             async with asyncio.timeout(SIGN_WITHIN):
@@ -279,6 +288,12 @@ class Supervisor:
             {"process": process.name, "pid": peer.pid, "operator": f"uid:{peer.uid}"},
         )
         yield {"adopted": process.name, "launch": asdict(spec)}
+
+    async def _op_rotate_root(self, peer: Peer, question: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        kind, overlap = question.get("authority"), question.get("overlap", OVERLAP)
+        if not isinstance(kind, str) or not isinstance(overlap, int | float):
+            raise BadInput("bad_question", "name the authority (spiffe or web), and an overlap in seconds")
+        yield await self.roots.rotate(kind, overlap=float(overlap), operator=f"uid:{peer.uid}")
 
     def _adopt(self, pid: int, started: int, process: Process) -> None:
         pidfd = os.pidfd_open(pid)

@@ -23,6 +23,7 @@ from rempart.kernel.problem import CONTENT_TYPE, problem
 from .entry_document import MAX_BYTES, parse_document, parse_yaml
 from .identities import Identities
 from .issuing import IssuingAuthority
+from .jwt_authority import JwtAuthority
 from .registration import Registration
 from .workload_api import spiffe_bundle
 
@@ -33,6 +34,7 @@ class Administration:
         identities: Identities,
         registration: Registration,
         authorities: dict[str, IssuingAuthority],
+        jwt: JwtAuthority,
         rotate_jwt: Callable[[str], Awaitable[None]],
         *,
         operator: str,
@@ -40,6 +42,7 @@ class Administration:
         self._identities = identities
         self._registration = registration
         self._authorities = authorities
+        self._jwt = jwt
         self._rotate_jwt = rotate_jwt
         self._operator = operator
 
@@ -95,7 +98,8 @@ class Administration:
         return JSONResponse({"pem": ders_to_pem([root.der for root in self._identities.bundle().roots]).decode()})
 
     async def list_authorities(self, request: Request) -> Response:
-        return JSONResponse({"authorities": [authority.describe() for authority in self._authorities.values()]})
+        described = [authority.describe() for authority in self._authorities.values()]
+        return JSONResponse({"authorities": [*described, self._jwt.describe()]})
 
     async def rotate(self, request: Request) -> Response:
         kind = request.path_params["kind"]

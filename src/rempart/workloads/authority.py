@@ -6,6 +6,7 @@ told to trust: it signs issuing CAs that are constrained to the gateway's own na
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 
@@ -29,9 +30,10 @@ def create_root(kind: str, trust_domain: str, *, ttl: float = ROOT_TTL, now: flo
     """A new root: its certificate (PEM) and its private key (PKCS#8 DER), to be sealed at once by `seal_root_key`."""
     parse_trust_domain(trust_domain)
     key = x509.EcKey.generate()
+    mark = secrets.token_hex(4)  # two roots that are trusted together have two names: verifiers look issuers up by name
     certificate = x509.self_sign_root(
         key,
-        common_name=f"{trust_domain} {_checked(kind)} root",
+        common_name=f"{trust_domain} {_checked(kind)} root {mark}",
         trust_domain=trust_domain if kind == "spiffe" else None,
         now=time.time() if now is None else now,
         ttl=ttl,

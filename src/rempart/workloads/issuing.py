@@ -43,6 +43,10 @@ class IssuingAuthority:
         self._supervisor = supervisor
         self._recorder = recorder
         self._clock = clock
+        self.signed_by: str | None = None
+        """Fingerprint of the root that signed the active one."""
+        self.rotation: dict[str, object] = {}
+        """What the supervisor said last of the roots' own rotation, for display."""
         self._active: Issuing | None = None
         self._retired: list[x509.Certificate] = []
         self._renewing = asyncio.Lock()
@@ -57,14 +61,18 @@ class IssuingAuthority:
             )
         return self._active
 
-    async def rotate(self, *, operator: str | None = None) -> Issuing:
+    def trust(self, roots: Sequence[x509.Certificate]) -> None:
+        """The roots from now on. Whose issuing CA the active one is does not change."""
+        self.roots = tuple(roots)
+
+    async def rotate(self, *, operator: str | None = None, reason: str = "half of its lifetime is over") -> Issuing:
         """Raises what the supervisor or the recorder raises; the active one then stays."""
         async with self._renewing:
             key = x509.EcKey.generate()
             now = self._clock.now()
             answer = await self._supervisor.sign(self.kind, key.request().decode())
             certificate = x509.Certificate.parse(x509.pem_to_ders(answer)[0])
-            verify_issuing(certificate, key, [root.der for root in self.roots], now=now)
+            signer = verify_issuing(certificate, key, [root.der for root in self.roots], now=now)
             before = self._active
             await self._recorder.record(
                 Event(
@@ -72,12 +80,13 @@ class IssuingAuthority:
                     at=now,
                     success=True,
                     operator=operator,
-                    reason="asked for by the operator" if operator else "half of its lifetime is over",
+                    reason="asked for by the operator" if operator else reason,
                     service="identity",
                     before={"serial": before.certificate.serial} if before else None,
                     after={"kind": self.kind, "serial": certificate.serial, "not_after": certificate.not_after},
                 )
             )
+            self.signed_by = x509.Certificate.parse(signer).fingerprint
             self._active = Issuing(certificate, key, now + (certificate.not_after - now) / 2)
             if before is not None:
                 self._retired.append(before.certificate)
@@ -141,6 +150,8 @@ class IssuingAuthority:
             "kind": self.kind,
             "roots": [show(root) for root in self.roots],
             "active": show(self._active.certificate) if self._active else None,
+            "signed_by": self.signed_by,
+            "root_rotation": self.rotation,
             "rotate_at": self._active.rotate_at if self._active else None,
             "retired": [show(certificate) for certificate in self._retired],
         }

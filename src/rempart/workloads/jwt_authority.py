@@ -97,6 +97,17 @@ class JwtAuthority:
         self._published = published
         return True
 
+    def show_roots(self, roots: Sequence[str]) -> None:
+        """The X.509 roots beside the keys, by fingerprint: the sequence counts them too. Durable when it returns."""
+        self._state.save(roots=tuple(roots), keys=self._published)
+        self._roots = tuple(roots)
+
+    def describe(self) -> dict[str, object]:
+        """For the admin API: `{kind, active, keys: [{kid, until}]}`."""
+        keys = [{"kid": key.jwk["kid"], "until": key.until} for key in self._published]
+        active = self._active(self._clock.now()).signing.public_jwk()["kid"] if self._keys else None
+        return {"kind": "jwt", "active": active, "keys": keys}
+
     def _active(self, now: float) -> _Key:
         return ([key for key in self._keys if key.activates_at <= now] or self._keys[:1])[-1]
 

@@ -112,6 +112,15 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class ToldRoots:
+    """What the supervisor says of an authority's roots. `signing` is a fingerprint; `rotation` is for display."""
+
+    roots: tuple[Certificate, ...]
+    signing: str
+    rotation: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What attestation found out of one process. `description` is for the record: pid, uid, exe, unit."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .model import Entry, Told
+from .model import Entry, Told, ToldRoots
 
 
 class EntryStore(Protocol):
@@ -26,6 +26,12 @@ class Supervisor(Protocol):
 
     async def who(self, pid: int, *, hash_program: bool = False) -> Told | None:
         """None when the process is gone, and also when the supervisor doesn't answer: never a guess."""
+
+    async def roots(self, kind: str, published: Sequence[str]) -> ToldRoots:
+        """What is to be trusted and who signs; `published` are the fingerprints that peers are told at present.
+
+        Raises Unavailable `supervisor_unavailable`.
+        """
 
     async def sign(self, kind: str, request_pem: str) -> str:
         """The PEM certificate of an issuing CA, by way of the root-signer.

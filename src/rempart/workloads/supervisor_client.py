@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel.errors import BadInput, Unavailable
 
-from .model import KINDS, Selector, Told
+from .model import KINDS, Selector, Told, ToldRoots
 
 WHO_TIMEOUT = 2.0
 HASH_TIMEOUT = 10.0
@@ -28,6 +30,18 @@ class SupervisorClient:
         except Unavailable:
             return None
         return told(answer)
+
+    async def roots(self, kind: str, published: Sequence[str]) -> ToldRoots:
+        answer = await self._ask({"roots": kind, "published": list(published)}, WHO_TIMEOUT)
+        try:
+            roots = tuple(Certificate.parse(der) for der in pem_to_ders(answer["roots"]))
+            rotation = {name: answer[name] for name in ("phase", "activate_at", "retire_at")}
+            told = ToldRoots(roots, str(answer["signing"]), rotation)
+        except (KeyError, TypeError, AttributeError, BadInput):
+            raise Unavailable("supervisor_unavailable", "the supervisor did not say what its roots are") from None
+        if told.signing not in {root.fingerprint for root in roots}:
+            raise Unavailable("supervisor_unavailable", "the supervisor's answer makes no sense")
+        return told
 
     async def sign(self, kind: str, request_pem: str) -> str:
         answer = await self._ask({"sign": kind, "csr": request_pem}, SIGN_TIMEOUT)

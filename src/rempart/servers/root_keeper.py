@@ -1,0 +1,112 @@
+"""Replaces the roots: on the operator's word, or at half of a root's life. No peer is refused meanwhile.
+
+Every step is recorded, then written, then shown; a step whose writing fails is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.event import EventType, Severity
+from rempart.workloads.root_rotation import Root, RootSet
+
+from .root_store import RootStore
+
+OVERLAP = 600.0
+SCHEDULED_OVERLAP = 86400.0
+MARGIN = 60.0
+"""Seconds that an old root is trusted beyond the last moment at which what it vouches for may be valid."""
+_STEP = 1.0
+_RETRY = 30.0
+
+Tell = Callable[[EventType, str, Severity, dict[str, object]], Awaitable[None]]
+
+
+class RootKeeper:
+    """`issuing_ttl`: seconds that an issuing CA of each kind lives. One event loop."""
+
+    def __init__(
+        self, store: RootStore, issuing_ttl: Mapping[str, float], tell: Tell, clock: Clock, *, margin: float = MARGIN
+    ) -> None:
+        self._store, self._ttl, self._tell, self._clock, self._margin = store, issuing_ttl, tell, clock, margin
+        self._sets = {kind: store.load(kind) for kind in issuing_ttl}
+        self._changing = asyncio.Lock()
+
+    def _set(self, kind: str) -> RootSet:
+        if kind not in self._sets:
+            raise BadInput("bad_authority", f"{kind[:80]!r} is not an authority", "use spiffe or web")
+        return self._sets[kind]
+
+    def signing(self, kind: str) -> tuple[Root, bytes]:
+        """The root that signs now and its sealed key. Raises BadInput `bad_authority`."""
+        root = self._set(kind).current
+        return root, self._store.sealed(root)
+
+    async def told(self, kind: str, published: Collection[str]) -> dict[str, Any]:
+        """For identity, which says what it publishes and learns what it should: `RootSet.document`."""
+        async with self._changing:
+            before = self._set(kind)
+            after = before.publish(published, self._clock.now())
+            if after is not before:
+                self._keep(kind, after)
+            return self._sets[kind].document()
+
+    async def rotate(self, kind: str, *, overlap: float, operator: str | None) -> dict[str, Any]:
+        """Prepare a new root; the rest follows by itself. Raises BadInput, Conflict `rotation_under_way`."""
+        if not 1 <= overlap <= 30 * 86400:
+            raise BadInput("bad_overlap", f"an overlap of {overlap} s makes no sense", "1 second to 30 days")
+        async with self._changing:
+            before = self._set(kind)
+            before.prepare(before.current, overlap)  # refuses before a key is made
+            after = before.prepare(self._store.create(kind), overlap)
+            why = "asked for by the operator" if operator else "half of its life is over"
+            await self._record(kind, before, after, f"a new {kind} root is trusted beside the old one: {why}", operator)
+            self._keep(kind, after)
+            return after.document()
+
+    async def step(self, kind: str) -> None:
+        """Do what is due now."""
+        now = self._clock.now()
+        async with self._changing:
+            before = self._sets[kind]
+            after = before.advance(now, vouches_for=self._ttl[kind] + self._margin)
+            if after is not before:
+                what = "signs from now on" if after.previous else "alone is trusted: nothing of the old one is valid"
+                await self._record(kind, before, after, f"the new {kind} root {what}", None)
+                self._keep(kind, after)
+            due = after.is_due(now)
+        if due:
+            await self.rotate(kind, overlap=SCHEDULED_OVERLAP, operator=None)
+
+    async def keep(self) -> None:
+        """For ever. A step that fails is an alarm, and is tried again."""
+        while True:
+            wait = _STEP
+            for kind in self._sets:
+                try:
+                    await self.step(kind)
+                except RempartError as error:
+                    wait = _RETRY
+                    why = f"the {kind} root could not be rotated: {error.reason}"
+                    await self._tell(EventType.ALARM, why, Severity.HIGH, {"authority": f"{kind}-root"})
+            await asyncio.sleep(wait)
+
+    def _keep(self, kind: str, after: RootSet) -> None:
+        self._store.save(kind, after)
+        self._sets[kind] = after
+
+    async def _record(self, kind: str, before: RootSet, after: RootSet, why: str, operator: str | None) -> None:
+        details: dict[str, object] = {
+            "authority": f"{kind}-root",
+            "phase": after.phase,
+            "signing": after.current.parsed().fingerprint,
+            "trusted": [root.parsed().fingerprint for root in after.roots],
+            "trusted_before": [root.parsed().fingerprint for root in before.roots],
+        }
+        if operator:
+            details["operator"] = operator
+        await self._tell(EventType.AUTHORITY_ROTATED, why, Severity.INFO, details)

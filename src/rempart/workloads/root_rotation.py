@@ -1,0 +1,95 @@
+"""The roots of one authority while one replaces another: prepare → activate → retire, as a state to be kept.
+
+Steady: `current` signs and is all that peers trust. Prepared: `next` is trusted as well, and from the moment that
+identity published both, `overlap` seconds pass so that every peer has it. Retiring: `next` became `current` and signs,
+`previous` stays trusted until nothing that it vouches for is valid. Each step is one value, written at one stroke:
+whoever is killed in between goes on from the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from rempart.crypto.x509 import Certificate, pem_to_ders
+from rempart.kernel.errors import Conflict
+
+
+class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`certificate` is PEM; `sealed` the name of the file with its sealed private key."""
+
+    certificate: str
+    sealed: str
+
+    def parsed(self) -> Certificate:
+        return Certificate.parse(pem_to_ders(self.certificate)[0])
+
+
+class RootSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Times in seconds since the epoch; `published_at` is when identity had both roots in its bundle."""
+
+    current: Root
+    next: Root | None = None
+    previous: Root | None = None
+    overlap: float = 0.0
+    published_at: float | None = None
+    retire_at: float | None = None
+
+    @property
+    def phase(self) -> str:
+        return "prepared" if self.next else "retiring" if self.previous else "steady"
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """All that are trusted, oldest first."""
+        return tuple(root for root in (self.previous, self.current, self.next) if root is not None)
+
+    @property
+    def pem(self) -> str:
+        return "".join(root.certificate for root in self.roots)
+
+    @property
+    def activate_at(self) -> float | None:
+        return None if self.published_at is None or self.next is None else self.published_at + self.overlap
+
+    def prepare(self, new: Root, overlap: float) -> RootSet:
+        """Raises Conflict `rotation_under_way`: three roots at once would only hide which one is to go."""
+        if self.phase != "steady":
+            raise Conflict(
+                "rotation_under_way",
+                f"this root is being replaced already: {self.phase}",
+                "see `rempart keys list` for when that ends",
+            )
+        return RootSet(current=self.current, next=new, overlap=overlap)
+
+    def publish(self, published: Collection[str], now: float) -> RootSet:
+        """`published`: fingerprints that peers are being told. Only the first time that all are among them counts."""
+        if self.next is None or self.published_at is not None:
+            return self
+        if not {root.parsed().fingerprint for root in self.roots} <= set(published):
+            return self
+        return msgspec.structs.replace(self, published_at=now)
+
+    def advance(self, now: float, *, vouches_for: float) -> RootSet:
+        """The step that is due, or itself. `vouches_for`: seconds that anything the old root signed may stay valid."""
+        if self.next is not None and self.activate_at is not None and now >= self.activate_at:
+            return RootSet(current=self.next, previous=self.current, retire_at=now + vouches_for)
+        if self.previous is not None and (self.retire_at is None or now >= self.retire_at):
+            return RootSet(current=self.current)
+        return self
+
+    def is_due(self, now: float) -> bool:
+        """Steady, and half of the root's life is over."""
+        certificate = self.current.parsed()
+        return self.phase == "steady" and now >= (certificate.not_before + certificate.not_after) / 2
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "roots": self.pem,
+            "signing": self.current.parsed().fingerprint,
+            "phase": self.phase,
+            "activate_at": self.activate_at,
+            "retire_at": self.retire_at,
+        }
