@@ -89,7 +89,7 @@ def test_prepare_activate_retire(machine):
     assert machine.keeper.signing("web")[0].sealed == "web-root.sealed"
 
 
-@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("at", range(7))
 @pytest.mark.parametrize("after", [False, True], ids=["before-the-write", "after-it"])
 def test_killed_at_any_write_it_goes_on(machine, monkeypatch, at, after):
     """Every write of a whole rotation: sealed key, state and public file of each step."""
@@ -125,7 +125,7 @@ def test_killed_at_any_write_it_goes_on(machine, monkeypatch, at, after):
         machine.keeper.signing("spiffe")
         whole()
     else:
-        pytest.skip(f"a rotation has {len(writes)} writes")
+        pytest.fail(f"a rotation has only {len(writes)} writes")
     assert asyncio.run(machine.keeper.told("spiffe", []))["phase"] == "steady"
     assert len(machine.public()) == len(machine.keys()) == 1
 
