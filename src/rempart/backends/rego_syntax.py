@@ -239,7 +239,10 @@ def _chain(node: Node) -> tuple[Path, bool]:
 
 
 def _start(node: Node) -> Node | None:
+    """Where a reference begins; the span of `a.b` itself has the column of the dot."""
     ((_, body),) = node.items()
+    while "refr" in body:
+        ((_, body),) = body["refr"].items()
     span: Node | None = body.get("span")
     return span
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Test, check, explain and reload policies")
 Directory = Annotated[Path, typer.Argument(help="A policy directory: .rego files, tests beside them, data.json")]
-Entrypoint = Annotated[str, typer.Option(help="The rule that is asked")]
-_ENTRYPOINT = "data.authz.decision"
+Entrypoint = Annotated[
+    str | None, typer.Option(help="The rule that is asked; default: what the running PDP asks", show_default=False)
+]
+Limit = Annotated[int, typer.Option(min=1, help="How many recorded decisions, the latest first")]
 
 
 def _given(state: Path) -> dict[str, Any]:
@@ -32,18 +34,29 @@ def _given(state: Path) -> dict[str, Any]:
         return given_data({"trust_domain": "example.test", "gateway": "spiffe://example.test/rempart/gateway"})
 
 
-def _tried(directory: Path, entrypoint: str, state: Path) -> tuple[Bundle, Report]:
+def _asked(entrypoint: str | None, state: Path) -> str:
+    from rempart.policy.bundle import DEFAULT_ENTRYPOINT
+
+    if entrypoint:
+        return entrypoint
+    try:
+        return str(call(state, "pdp", "GET", "/policy", timeout=3)["entrypoint"])
+    except RempartError:
+        return DEFAULT_ENTRYPOINT
+
+
+def _tried(directory: Path, entrypoint: str | None, state: Path) -> tuple[Bundle, Report]:
     from rempart.backends.regorus_trial import RegorusTrial
     from rempart.policy.bundle import read_directory
 
-    bundle = read_directory(directory, entrypoint)
+    bundle = read_directory(directory, _asked(entrypoint, state))
     return bundle, RegorusTrial().run_now(bundle, _given(state))
 
 
 @app.command("test")
 def run_tests(
     directory: Directory = Path("policy"),
-    entrypoint: Entrypoint = _ENTRYPOINT,
+    entrypoint: Entrypoint = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,13 +65,13 @@ def run_tests(
     passed = sum(outcome.passed for outcome in report.tests)
     if as_json:
         print_json(_document(bundle, report))
-    else:
+    elif not report.faults:
         rows = [("pass" if t.passed else "FAIL", t.name.removeprefix("data."), t.reason) for t in report.tests]
         if rows:
             print_table(("", "test", "why"), rows)
         say(f"{passed} of {len(report.tests)} passed; {report.inputs_compared} inputs asked of both evaluators")
-    _say_faults(report)
     if report.faults:
+        _say_faults(directory, bundle, report)
         raise SystemExit(2)
     if passed < len(report.tests):
         raise SystemExit(1)
@@ -67,23 +80,23 @@ def run_tests(
 @app.command()
 def check(
     directory: Directory = Path("policy"),
-    entrypoint: Entrypoint = _ENTRYPOINT,
+    entrypoint: Entrypoint = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """All that a PDP checks before it takes a policy. Exit 2 with file:line:column when it would refuse it."""
+    """All that a PDP checks before it takes a policy. Exit 2 with file:line:column for faults, 1 for failed tests."""
     bundle, report = _tried(directory, entrypoint, state_dir(state))
     if as_json:
         print_json(_document(bundle, report))
     elif report.ok:
-        how = "the RVM" if report.evaluator == "rvm" else f"the interpreter ({report.why})"
+        how = _EVALUATORS[report.evaluator] + (f" ({report.why})" if report.why else "")
         say(f"{directory} is good: version {bundle.short}, answered by {how}; {report.summary()}")
+    elif report.faults:
+        _say_faults(directory, bundle, report)
     else:
-        _say_faults(report)
-        if not report.faults:
-            say(report.summary())
+        say(f"{report.summary()}\n  → see `rempart policy test {directory}`")
     if not report.ok:
-        raise SystemExit(2)
+        raise SystemExit(2 if report.faults else 1)
 
 
 @app.command("eval")
@@ -92,13 +105,15 @@ def evaluate(
     directory: Annotated[
         Path | None, typer.Option("--dir", help="A policy directory instead of the running PDP")
     ] = None,
-    entrypoint: Entrypoint = _ENTRYPOINT,
+    entrypoint: Entrypoint = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a policy about an input. Nothing is recorded. Exit 1 when it says no."""
     document = _read_json(file)
     question = document["input"] if isinstance(document, dict) and set(document) == {"input"} else document
+    if not isinstance(question, dict):
+        raise BadInput("bad_input", f"{file} holds no JSON object", 'give the policy input, or {"input": {…}}')
     if directory is None:
         answer = call(state_dir(state), "pdp", "POST", "/policy/eval", {"input": question})
     else:
@@ -115,9 +130,8 @@ def reload(state: StateOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(answer)
     else:
-        say(
-            f"policy {answer['version']} decides, answered by the {answer['evaluator']}; {answer['tests']} tests passed"
-        )
+        how = _EVALUATORS[answer["evaluator"]]
+        say(f"policy {answer['version']} decides, answered by {how}; {answer['tests']} tests passed")
 
 
 @app.command()
@@ -143,6 +157,9 @@ def explain(
         "code": own.get("code", ""),
         "pep": own.get("pep", ""),
         "at": own.get("at"),
+        "request": f"{own.get('method', '')} {own.get('path', '')}",
+        "person": own.get("person", ""),
+        "workload": own.get("workload", ""),
         "input": details.get("input"),
     }
     if "token_failure" in details:
@@ -151,26 +168,21 @@ def explain(
     if as_json:
         print_json(answer)
         return
-    rows = [(name, answer[name]) for name in ("id", "rule", "reason", "policy_version", "pep", "status", "code")]
-    print_table(("decision", "allow" if answer["allow"] else "deny"), rows)
-    if answer["input"]:
-        print_table(("input", ""), [(k, json.dumps(v, ensure_ascii=False)) for k, v in answer["input"].items()])
-    if answer["now"]:
-        now = answer["now"]
-        say(f"asked again, policy {now['policy_version']} says {'allow' if now['allow'] else 'deny'}: {now['rule']}")
+    _print_explained(answer)
 
 
 @app.command()
 def replay(
     directory: Directory = Path("policy"),
-    limit: Annotated[int, typer.Option(help="How many recorded decisions, the latest first")] = 1000,
-    entrypoint: Entrypoint = _ENTRYPOINT,
+    limit: Limit = 1000,
+    entrypoint: Entrypoint = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask another policy what was recorded, and list what would change. Exit 1 when something would."""
     where = state_dir(state)
-    events = [own for own in _decisions(where, limit) if own.get("details", {}).get("input")]
+    recorded = _decisions(where, limit)
+    events = [own for own in recorded if own.get("details", {}).get("input")]
     answers = _ask_directory(directory, entrypoint, where, [own["details"]["input"] for own in events])
     changes = [
         {
@@ -186,39 +198,37 @@ def replay(
         if own["success"] != answer["allow"]
     ]
     if as_json:
-        print_json({"replayed": len(events), "changes": changes})
+        print_json({"replayed": len(events), "skipped": len(recorded) - len(events), "changes": changes})
     else:
         if changes:
             print_table(tuple(changes[0]), [tuple(change.values()) for change in changes])
-        say(f"{len(events)} decisions replayed, {len(changes)} would change")
+        skipped = len(recorded) - len(events)
+        apart = f"; left out {skipped} that were refused before policy was asked" if skipped else ""
+        say(f"{len(events)} decisions replayed, {len(changes)} would change{apart}")
     if changes:
         raise SystemExit(1)
 
 
 @app.command()
-def unused(
-    limit: Annotated[int, typer.Option(help="How many recorded decisions to look at, the latest first")] = 10_000,
-    state: StateOption = None,
-    as_json: JsonOption = False,
-) -> None:
+def unused(limit: Limit = 10_000, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Rule names that the policy in force could give and that decided nothing in the record."""
-    import re
+    from rempart.backends.rego_names import named_rules
+    from rempart.policy.model import PolicyFile
 
     where = state_dir(state)
-    files = call(where, "pdp", "GET", "/policy/files")["policies"]
-    named: dict[str, str] = {}
-    for file in files:
-        if file["path"].endswith("_test.rego"):
-            continue
-        for rule in re.findall(r'"rule"\s*:\s*"([^"]+)"', file["raw"]):
-            named[rule] = file["path"]
-    decided = {str(own.get("rule", "")) for own in _decisions(where, limit)}
-    rows = sorted((rule, path) for rule, path in named.items() if rule not in decided)
+    documents = call(where, "pdp", "GET", "/policy/files")["policies"]
+    files = [PolicyFile(document["path"], document["raw"]) for document in documents]
+    named = named_rules([file for file in files if not file.is_test and not file.path.startswith("rempart/base")])
+    recorded = _decisions(where, limit)
+    decided = {str(own.get("rule", "")) for own in recorded}
+    silent = [rule for rule in named if rule.name not in decided]
     if as_json:
-        print_json({"unused": [{"rule": rule, "file": path} for rule, path in rows], "named": len(named)})
-    else:
-        print_table(("rule", "file"), rows)
-        say(f"{len(rows)} of {len(named)} named rules decided nothing in the last {limit} decisions")
+        rows = [{"rule": rule.name, "file": rule.file, "line": rule.line} for rule in silent]
+        print_json({"unused": rows, "named": len(named), "decisions": len(recorded)})
+        return
+    if silent:
+        print_table(("rule", "where"), [(rule.name, f"{rule.file}:{rule.line}") for rule in silent])
+    say(f"{len(silent)} of {len(named)} named rules decided nothing in the last {len(recorded)} decisions")
 
 
 def _document(bundle: Bundle, report: Report) -> dict[str, Any]:
@@ -227,9 +237,40 @@ def _document(bundle: Bundle, report: Report) -> dict[str, Any]:
     return {"ok": report.ok, "version": bundle.short, **msgspec.to_builtins(report)}
 
 
-def _say_faults(report: Report) -> None:
+_EVALUATORS = {"rvm": "the RVM", "interpreter": "the interpreter"}
+
+
+def _say_faults(directory: Path, bundle: Bundle, report: Report) -> None:
+    """Each with its line of the file, as compilers do."""
+    texts = {file.path: file.text.splitlines() for file in bundle.files}
     for fault in report.faults:
-        say(str(fault))
+        lines = texts.get(fault.file, [])
+        mine = fault.file in texts and not fault.file.startswith("rempart/")
+        say(f"{directory / str(fault)}" if mine else str(fault))
+        if 0 < fault.line <= len(lines):
+            shown = lines[fault.line - 1].replace("\t", " ")[:160]
+            say(f"    {shown}\n    {' ' * (min(fault.column, 160) - 1)}^")
+    say(f"  → correct it, then `rempart policy check {directory}`")
+
+
+def _print_explained(answer: dict[str, Any]) -> None:
+    from rempart.kernel.clock import rfc3339
+
+    said = "allow" if answer["allow"] else "deny"
+    lines = [("decision", f"{answer['id']}: {said}"), ("rule", answer["rule"]), ("reason", answer["reason"])]
+    lines += [("policy", answer["policy_version"]), ("asked by", answer["pep"]), ("request", answer["request"])]
+    lines += [("at", rfc3339(answer["at"] / 1000)), ("status", answer["status"]), ("code", answer["code"])]
+    lines += [("person", answer["person"]), ("workload", answer["workload"])]
+    if now := answer["now"]:
+        again = "allow" if now["allow"] else "deny"
+        lines.append(("today", f"policy {now['policy_version']} says {again}: {now['rule']}"))
+    for name, value in lines:
+        if value:
+            print(f"{name:<11} {value}")
+    if answer["input"]:
+        print("input")
+        for name, value in answer["input"].items():
+            print(f"  {name:<11} {json.dumps(value, ensure_ascii=False)}")
 
 
 def _read_json(file: Path) -> Any:
@@ -241,10 +282,13 @@ def _read_json(file: Path) -> Any:
         raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise BadInput("no_such_file", f"{file} can't be read: {error.strerror}", "name a readable file") from None
-    return strict_json.loads(raw)
+    try:
+        return strict_json.loads(raw)
+    except BadInput as error:
+        raise BadInput(error.code, f"{file}: {error.reason}", "give one policy input as JSON") from None
 
 
-def _ask_directory(directory: Path, entrypoint: str, state: Path, questions: list[Any]) -> list[dict[str, Any]]:
+def _ask_directory(directory: Path, entrypoint: str | None, state: Path, questions: list[Any]) -> list[dict[str, Any]]:
     import msgspec
 
     from rempart.backends.regorus_engine import RegorusEngine
@@ -252,7 +296,8 @@ def _ask_directory(directory: Path, entrypoint: str, state: Path, questions: lis
 
     bundle, report = _tried(directory, entrypoint, state)
     if report.faults:
-        raise BadInput("bad_policy", report.summary(), "see `rempart policy check`")
+        _say_faults(directory, bundle, report)
+        raise SystemExit(2)
     evaluator = RegorusEngine().prepare(bundle, _given(state), report.evaluator)
     answers = []
     for question in questions:
@@ -285,7 +330,7 @@ def _decisions(state: Path, limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     before = ""
     while len(found) < limit:
-        page = call(state, "sequencer", "GET", f"/search?type=decision&limit={min(100, limit - len(found))}{before}")
+        page = call(state, "sequencer", "GET", f"/search?type=decision&limit={min(1000, limit - len(found))}{before}")
         found += page["events"]
         if page["next"] is None:
             break

@@ -26,9 +26,17 @@ def call(state: Path, process: str, method: str, path: str, body: Any = None, *,
 
     Raises the RempartError that the process's problem document stands for, or Unavailable `not_running`.
     """
+    path_to_socket = state / "run" / "admin" / f"{process}.sock"
+    try:
+        path_to_socket.stat()  # httpx would leave a socket open that can't be connected to
+    except OSError as error:
+        raise Unavailable(
+            "not_running",
+            f"no answer from {process} in {state}: {error.strerror}",
+            "start it with `rempart up`, or name --state",
+        ) from None
     import httpx
 
-    path_to_socket = state / "run" / "admin" / f"{process}.sock"
     try:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path_to_socket)), timeout=timeout) as client:
             response = client.request(method, f"http://{process}{path}", json=body)
