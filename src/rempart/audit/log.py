@@ -8,6 +8,7 @@ journals. So a checkpoint is never seen for leaves that could still change.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -48,6 +49,7 @@ class MerkleLog:
         self._tiles = TileReader(directory)
         self._known_directories: set[Path] = set()
         self._superseded: deque[tuple[float, Path]] = deque()
+        self._written: list[Path] = []  # by the commit under way: nothing of it counts before the state does
         directory.mkdir(parents=True, exist_ok=True)
         state = _load_state(state_path)
         if state is None:
@@ -61,7 +63,8 @@ class MerkleLog:
         self._remove_uncommitted()
         if state.size == 0:
             self._save(state)
-        self._publish(state.checkpoint)
+        self._unpublished = True
+        self.publish()
         self.signed_at = time.monotonic()
 
     @property
@@ -83,25 +86,53 @@ class MerkleLog:
     def integrate(self, entries: Sequence[bytes], cursors: Mapping[str, Cursor]) -> None:
         """Append `entries` and remember `cursors`, both or neither; returns when durable and signed.
 
-        Raises OSError when the disk refuses: then the log is as before, and the same call may be made again.
+        Raises OSError when the disk refuses: then the log is as before, and the same call may be made again. Raises
+        Integrity `log_commit_unknown` when it refused so late that only opening the log again tells.
         """
         edge = [list(level) for level in self._edge]
-        touched: set[Path] = set()
-        size = self.size
+        self._written.clear()
+        try:
+            state = self._commit(entries, edge, cursors)
+        except OSError:
+            self._discard()
+            raise
+        old = self._state
+        self._state, self._edge = state, edge
         if entries:
+            self._unpublished = True
+            with contextlib.suppress(OSError):  # committed all the same: `publish` is asked again before the next one
+                self.publish()
+            self.signed_at = time.monotonic()
+            self._retire(old.size)
+
+    def publish(self) -> None:
+        """Write `checkpoint` for readers if the newest one isn't there yet. Raises OSError."""
+        if self._unpublished:
+            _replace(self.directory / "checkpoint", self.checkpoint.encode(), sync=False)  # opening makes it again
+            self._unpublished = False
+
+    def _commit(self, entries: Sequence[bytes], edge: list[list[bytes]], cursors: Mapping[str, Cursor]) -> State:
+        size, note = self.size, self.checkpoint
+        if entries:
+            touched: set[Path] = set()
             size = self._write(entries, edge, touched)
             for directory in sorted(touched, reverse=True):
                 _sync_directory(directory)
         root = _edge_root(edge) if size else EMPTY_ROOT
-        note = self._signer.sign(Checkpoint(self._signer.name, size, root).encode()) if entries else self.checkpoint
+        if entries:
+            note = self._signer.sign(Checkpoint(self._signer.name, size, root).encode())
         state = State(size, root, note, dict(cursors))
         self._save(state)
-        old = self._state
-        self._state, self._edge = state, edge
-        if entries:
-            self._publish(note)
-            self.signed_at = time.monotonic()
-            self._retire(old.size)
+        return state
+
+    def _discard(self) -> None:
+        """Remove what a failed commit wrote: the next one may put the journals' records in another order."""
+        if _load_state(self._state_path) != self._state:
+            raise Integrity(
+                "log_commit_unknown", f"{self._state_path} may or may not be on disk", "start the sequencer again"
+            )
+        for path in self._written:
+            path.unlink(missing_ok=True)
 
     # -- reading: all of these raise Integrity `log_damaged` ---------------------------------------------------------
 
@@ -153,11 +184,10 @@ class MerkleLog:
         parent = path.parent
         if parent not in self._known_directories:
             self._make_directory(parent, touched)
+        self._written.append(path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            _write_all(fd, data)
             os.fdatasync(fd)
         finally:
             os.close(fd)
@@ -175,9 +205,6 @@ class MerkleLog:
     def _save(self, state: State) -> None:
         body = msgspec.json.encode(state)
         _replace(self._state_path, body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n", sync=True)
-
-    def _publish(self, note: str) -> None:
-        _replace(self.directory / "checkpoint", note.encode(), sync=False)  # made again from the state when opened
 
     def _retire(self, old_size: int) -> None:
         """Remove what the partial tiles of checkpoints older than a minute held: longer tiles hold it too."""
@@ -302,11 +329,17 @@ def _load_state(path: Path) -> State | None:
     return msgspec.json.decode(body, type=State)
 
 
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # a full disk takes a part first, and says why at the next call
+        view = view[os.write(fd, view) :]
+
+
 def _replace(path: Path, data: bytes, *, sync: bool) -> None:
     temporary = path.with_name(path.name + ".new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        os.write(fd, data)
+        _write_all(fd, data)
         if sync:
             os.fdatasync(fd)
     finally:

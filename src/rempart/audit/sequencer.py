@@ -71,6 +71,7 @@ class Sequencer:
         Raises OSError or Unavailable when the disk refuses: nothing is lost, call again. Raises Integrity
         `log_damaged` when the log itself can't be read.
         """
+        self.log.publish()
         self._find_journals()
         entries: list[bytes] = []
         summaries: list[Summary] = []

@@ -208,6 +208,34 @@ def test_a_full_disk_leaves_the_log_as_it_was_and_the_same_call_works_later(
     assert check(tmp_path).problems == []
 
 
+@pytest.mark.parametrize("after", range(9))
+def test_what_a_full_disk_left_half_done_may_come_back_in_another_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """The journals are read again after a failure, and their records may interleave otherwise."""
+    log = open_log(tmp_path)
+    log.integrate(entries(0, 250), {})
+    left = [after]
+    write = os.write
+
+    def filling(fd: int, data: bytes) -> int:
+        if left[0] == 0:
+            raise OSError(28, "No space left on device")
+        left[0] -= 1
+        return write(fd, data[: max(1, len(data) // 2)]) if left[0] == 0 else write(fd, data)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", filling)
+        with contextlib.suppress(OSError):
+            log.integrate(entries(250, 265), {})
+    if log.size == 250:
+        log.integrate(list(reversed(entries(250, 270))), {})
+    log.integrate(entries(log.size, 600), {})
+    log.publish()
+    assert check(tmp_path).problems == []
+    assert open_log(tmp_path).size == 600
+
+
 def test_nothing_is_added_to_a_log_that_is_not_what_was_committed(copied: Path) -> None:
     path = max((copied / "log/tile/0").rglob("*.p/*"))
     raw = bytearray(path.read_bytes())
