@@ -10,7 +10,8 @@ from .scene import Scene, Session
 from .wire import Reply
 
 ROLES = ("anonymous", "user", "admin", "finance", "audit", "devops")
-Ask = Callable[[Scene, Session | None], Reply]
+Ask = Callable[[Scene, Session | None], Reply | None]
+"""None where the application itself serves the path, and so decides who may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Family:
     title: str
     who: frozenset[str]
     asks: Sequence[Ask]
+    needs: tuple[str, ...] = ()
 
 
 def _wallet_of_another(scene: Scene, who: Session | None) -> Reply:
@@ -41,31 +43,43 @@ def _get(path: str) -> Ask:
     return lambda scene, who: scene.get(path, who)
 
 
+def _internal(method: str, path: str, document: object = None) -> Ask:
+    def ask(scene: Scene, who: Session | None) -> Reply | None:
+        if scene.declares(path):
+            return None
+        return (_get(path) if method == "GET" else _send(method, path, document))(scene, who)
+
+    return ask
+
+
 def _send(method: str, path: str, document: object) -> Ask:
     return lambda scene, who: scene.send(method, path, document, who, ("Idempotency-Key", "attack-deposit-1"))
 
 
 FAMILIES = (
-    Family("others-wallet", "the wallet of another person", frozenset(), (_wallet_of_another,)),
-    Family("payments", "a payment", frozenset({"user"}), (_pay,)),
+    Family("others-wallet", "the wallet of another person", frozenset(), (_wallet_of_another,), ("/wallet",)),
+    Family("payments", "a payment", frozenset({"user"}), (_pay,), ("/payments",)),
     Family(
         "users",
         "the list of users",
         frozenset({"admin"}),
         (_get("/users"), lambda s, w: s.get(f"/users/{s.account('admin').user_id}", w)),
+        ("/users",),
     ),
-    Family("change-user", "a change of a user's role and limit", frozenset({"admin"}), (_promote,)),
+    Family("change-user", "a change of a user's role and limit", frozenset({"admin"}), (_promote,), ("/users",)),
     Family(
         "transactions",
         "everybody's transactions",
         frozenset({"finance"}),
         (_get("/transactions"), lambda s, w: s.get(f"/transactions?user_id={s.account('user', 1).user_id}", w)),
+        ("/transactions",),
     ),
     Family(
         "rollback",
         "a rollback",
         frozenset({"finance"}),
         (_send("POST", "/transactions/txn_0/rollback", {"reason": "because"}),),
+        ("/transactions",),
     ),
     Family(
         "audit",
@@ -78,13 +92,13 @@ FAMILIES = (
         "what only workloads may reach",
         frozenset(),
         (
-            _send("POST", "/deposit", {"receiver_id": "usr_0", "amount": 100000}),
-            _send("POST", "/transfers", {"from": "usr_0", "to": "usr_1", "amount": 1}),
-            _get("/accounts"),
-            _get("/healthz"),
-            _get("/search"),
-            _get("/config_dump"),
-            _get("/stats/prometheus"),
+            _internal("POST", "/deposit", {"receiver_id": "usr_0", "amount": 100000}),
+            _internal("POST", "/transfers", {"from": "usr_0", "to": "usr_1", "amount": 1}),
+            _internal("GET", "/accounts"),
+            _internal("GET", "/healthz"),
+            _internal("GET", "/search"),
+            _internal("GET", "/config_dump"),
+            _internal("GET", "/stats/prometheus"),
         ),
     ),
 )
@@ -108,7 +122,7 @@ def attacks() -> Iterator[Attack]:
         "E-methods",
         Actor.STOLEN_TOKEN,
         "Odd methods",
-        "DELETE, PUT, TRACE, CONNECT, PROPFIND and get on /wallet with a valid token",
+        "DELETE, PUT, TRACE, CONNECT, PROPFIND and get with a valid token, on /wallet or else /logs",
         "4xx: only what is declared is allowed",
         _odd_methods,
         Alert.DENY_BURST,
@@ -127,6 +141,7 @@ def _attack(family: Family, role: str) -> Attack:
         "401" if outsider else "403 (404 where the gateway has no route)",
         lambda scene: _try(scene, family, role),
         Alert.DENY_BURST,
+        needs=family.needs,
     )
 
 
@@ -134,7 +149,10 @@ def _try(scene: Scene, family: Family, role: str) -> Outcome:
     who = None if role == "anonymous" else scene.session(role)
     reply: Reply | None = None
     for ask in family.asks:
-        reply = ask(scene, who)
+        answer = ask(scene, who)
+        if answer is None:
+            continue
+        reply = answer
         if reply.status not in ((401, 403, 404) if family.id == "workloads-only" or who else (401, 403)):
             return got_through(reply.said, reply.evidence)
         if reply.status == 404 and not reply.decision and family.id != "workloads-only":
@@ -155,9 +173,10 @@ def _auditor_writes(scene: Scene) -> Outcome:
 
 
 def _odd_methods(scene: Scene) -> Outcome:
-    who = scene.session("user")
+    bank = not scene.lacks(("/wallet",))  # what another application allows on its own routes is its own affair
+    target, who = scene.own() if bank else ("/logs", scene.session("audit"))
     for method in ("DELETE", "PUT", "TRACE", "CONNECT", "PROPFIND", "get", "OPTIONS"):
-        reply = scene.ask(method, f"/wallet?user_id={who.id}", who.bearer)
+        reply = scene.ask(method, target, who.bearer)
         if not 400 <= reply.status < 500:
             return got_through(f"{method}: {reply.said}", reply.evidence)
     return blocked(reply.said, "policy decision", reply.evidence)

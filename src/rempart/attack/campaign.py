@@ -10,7 +10,7 @@ from typing import Any
 
 from rempart.kernel.errors import RempartError
 
-from .model import Attack, Finding, Outcome, Trace, got_through
+from .model import Attack, Finding, Outcome, Trace, got_through, not_tried
 from .record import Record
 from .scene import Scene
 from .wire import NoAnswer
@@ -76,7 +76,8 @@ def _run(scene: Scene, attack: Attack) -> _Run:
     scene.new_source()
     start = time.time()
     try:
-        outcome = attack.run(scene)
+        missing = scene.lacks(attack.needs)
+        outcome = not_tried(f"this application has no {missing}") if missing else attack.run(scene)
     except NoAnswer as refusal:
         outcome = got_through(f"the attack broke off: {refusal}")
     except (RempartError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -43,7 +43,7 @@ def attacks() -> Iterator[Attack]:
         _slow_handshake,
     )
     yield flood("large-body", "Huge body", "20 MB announced and sent to /login", "413 or closed", _large_body)
-    yield flood("endless-body", "Endless body", "chunks without end to /payments", "413 or closed", _endless_body)
+    yield flood("endless-body", "Endless body", "chunks without end, with a token", "413 or closed", _endless_body)
     yield flood(
         "large-headers",
         "Huge headers",
@@ -144,7 +144,7 @@ def _slow(scene: Scene, count: int, data: bytes, feed: bytes, *, tls: bool = Tru
 
 
 def _slow_headers(scene: Scene) -> Outcome:
-    return _slow(scene, 40, b"GET /wallet HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"a")
+    return _slow(scene, 40, b"GET /logs HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", b"a")
 
 
 def _slow_body(scene: Scene) -> Outcome:
@@ -166,8 +166,9 @@ def _large_body(scene: Scene) -> Outcome:
 
 def _endless_body(scene: Scene) -> Outcome:
     chunk = b"10000\r\n" + b"a" * 65536 + b"\r\n"
-    headers = [("Content-Type", "application/json"), ("Transfer-Encoding", "chunked"), *scene.session("user").bearer]
-    return _too_large(scene, encode("POST", "/payments", headers) + chunk * 300, 413)
+    target, who = ("/payments", scene.session("user")) if not scene.lacks(("/payments",)) else scene.own()
+    headers = [("Content-Type", "application/json"), ("Transfer-Encoding", "chunked"), *who.bearer]
+    return _too_large(scene, encode("POST", target, headers) + chunk * 300, 413)
 
 
 def _too_large(scene: Scene, data: bytes, *statuses: int) -> Outcome:
@@ -185,9 +186,9 @@ def _too_large(scene: Scene, data: bytes, *statuses: int) -> Outcome:
 def _large_headers(scene: Scene) -> Outcome:
     outcome = None
     for data in (
-        encode("GET", "/users", [("X-Large", "a" * 200_000)]),
-        encode("GET", "/users", [(f"X-Many-{number}", "a") for number in range(500)]),
-        encode("GET", "/users?" + "a" * 100_000),
+        encode("GET", "/logs", [("X-Large", "a" * 200_000)]),
+        encode("GET", "/logs", [(f"X-Many-{number}", "a") for number in range(500)]),
+        encode("GET", "/logs?" + "a" * 100_000),
     ):
         outcome = _too_large(scene, data, 400, 413, 414, 431)
         if not outcome.blocked:
@@ -204,7 +205,7 @@ def _rapid_reset(scene: Scene) -> Outcome:
 
     context = ssl.create_default_context(cafile=scene.ca)
     context.set_alpn_protocols(["h2"])
-    headers = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/users")]
+    headers = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/logs")]
     ended = False
     with connect(scene.gateway, context, source=scene.new_source(), timeout=3.0) as channel:
         connection = h2.connection.H2Connection(h2.config.H2Configuration())

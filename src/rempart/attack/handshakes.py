@@ -31,15 +31,14 @@ def attacks() -> Iterator[Attack]:
             Alert.HANDSHAKES,
         )
 
-    payment = "payment"
     yield spoof(
         "S-no-client-certificate", "No client certificate", "mTLS to each sidecar without one", lambda scene: None
     )
     yield spoof(
         "S-foreign-ca",
         "SVID of a foreign CA",
-        "payment's SPIFFE ID in a certificate of an own CA",
-        lambda scene: scene.foreign.issue(_id(scene, payment)),
+        "a service's SPIFFE ID in a certificate of an own CA",
+        lambda scene: scene.foreign.issue(scene.posed),
     )
     yield spoof(
         "S-foreign-gateway",
@@ -50,14 +49,14 @@ def attacks() -> Iterator[Attack]:
     yield spoof(
         "S-expired-svid",
         "Expired SVID",
-        "payment's SPIFFE ID, expired a day ago",
-        lambda scene: _authority(scene).issue(_id(scene, payment), age=timedelta(days=1)),
+        "a service's SPIFFE ID, expired a day ago",
+        lambda scene: _authority(scene).issue(scene.posed, age=timedelta(days=1)),
     )
     yield spoof(
         "S-no-spiffe-id",
         "Certificate without SPIFFE ID",
-        "a certificate with the DNS name payment only",
-        lambda scene: _authority(scene).issue(dns=["payment", "localhost"]),
+        "a certificate with a service's DNS name only",
+        lambda scene: _authority(scene).issue(dns=[scene.posed.rsplit("/", 1)[1], "localhost"]),
     )
     yield spoof(
         "S-foreign-trust-domain",
@@ -68,14 +67,14 @@ def attacks() -> Iterator[Attack]:
     yield spoof(
         "S-ca-as-leaf",
         "CA certificate as client certificate",
-        "a certificate that may sign others, with payment's SPIFFE ID",
-        lambda scene: _authority(scene).issue(_id(scene, payment), ca=True),
+        "a certificate that may sign others, with a service's SPIFFE ID",
+        lambda scene: _authority(scene).issue(scene.posed, ca=True),
     )
     yield Attack(
         "S-two-uri-sans",
         Actor.ROGUE_WORKLOAD,
         "Two URI SANs",
-        "a certificate that names a partner's workload and payment",
+        "a certificate that names a partner's workload and a service",
         "refused: an SVID names one identity",
         _two_uri_sans,
         Alert.SVIDS_DENIED,
@@ -141,17 +140,18 @@ def _mtls(scene: Scene, identity: Identity | None) -> Outcome:
 
 def _two_uri_sans(scene: Scene) -> Outcome:
     """With our own CA when a test lends it: then the handshake may succeed and the PDP has to see it."""
-    identity = _authority(scene).issue("spiffe://partner.example/x", _id(scene, "payment"))
-    swapped = _authority(scene).issue(_id(scene, "payment"), "spiffe://partner.example/x")
+    identity = _authority(scene).issue("spiffe://partner.example/x", scene.posed)
+    swapped = _authority(scene).issue(scene.posed, "spiffe://partner.example/x")
+    service = "wallet" if "wallet" in scene.services else next(iter(scene.services))
     seen: list[Outcome] = []
     for each in (identity, swapped):
         try:
-            reply = scene.mtls("wallet", each, "POST", "/transfers", body=b"{}")
+            reply = scene.mtls(service, each, "POST", "/transfers", body=b"{}")
         except NoAnswer as refusal:
             seen.append(blocked(str(refusal), "mTLS handshake", _REFUSED))
             continue
         if reply.status not in (401, 403):
-            return got_through(f"wallet answered {reply.said}", reply.evidence)
+            return got_through(f"{service} answered {reply.said}", reply.evidence)
         seen.append(blocked(reply.said, "policy decision: more than one URI SAN", reply.evidence))
     return seen[-1]
 

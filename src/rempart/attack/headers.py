@@ -21,13 +21,14 @@ def attacks() -> Iterator[Attack]:
             "refused as without the header",
             lambda scene: _try(scene, target, pairs(scene), token=token),
             Alert.DENY_BURST,
+            needs=("/wallet",) if target == "OTHER" else (),
         )
 
     yield claim(
         "header-claims",
         "Forged claims",
         "x-rempart-claims of an admin, without a token",
-        "/users",
+        "PRIVATE",
         lambda scene: [("x-rempart-claims", _claims(scene))],
         token=False,
     )
@@ -35,7 +36,7 @@ def attacks() -> Iterator[Attack]:
         "header-claims-underscore",
         "Forged claims with underscores",
         "X_Rempart_Claims and X_Rempart_Role of an admin, without a token",
-        "/users",
+        "PRIVATE",
         lambda scene: [("X_Rempart_Claims", _claims(scene)), ("X_Rempart_Role", "admin")],
         token=False,
     )
@@ -43,7 +44,7 @@ def attacks() -> Iterator[Attack]:
         "header-role",
         "Forged role and subject",
         "x-rempart-role: admin and x-rempart-subject of the admin, with a user's token",
-        "/users",
+        "PRIVATE",
         lambda scene: [("x-rempart-role", "admin"), ("x-rempart-subject", scene.account("admin").user_id)],
         token=True,
     )
@@ -59,7 +60,7 @@ def attacks() -> Iterator[Attack]:
         "header-spiffe-id",
         "Forged x-spiffe-id",
         "x-spiffe-id of payment and of the gateway, without a token",
-        "/wallet?user_id=x",
+        "OWN",
         lambda scene: [
             ("x-spiffe-id", f"spiffe://{scene.trust_domain}/{name}") for name in ("payment", "rempart/gateway")
         ],
@@ -69,7 +70,7 @@ def attacks() -> Iterator[Attack]:
         "header-spiffe-id-underscore",
         "Forged X_Spiffe_Id",
         "X_Spiffe_Id and X-SPIFFE_ID of payment",
-        "/wallet?user_id=x",
+        "OWN",
         lambda scene: [(name, f"spiffe://{scene.trust_domain}/payment") for name in ("X_Spiffe_Id", "X-SPIFFE_ID")],
         token=False,
     )
@@ -85,7 +86,7 @@ def attacks() -> Iterator[Attack]:
         "header-xfcc",
         "Forged client certificate",
         "x-forwarded-client-cert of payment",
-        "/wallet?user_id=x",
+        "OWN",
         lambda scene: [("x-forwarded-client-cert", f"By=x;Hash=00;URI=spiffe://{scene.trust_domain}/payment")],
         token=False,
     )
@@ -93,7 +94,7 @@ def attacks() -> Iterator[Attack]:
         "header-decision",
         "Forged decision",
         "x-rempart-decision: allow, and Envoy's ext_authz header",
-        "/users",
+        "PRIVATE",
         lambda scene: [
             ("x-rempart-decision", "allow"),
             ("x-envoy-auth-partial-body", "false"),
@@ -105,7 +106,7 @@ def attacks() -> Iterator[Attack]:
         "header-original-path",
         "Another path in a header",
         "x-envoy-original-path, x-original-url, x-rewrite-url: /login",
-        "/users",
+        "PRIVATE",
         lambda scene: [
             (n, "/login") for n in ("x-envoy-original-path", "x-original-url", "x-rewrite-url", "x-forwarded-uri")
         ],
@@ -114,8 +115,8 @@ def attacks() -> Iterator[Attack]:
     yield claim(
         "header-method",
         "Another method in a header",
-        "x-http-method-override: GET on DELETE /users",
-        "DELETE /users",
+        "x-http-method-override: GET on DELETE",
+        "DELETE PRIVATE",
         lambda scene: [(n, "GET") for n in ("x-http-method-override", "x-http-method", "x-method-override")],
         token=True,
     )
@@ -123,7 +124,7 @@ def attacks() -> Iterator[Attack]:
         "header-hop-by-hop",
         "Hop-by-hop Authorization",
         "Connection: authorization, x-spiffe-id, so that the token is dropped on the way",
-        "/users",
+        "PRIVATE",
         lambda scene: [("Connection", "close, authorization, x-rempart-subject, x-spiffe-id, x-rempart-role")],
         token=True,
     )
@@ -156,7 +157,7 @@ def attacks() -> Iterator[Attack]:
         "I-error-details",
         Actor.OUTSIDER,
         "What errors tell",
-        "eight requests that must fail, at the gateway and behind it",
+        "requests that must fail, at the gateway and behind it",
         "problem documents without product names, versions, paths or stack traces",
         _error_details,
         Alert.REQUESTS,
@@ -192,6 +193,10 @@ def _try(scene: Scene, target: str, pairs: Pairs, *, token: bool) -> Outcome:
     method, _, path = target.rpartition(" ")
     if path == "OTHER":
         path = f"/wallet?user_id={scene.account('user', 1).user_id}"
+    elif path == "OWN":
+        path = scene.own()[0]
+    elif path == "PRIVATE" or scene.declares(path):
+        path = scene.private
     bearer = scene.session("user").bearer if token else ()
     reply = scene.ask(method or "GET", path, (*bearer, *pairs))
     return refused(reply, 400, 401, 403, 404, 405)
@@ -200,7 +205,7 @@ def _try(scene: Scene, target: str, pairs: Pairs, *, token: bool) -> Outcome:
 def _false_address(scene: Scene) -> Outcome:
     forged = "203.0.113.9"
     pairs = [(name, forged) for name in ("x-forwarded-for", "x-real-ip", "true-client-ip", "x-rempart-ip")]
-    reply = scene.get("/users", None, *pairs, ("forwarded", f"for={forged}"))
+    reply = scene.get(scene.private, None, *pairs, ("forwarded", f"for={forged}"))
     if reply.status not in (401, 403):
         return got_through(reply.said, reply.evidence)
     events = find(scene, reply.headers.get("x-request-id", reply.evidence))
@@ -215,7 +220,7 @@ def _false_address(scene: Scene) -> Outcome:
 
 def _chosen_id(scene: Scene) -> Outcome:
     chosen = "00000000-0000-4000-8000-00000000c0de"
-    reply = scene.get("/users", None, ("x-request-id", chosen), ("x-rempart-decision", chosen))
+    reply = scene.get(scene.private, None, ("x-request-id", chosen), ("x-rempart-decision", chosen))
     if chosen in (reply.decision, reply.headers.get("x-request-id")):
         return got_through("the answer carries the chosen id", reply.evidence)
     if find(scene, chosen, ("decision",), within=0.0):
@@ -230,14 +235,19 @@ def _error_details(scene: Scene) -> Outcome:
     user = scene.session("user")
     replies = [
         scene.get("/nowhere"),
-        scene.get("/users"),
-        scene.get("/wallet?user_id=%27", user),
-        scene.get("/users/%27", user),
+        scene.get(scene.private),
+        scene.get("/auth/token", user),
+        scene.get("/logs/%27", user),
         scene.send("POST", "/login", b"{"),
         scene.send("POST", "/login", {"email": 1}),
-        scene.send("POST", "/payments", b"\xff", user),
         scene.ask("PUT", "/login"),
     ]
+    if not scene.lacks(("/wallet", "/payments", "/users")):  # what another application's services answer is theirs
+        replies += [
+            scene.get("/wallet?user_id=%27", user),
+            scene.get("/users/%27", user),
+            scene.send("POST", "/payments", b"\xff", user),
+        ]
     for reply in replies:
         told = [
             word for word in _TELLING if word in (reply.body.decode("utf-8", "replace") + str(reply.headers)).lower()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .model import Actor, Alert, Attack, Outcome, Trace, blocked, got_through, not_tried
 from .scene import Scene
+from .wire import Address, NoAnswer, ask
 
 _NOBODY = 65534
 # Runs as nobody: connects to every socket, reads every file that it is told; prints those it could.
@@ -74,6 +75,14 @@ def attacks() -> Iterator[Attack]:
         ("secrets/*", "demo-accounts.json", "data/*/*", "data/*/*/*", "journals/*/*", "logs/*", "envoy/*"),
     )
     yield Attack(
+        "E-tcp-services",
+        Actor.INSIDER,
+        "Services past their sidecars, over TCP",
+        "GET without any certificate or token at the port of every service that listens on TCP",
+        "no service listens on TCP",
+        _tcp,
+    )
+    yield Attack(
         "I-keys-in-proc",
         Actor.INSIDER,
         "Keys in arguments and environment",
@@ -133,6 +142,24 @@ def _as_nobody(scene: Scene, patterns: Sequence[str]) -> Outcome:
     if could:
         return got_through(f"could use {', '.join(str(Path(p).relative_to(state)) for p in could[:5])}")
     return blocked(f"{len(paths)} refused", "owners and modes", "permission denied by the kernel")
+
+
+def _tcp(scene: Scene) -> Outcome:
+    """Any local process can do this, so whatever HTTP answer comes back has passed no check of Rempart's."""
+    ports = {name: address for name, address in scene.addresses.items() if address and not address.startswith("unix:")}
+    if not ports:
+        return not_tried("this application has no service that listens on TCP")
+    for name, address in ports.items():
+        host, _, port = address.rpartition(":")
+        route = next((route for route, service in scene.routes.items() if service == name), "/")
+        try:
+            reply = ask(Address(host, int(port)), None, "GET", route)
+        except NoAnswer:
+            continue
+        return got_through(
+            f"{name} answered {reply.status} at {address} around its sidecar; remedy: `socket` instead of `port`"
+        )
+    return blocked(f"{len(ports)} ports without an HTTP answer", "the service itself", "connection refused or closed")
 
 
 def _interpreter() -> str:

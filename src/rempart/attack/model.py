@@ -71,7 +71,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """`alone`: it measures what others would disturb (money, time, rates), so nothing else may run meanwhile."""
+    """`alone`: it measures what others would disturb (money, time, rates), so nothing else may run meanwhile.
+
+    `needs`: what of the example bank it is about, as `Scene.lacks` knows it: routes (`/wallet`) and clients.
+    """
 
     id: str
     actor: Actor
@@ -81,6 +84,7 @@ class Attack:
     run: Callable[[Scene], Outcome]
     alert: Alert = Alert.NONE
     alone: bool = False
+    needs: tuple[str, ...] = ()
 
     @property
     def stride(self) -> Stride:

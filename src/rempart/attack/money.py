@@ -12,6 +12,7 @@ from .scene import Scene, Session
 from .wire import Reply
 
 _REFUSED = Trace(("money.refused", "decision"))
+NEEDS = ("/wallet", "/payments")
 _FUNDS = 400  # cents; put into the poorer demo wallets before, and left there
 
 
@@ -24,7 +25,7 @@ def attacks() -> Iterator[Attack]:
         run: Callable[[Scene], Outcome],
         actor: Actor = Actor.STOLEN_TOKEN,
     ) -> Attack:
-        return Attack(id, actor, title, tried, expected, run, Alert.MONEY, alone=True)
+        return Attack(id, actor, title, tried, expected, run, Alert.MONEY, alone=True, needs=NEEDS)
 
     for id, title, amounts in AMOUNTS:
         yield money(

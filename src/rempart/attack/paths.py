@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from urllib.parse import quote
 
 from .model import Actor, Alert, Attack, Outcome, blocked, got_through
 from .scene import Scene
 from .wire import NoAnswer
 
-# id, title, spellings of /users (role admin) or of /logs (role audit); none may answer 2xx to a user
+# id, title, spellings of a path that a user may not read; none may answer 2xx to a user. `{p}` is its name (users at
+# the bank, else logs), `{o}` one that a user may read (wallet, else auth: what lies below an application's own route
+# is its own affair).
 SPELLINGS: Sequence[tuple[str, str, Sequence[str]]] = (
-    ("slashes", "Doubled slashes", ("//users", "/wallet//../users", "///users", "//localhost/users")),
-    ("dots", "Dot segments", ("/./users", "/wallet/../users", "/wallet/./../users", "/payments/../../users")),
+    ("slashes", "Doubled slashes", ("//{p}", "/{o}//../{p}", "///{p}", "//localhost/{p}")),
+    ("dots", "Dot segments", ("/./{p}", "/{o}/../{p}", "/{o}/./../{p}", "/{o}/../../{p}")),
     (
         "encoded-dots",
         "Encoded dots",
-        ("/wallet/%2e%2e/users", "/%2e/users", "/wallet/%2E%2E/users", "/wallet/.%2e/users"),
+        ("/{o}/%2e%2e/{p}", "/%2e/{p}", "/{o}/%2E%2E/{p}", "/{o}/.%2e/{p}"),
     ),
     (
         "encoded-slash",
         "Encoded slashes",
-        ("/wallet%2f..%2fusers", "/wallet/..%2fusers", "/%2fusers", "/wallet%5c..%5cusers"),
+        ("/{o}%2f..%2f{p}", "/{o}/..%2f{p}", "/%2f{p}", "/{o}%5c..%5c{p}"),
     ),
-    ("double-encoding", "Double encoding", ("/wallet/%252e%252e/users", "/wallet%252f..%252fusers", "/%2575sers")),
-    ("semicolon", "Path parameters", ("/users;a=b", "/wallet/..;/users", "/wallet;/../users", "/users;.css")),
-    ("case", "Upper case", ("/USERS", "/Users", "/uSeRs", "/LOGS", "/Metrics")),
+    ("double-encoding", "Double encoding", ("/{o}/%252e%252e/{p}", "/{o}%252f..%252f{p}", "/%25{x0}{tail}")),
+    ("semicolon", "Path parameters", ("/{p};a=b", "/{o}/..;/{p}", "/{o};/../{p}", "/{p};.css")),
+    ("case", "Upper case", ("/{upper}", "/{title}", "/{mixed}", "/LOGS", "/Metrics")),
     (
         "trailing",
         "Trailing characters",
-        ("/users.", "/users/", "/users/.", "/users%20", "/users%00", "/users.json", "/logs/"),
+        ("/{p}.", "/{p}/", "/{p}/.", "/{p}%20", "/{p}%00", "/{p}.json", "/logs/"),
     ),
-    ("backslash", "Backslashes", ("/wallet\\..\\users", "\\users", "/wallet/..\\users")),
-    ("encoded-letters", "Encoded letters", ("/%75sers", "/%6c%6f%67%73", "/%55sers", "/us%65rs")),
+    ("backslash", "Backslashes", ("/{o}\\..\\{p}", "\\{p}", "/{o}/..\\{p}")),
+    ("encoded-letters", "Encoded letters", ("/%{x0}{tail}", "/%6c%6f%67%73", "/%{X0}{tail}", "/{head}%{x2}{rest}")),
     (
         "unicode",
         "Overlong and full-width forms",
-        ("/%c0%ae%c0%ae/users", "/%ef%bd%95sers", "/u\u017fers", "/wallet/%u002e%u002e/users"),
+        ("/%c0%ae%c0%ae/{p}", "/{wide}", "/{long}", "/{o}/%u002e%u002e/{p}"),
     ),
-    ("nul", "Control characters", ("/users%00.css", "/users%0d%0a", "/users%09", "/wallet%0a/../users", "/users\x01")),
+    ("nul", "Control characters", ("/{p}%00.css", "/{p}%0d%0a", "/{p}%09", "/{o}%0a/../{p}", "/{p}\x01")),
     (
         "absolute-form",
         "Absolute form",
-        ("https://localhost/users", "http://people/accounts", "http://127.0.0.1:1/users", "users"),
+        ("https://localhost/{p}", "http://people/accounts", "http://127.0.0.1:1/{p}", "{p}"),
     ),
-    ("fragment", "Fragments", ("/users#/login", "/login#/../users", "/users?#", "/login?/../users")),
+    ("fragment", "Fragments", ("/{p}#/login", "/login#/../{p}", "/{p}?#", "/login?/../{p}")),
 )
 
 
@@ -53,9 +56,9 @@ def attacks() -> Iterator[Attack]:
             f"E-path-{id}",
             Actor.STOLEN_TOKEN,
             title,
-            f"{len(spellings)} spellings such as {spellings[0]!r} with a user's token",
+            f"{len(spellings)} spellings such as {spelled(spellings[0], 'users', 'wallet')!r} with a user's token",
             "4xx: the policy sees the same path as the router",
-            lambda scene, spellings=spellings: _try(scene, spellings),  # type: ignore[misc]  # mypy infers no default argument
+            lambda scene, spellings=spellings: _spelled(scene, spellings),  # type: ignore[misc]  # mypy infers no default argument
             Alert.DENY_BURST,
         )
     yield Attack(
@@ -67,7 +70,7 @@ def attacks() -> Iterator[Attack]:
         lambda scene: _try(
             scene,
             [
-                f"/wallet/{up * 6}etc/passwd"
+                f"/{_open(scene)}/{up * 6}etc/passwd"
                 for up in ("../", "..%2f", "%2e%2e/", "..%5c", "..;/", "....//", "..%c0%af", "%252e%252e/")
             ],
         ),
@@ -81,7 +84,36 @@ def attacks() -> Iterator[Attack]:
         "4xx, or only one's own wallet",
         _query,
         Alert.DENY_BURST,
+        needs=("/wallet",),
     )
+
+
+def spelled(spelling: str, private: str, open: str) -> str:
+    """`spelling` for these two names of paths, without their slashes."""
+    first, third = ord(private[0]), ord(private[2])
+    return spelling.format(
+        p=private,
+        o=open,
+        tail=private[1:],
+        head=private[:2],
+        rest=private[3:],
+        x0=f"{first:02x}",
+        X0=f"{first - 32:02x}",
+        x2=f"{third:02x}",
+        upper=private.upper(),
+        title=private.title(),
+        mixed="".join(c.upper() if i % 2 else c for i, c in enumerate(private)),
+        long=private.replace("s", "\u017f", 1),
+        wide=quote(chr(first + 0xFEE0)).lower() + private[1:],
+    )
+
+
+def _open(scene: Scene) -> str:
+    return "auth" if scene.lacks(("/wallet",)) else "wallet"
+
+
+def _spelled(scene: Scene, spellings: Sequence[str]) -> Outcome:
+    return _try(scene, [spelled(one, scene.private[1:], _open(scene)) for one in spellings])
 
 
 def _try(scene: Scene, spellings: Sequence[str]) -> Outcome:

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from .model import Actor, Alert, Attack, Outcome, blocked, got_through, not_tried
-from .money import Money, NoMoney, give_back, pay, unmoved, with_money
+from .money import NEEDS, Money, NoMoney, give_back, pay, unmoved, with_money
 from .scene import Scene, Session
 from .wire import Reply
 
 
 def attacks() -> Iterator[Attack]:
     def insider(id: str, title: str, tried: str, expected: str, run: Callable[[Scene], Outcome]) -> Attack:
-        return Attack(id, Actor.INSIDER, title, tried, expected, run, Alert.MONEY, alone=True)
+        return Attack(
+            id, Actor.INSIDER, title, tried, expected, run, Alert.MONEY, alone=True, needs=(*NEEDS, "/transactions")
+        )
 
     yield insider(
         "E-rollback-twice",

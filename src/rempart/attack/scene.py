@@ -21,6 +21,14 @@ from .wire import Address, NoAnswer, Reply, ask
 
 Headers = Sequence[tuple[str, str]]
 
+_REMPARTS = ("people", "observer")
+_BANK = {
+    "/wallet": "wallet",
+    "/transactions": "wallet",
+    "/payments": "payment",
+    "/users": "users",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -83,6 +91,9 @@ class Scene:
             self.issuer = str(status["issuer"])
             self.trust_domain = str(status["trust_domain"])
             self.services = {s["name"]: _service(s) for s in status["services"] if s.get("mtls")}
+            self.routes = {route: s["name"] for s in status["services"] for route in s.get("routes", ())}
+            self.clients = frozenset(c["name"] for c in status.get("clients", ()))
+            self.addresses = {s["name"]: str(s.get("address", "")) for s in status["services"]}
             self.accounts = [Account(a["user_id"], a["email"], a["password"], a["role"]) for a in accounts]
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput("bad_status", f"this is not what `rempart status --json` prints: {error!r}") from None
@@ -94,6 +105,52 @@ class Scene:
         self._sources = itertools.count(2)
         self._source = threading.local()
         self._lock = threading.Lock()
+
+    def lacks(self, needs: Sequence[str]) -> str:
+        """The first of `needs` that this application hasn't; a route counts only when the bank's service has it.
+
+        Another application's /users may mean something else, and who may read it is its own affair.
+        """
+        for need in needs:
+            there = self.routes.get(need) == _BANK.get(need) if need.startswith("/") else need in self.clients
+            if not there:
+                return f"{need} of the example bank's" if need.startswith("/") else need
+        return ""
+
+    @property
+    def private(self) -> str:
+        """A path that a user may not read, in any application."""
+        return "/logs" if self.lacks(("/users",)) else "/users"
+
+    @property
+    def posed(self) -> str:
+        """The SPIFFE ID of a service that is worth posing as."""
+        name = "payment" if "payment" in self.services or not self.services else next(iter(self.services))
+        return self.services[name][1] if name in self.services else f"spiffe://{self.trust_domain}/{name}"
+
+    def own(self) -> tuple[str, Session]:
+        """A target that needs a token, and who may read it with theirs: a route of the application where there is one
+        (a user's wallet at the bank), else the log and an auditor."""
+        user = self.session("user")
+        if not self.lacks(("/wallet",)):
+            return f"/wallet?user_id={user.id}", user
+        with self._lock:
+            if "own" not in self.notes:
+                self.notes["own"] = next((route for route in self._candidates() if self._protected(route, user)), "")
+            found: str = self.notes["own"]
+        return (found, user) if found else ("/logs", self.session("audit"))
+
+    def declares(self, path: str) -> bool:
+        """Whether a service of the application answers there, as opposed to one of Rempart's own or nobody."""
+        return any(path == route or path.startswith(route + "/") for route in self._candidates())
+
+    def _candidates(self) -> list[str]:
+        return [route for route, service in self.routes.items() if service not in _REMPARTS]
+
+    def _protected(self, route: str, user: Session) -> bool:
+        """Whether a token is what makes the difference there."""
+        with_it = self.get(route, user).status
+        return self.get(route).status == 401 and with_it not in (401, 403) and with_it < 500
 
     def new_source(self) -> str:
         """A loopback address that nobody here came from yet; the current thread keeps it until the next call."""

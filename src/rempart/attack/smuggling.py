@@ -12,7 +12,7 @@ from .model import Actor, Alert, Attack, Outcome, blocked, got_through
 from .scene import Scene
 from .wire import NoAnswer, Reply, connect, encode, exchange
 
-_HIDDEN = "GET /users HTTP/1.1\r\nHost: localhost\r\nX-Hidden: 1\r\n\r\n"
+_HIDDEN = "GET /logs HTTP/1.1\r\nHost: localhost\r\nX-Hidden: 1\r\n\r\n"
 
 
 def attacks() -> Iterator[Attack]:
@@ -142,18 +142,18 @@ def _exchange(scene: Scene, data: bytes, replies: int) -> list[Reply]:
 def _lines(scene: Scene) -> Outcome:
     last: Reply | None = None
     for raw in (
-        "GET /users HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\n x-rempart-role: admin\r\n\r\n",
-        "GET /users HTTP/1.1\nHost: localhost\n\n",
-        "GET /users HTTP/1.1\r\nHost: localhost\r\nX-A: 1\rx-rempart-role: admin\r\n\r\n",
-        "GET /users HTTP/1.1\r\nHost: localhost\r\nX-Rempart-Role : admin\r\n\r\n",
-        "GET /users HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n",
-        "GET /users HTTP/1.1\r\n\r\n",
-        "GET /users HTTP/1.1\r\nHost: localhost\r\nHost: people\r\n\r\n",
-        "GET /users\r\n\r\n",
-        "GET /users HTTP/9.9\r\nHost: localhost\r\n\r\n",
-        "GET  /users  HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "\r\n\r\nGET /users HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-        "GET /users HTTP/1.1\r\nHost: localhost\r\n: empty\r\n\r\n",
+        "GET /logs HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\n x-rempart-role: admin\r\n\r\n",
+        "GET /logs HTTP/1.1\nHost: localhost\n\n",
+        "GET /logs HTTP/1.1\r\nHost: localhost\r\nX-A: 1\rx-rempart-role: admin\r\n\r\n",
+        "GET /logs HTTP/1.1\r\nHost: localhost\r\nX-Rempart-Role : admin\r\n\r\n",
+        "GET /logs HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n",
+        "GET /logs HTTP/1.1\r\n\r\n",
+        "GET /logs HTTP/1.1\r\nHost: localhost\r\nHost: people\r\n\r\n",
+        "GET /logs\r\n\r\n",
+        "GET /logs HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        "GET  /logs  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "\r\n\r\nGET /logs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "GET /logs HTTP/1.1\r\nHost: localhost\r\n: empty\r\n\r\n",
     ):
         try:
             last = _exchange(scene, raw.encode(), 1)[0]
@@ -178,7 +178,7 @@ def _upgrade(scene: Scene) -> Outcome:
     ]
     for headers in (h2c, websocket):
         try:
-            reply = _exchange(scene, encode("GET", "/users", headers), 1)[0]
+            reply = _exchange(scene, encode("GET", "/logs", headers), 1)[0]
         except NoAnswer:
             continue
         if reply.status < 400 or reply.status >= 500:
@@ -189,7 +189,7 @@ def _upgrade(scene: Scene) -> Outcome:
 def _h2(scene: Scene) -> Outcome:
     from .http2 import ask_h2
 
-    base = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/users")]
+    base = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/logs")]
     said, evidence = "", ""
     for headers in (
         [*base, ("x-a", "1\r\nx-rempart-role: admin")],
@@ -200,7 +200,7 @@ def _h2(scene: Scene) -> Outcome:
         [*base, ("connection", "authorization")],
         [*base, ("host", "people")],
         [(":method", "GET /login HTTP/1.1\r\nx: "), *base[1:]],
-        [*base[:3], (":path", "/login HTTP/1.1\r\nHost: people\r\n\r\nGET /users")],
+        [*base[:3], (":path", "/login HTTP/1.1\r\nHost: people\r\n\r\nGET /logs")],
         [*base, ("x-a\r\nx-rempart-role", "admin")],
         [*base, ("x-rempart-claims", "e30"), ("x-spiffe-id", f"spiffe://{scene.trust_domain}/rempart/gateway")],
     ):

@@ -221,7 +221,7 @@ def attacks() -> Iterator[Attack]:
         "refresh",
         "Refresh token as access token",
         "the refresh token as bearer",
-        lambda s, p: s.session("user").refresh_token,
+        lambda s, p: s.own()[1].refresh_token,
     )
     yield forgery(
         "jwe",
@@ -241,7 +241,7 @@ def attacks() -> Iterator[Attack]:
         "S-jwt-two-headers",
         Actor.STOLEN_TOKEN,
         "Two Authorization headers",
-        "a valid token of role user beside a forged one of role admin, in both orders, on GET /users",
+        "a user's valid token beside a forged one of a role that may read it, in both orders",
         "401 or 403",
         _two_headers,
         Alert.FORGED_TOKENS,
@@ -252,9 +252,7 @@ def attacks() -> Iterator[Attack]:
         "Token in the URL",
         "a valid token as ?access_token=, where logs and referrers keep it",
         "401, as without a token",
-        lambda s: refused(
-            s.get(f"/wallet?user_id={s.session('user').id}&access_token={s.session('user').access_token}"), 401
-        ),
+        lambda s: refused(s.get(_with_query(s.own()[0], f"access_token={s.own()[1].access_token}")), 401),
         Alert.DENY_BURST,
     )
 
@@ -263,7 +261,7 @@ def _parts(scene: Scene) -> Parts:
     if "parts" not in scene.notes:
         document = scene.get("/auth/jwks.json").json
         keys = {key["kid"]: key for key in document["keys"]} if isinstance(document, dict) else {}
-        parts = Parts(scene.session("user").access_token, {})
+        parts = Parts(scene.own()[1].access_token, {})
         parts.jwk = keys.get(parts.header.get("kid"), {})
         scene.notes["parts"] = parts
     parts = scene.notes["parts"]
@@ -273,17 +271,22 @@ def _parts(scene: Scene) -> Parts:
 
 def _try(scene: Scene, forge: Forge) -> Outcome:
     token = forge(scene, _parts(scene))
-    return refused(
-        scene.get(f"/wallet?user_id={scene.session('user').id}", None, ("Authorization", f"Bearer {token}")), 401, 431
-    )
+    return refused(scene.get(scene.own()[0], None, ("Authorization", f"Bearer {token}")), 401, 431)
+
+
+def _with_query(target: str, query: str) -> str:
+    return target + ("&" if "?" in target else "?") + query
 
 
 def _two_headers(scene: Scene) -> Outcome:
     good = scene.session("user").access_token
     parts = _parts(scene)
-    forged = parts.assemble(parts.header, {**parts.claims, "role": "admin"})
+    role = "audit" if scene.private == "/logs" else "admin"
+    forged = parts.assemble(parts.header, {**parts.claims, "role": role})
     for first, second in ((good, forged), (forged, good)):
-        reply = scene.get("/users", None, ("Authorization", f"Bearer {first}"), ("Authorization", f"Bearer {second}"))
+        reply = scene.get(
+            scene.private, None, ("Authorization", f"Bearer {first}"), ("Authorization", f"Bearer {second}")
+        )
         if reply.status not in (400, 401, 403):
             return got_through(reply.said, reply.evidence)
     return blocked(reply.said, "token verification", reply.evidence)

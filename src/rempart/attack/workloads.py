@@ -10,6 +10,7 @@ from .scene import Headers, Scene
 from .wire import NoAnswer, Reply
 
 _JSON = ("Content-Type", "application/json")
+_AGENT = ("deposit-agent", "/wallet")
 _NEEDS = "the deposit agent can't be run here (`rempart run deposit-agent`)"
 
 
@@ -23,6 +24,7 @@ def attacks() -> Iterator[Attack]:
             "403, or the handshake fails",
             lambda scene: _ask(scene, service, asks),
             Alert.SVIDS_DENIED,
+            needs=_AGENT,
         )
 
     yield rogue(
@@ -70,6 +72,7 @@ def attacks() -> Iterator[Attack]:
         "403, or the handshake fails",
         _with_token,
         Alert.SVIDS_DENIED,
+        needs=_AGENT,
     )
     yield Attack(
         "S-agent-as-payment",
@@ -79,6 +82,7 @@ def attacks() -> Iterator[Attack]:
         "403 or 400",
         _as_payment,
         Alert.SVIDS_DENIED,
+        needs=_AGENT,
     )
     yield Attack(
         "S-agent-jwt-as-person",
@@ -88,6 +92,7 @@ def attacks() -> Iterator[Attack]:
         "401: another issuer, another kind of token",
         _jwt_as_person,
         Alert.FORGED_TOKENS,
+        needs=_AGENT,
     )
     yield Attack(
         "T-agent-amounts",
@@ -98,6 +103,7 @@ def attacks() -> Iterator[Attack]:
         _amounts,
         Alert.MONEY,
         alone=True,
+        needs=_AGENT,
     )
     yield Attack(
         "T-agent-replay",
@@ -108,6 +114,7 @@ def attacks() -> Iterator[Attack]:
         _replay,
         Alert.MONEY,
         alone=True,
+        needs=_AGENT,
     )
     for name, title, tried, alert in _PROBES:
         yield Attack(
@@ -118,6 +125,7 @@ def attacks() -> Iterator[Attack]:
             "refused",
             lambda scene, name=name: _probe(scene, name),  # type: ignore[misc]  # mypy infers no default argument
             alert,
+            needs=_AGENT,
         )
 
 

@@ -49,6 +49,8 @@ def status_document(supervisor: Supervising) -> dict[str, Any]:
                 "name": service.name,
                 "spiffe_id": service.spiffe_id,
                 "mtls": service.mtls,
+                "routes": list(service.routes),
+                "address": managed[service.process].process.address,
                 "pids": [pid for pid in (managed[service.process].pid,) if pid is not None],
             }
             for service in plan.exposed

@@ -106,7 +106,7 @@ class _Planner:
             directories=tuple(self._directories()),
             processes=tuple(processes),
             exposed=tuple(
-                Exposed(m.name, m.spiffe_id, f"https://127.0.0.1:{m.mtls_port}", m.name)
+                Exposed(m.name, m.spiffe_id, f"https://127.0.0.1:{m.mtls_port}", m.name, m.routes)
                 for m in self.members
                 if m.mtls_port
             ),

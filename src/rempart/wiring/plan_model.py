@@ -99,6 +99,7 @@ class Exposed:
     spiffe_id: str
     mtls: str
     process: str
+    routes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

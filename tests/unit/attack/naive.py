@@ -76,7 +76,17 @@ def naive_system() -> Iterator[Scene]:
             "issuer": f"https://localhost:{port}/auth",
             "trust_domain": "bank.example",
             "services": [
-                {"name": "wallet", "spiffe_id": "spiffe://bank.example/wallet", "mtls": f"https://127.0.0.1:{port}"}
+                {
+                    "name": name,
+                    "spiffe_id": f"spiffe://bank.example/{name}",
+                    "mtls": f"https://127.0.0.1:{port}",
+                    "routes": routes,
+                }
+                for name, routes in (
+                    ("wallet", ["/wallet", "/transactions"]),
+                    ("payment", ["/payments"]),
+                    ("users", ["/users"]),
+                )
             ],
         }
         try:
