@@ -168,21 +168,23 @@ def test_a_dead_and_a_broken_component_show_as_down_and_hide_nobody_else() -> No
 
 
 @pytest.mark.parametrize(
-    ("bearer", "caller", "status", "code"),
+    ("make_bearer", "caller", "status", "code"),
     [
-        (None, GATEWAY, 401, "no_token"),
-        ("nonsense", GATEWAY, 401, "invalid_token"),
-        (token(exp=1), GATEWAY, 401, "invalid_token"),
-        (token(aud="other.example"), GATEWAY, 401, "invalid_token"),
-        (token(SigningKey.generate("ES256")), GATEWAY, 401, "invalid_token"),
-        (token(role="user"), GATEWAY, 403, "role_not_allowed"),
-        (token(role="admin"), GATEWAY, 403, "role_not_allowed"),
-        (token(role=None), GATEWAY, 403, "role_not_allowed"),
-        (token(), "spiffe://bank.example/payment", 403, "not_the_gateway"),
-        (token(), "", 403, "not_the_gateway"),
+        (lambda: None, GATEWAY, 401, "no_token"),
+        (lambda: "nonsense", GATEWAY, 401, "invalid_token"),
+        (lambda: token(exp=1), GATEWAY, 401, "invalid_token"),
+        (lambda: token(aud="other.example"), GATEWAY, 401, "invalid_token"),
+        (lambda: token(SigningKey.generate("ES256")), GATEWAY, 401, "invalid_token"),
+        (lambda: token(role="user"), GATEWAY, 403, "role_not_allowed"),
+        (lambda: token(role="admin"), GATEWAY, 403, "role_not_allowed"),
+        (lambda: token(role=None), GATEWAY, 403, "role_not_allowed"),
+        (lambda: token(), "spiffe://bank.example/payment", 403, "not_the_gateway"),
+        (lambda: token(), "", 403, "not_the_gateway"),
     ],
 )
-def test_nobody_else_reads(bearer: str | None, caller: str, status: int, code: str) -> None:
+def test_nobody_else_reads(make_bearer: Callable[[], str | None], caller: str, status: int, code: str) -> None:
+    bearer = make_bearer()  # now, not when the tests were collected: tokens end
+
     async def body(ask: Ask, neighbours: Neighbours) -> None:
         for path in ("/logs", "/metrics", "/nothing"):
             answer = await ask("GET", path, bearer, caller, x_rempart_decision="dec_1")
