@@ -68,7 +68,7 @@ class Payer:
             answer = httpx.post(f"{self.system.url}/payments", json=body, headers=headers, verify=context, timeout=5)
         except httpx.TransportError:
             return None
-        time.sleep(0.1)  # one person may send ten requests a second
+        time.sleep(0.1)  # a steady load, well below what one person may send
         return None if answer.status_code >= 500 or answer.status_code in (401, 429) else answer
 
 

@@ -120,19 +120,16 @@ def test_second_start_continues_with_the_same_identities_and_leaves_no_process()
             assert left_running(state) == set()
 
 
+def in_foreground(app: Path, state: Path) -> subprocess.Popen[str]:
+    program = str(Path(sys.prefix) / "bin" / "rempart")
+    command = [program, "up", str(app), "--state", str(state), "--listen", "127.0.0.1:0"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
 def test_foreground_ends_with_ctrl_c_and_leaves_nothing():
     with short_directory() as directory:
         app, state = write_tiny(directory / "app"), directory / "s"
-        command = [
-            str(Path(sys.prefix) / "bin" / "rempart"),
-            "up",
-            str(app),
-            "--state",
-            str(state),
-            "--listen",
-            "127.0.0.1:0",
-        ]
-        up = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        up = in_foreground(app, state)
         assert up.stderr is not None
         seen = ""
         while "Ctrl-C" not in seen:
@@ -150,16 +147,7 @@ def test_foreground_ends_with_ctrl_c_and_leaves_nothing():
 def test_when_the_face_is_killed_the_supervisor_stops_everything():
     with short_directory() as directory:
         app, state = write_tiny(directory / "app"), directory / "s"
-        command = [
-            str(Path(sys.prefix) / "bin" / "rempart"),
-            "up",
-            str(app),
-            "--state",
-            str(state),
-            "--listen",
-            "127.0.0.1:0",
-        ]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as up:
+        with in_foreground(app, state) as up:
             assert up.stderr is not None
             while "Ctrl-C" not in (line := up.stderr.readline()):
                 assert line

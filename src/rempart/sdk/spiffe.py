@@ -203,7 +203,8 @@ async def _told(path: str) -> AsyncIterator[None]:
             Status.INVALID_ARGUMENT: (BadInput, "bad_workload_request"),
         }
         kind, code = kinds.get(error.status, (Unavailable, "workload_api_failed"))
-        raise kind(code, error.message or error.status.name, "see `rempart entry list` and `rempart status`") from None
+        reason = (error.message or error.status.name).removesuffix(f" [{code}]")  # ours names its code for all clients
+        raise kind(code, reason, "see `rempart entry list` and `rempart status`") from None
     except (OSError, ProtocolError, StreamTerminatedError) as error:
         raise _unreachable(path, str(error)) from None
 
