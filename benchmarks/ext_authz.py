@@ -1,11 +1,13 @@
 """Requests per second through an Envoy that asks our PDP, every decision durable, against the same that asks nobody.
 
-Plaintext, no token to verify; the upstream is the same Envoy answering directly. One listener each way, in turns.
+Plaintext, no token to verify; the upstream is another Envoy that answers by itself. One listener each way, in turns.
+Envoy has as many workers as `rempart up` gives it: half of the cores, since a request also costs the PDP and a service.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import statistics
@@ -23,6 +25,7 @@ from .running import free_port
 ROUNDS = 3
 SECONDS = 3
 CONNECTIONS = 32
+CONCURRENCY = max(1, len(os.sched_getaffinity(0)) // 2)  # as `rempart up` does
 _EXT = "type.googleapis.com/envoy.extensions.filters"
 
 
@@ -79,17 +82,19 @@ def _load(port: int) -> float:
 @contextmanager
 def _envoy(envoy: str, base: Path, pdp: Path) -> Iterator[dict[str, int]]:
     ports = {"guarded": free_port(), "bare": free_port()}
-    configuration = base / "envoy.json"
-    configuration.write_text(json.dumps(_configuration(ports, base, pdp)))
-    process = subprocess.Popen(  # nosec B603 - fixed arguments
-        [envoy, "-c", str(configuration), "--disable-hot-restart", "--concurrency", "2", "--log-level", "error"]
-    )
+    processes = []
     try:
-        _wait(ports["guarded"], process)
+        for name, document in _configurations(ports, free_port(), base, pdp).items():
+            configuration = base / f"{name}.json"
+            configuration.write_text(json.dumps(document))
+            command = [envoy, "-c", str(configuration), "--disable-hot-restart", "--log-level", "error"]
+            processes.append(subprocess.Popen([*command, "--concurrency", str(CONCURRENCY)]))  # nosec B603 - fixed
+        _wait(ports["guarded"], processes[-1])
         yield ports
     finally:
-        process.terminate()
-        process.wait(10)
+        for process in processes:
+            process.terminate()
+            process.wait(10)
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -106,8 +111,7 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.05)
 
 
-def _configuration(ports: dict[str, int], base: Path, pdp: Path) -> dict[str, Any]:
-    upstream = base / "up.sock"
+def _configurations(ports: dict[str, int], upstream: int, base: Path, pdp: Path) -> dict[str, dict[str, Any]]:
     authorize = {
         "name": "envoy.filters.http.ext_authz",
         "typed_config": {
@@ -123,16 +127,14 @@ def _configuration(ports: dict[str, int], base: Path, pdp: Path) -> dict[str, An
     }
     to_upstream = {"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}
     directly = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "ok"}}}
+    listeners = [
+        _listener("guarded", _tcp(ports["guarded"]), to_upstream, [authorize]),
+        _listener("bare", _tcp(ports["bare"]), to_upstream, []),
+    ]
+    clusters = [_cluster("upstream", _tcp(upstream)), _cluster("pdp", {"pipe": {"path": str(pdp)}})]
     return {
-        "admin": {"address": {"pipe": {"path": str(base / "admin.sock")}}},
-        "static_resources": {
-            "listeners": [
-                _listener("guarded", _tcp(ports["guarded"]), to_upstream, [authorize]),
-                _listener("bare", _tcp(ports["bare"]), to_upstream, []),
-                _listener("upstream", {"pipe": {"path": str(upstream)}}, directly, []),
-            ],
-            "clusters": [_cluster("upstream", upstream), _cluster("pdp", pdp)],
-        },
+        "upstream": {"static_resources": {"listeners": [_listener("upstream", _tcp(upstream), directly, [])]}},
+        "envoy": {"static_resources": {"listeners": listeners, "clusters": clusters}},
     }
 
 
@@ -158,8 +160,8 @@ def _listener(
     }
 
 
-def _cluster(name: str, socket: Path) -> dict[str, Any]:
-    endpoint = {"endpoint": {"address": {"pipe": {"path": str(socket)}}}}
+def _cluster(name: str, address: dict[str, Any]) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": address}}
     return {
         "name": name,
         "connect_timeout": "1s",

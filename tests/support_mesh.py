@@ -330,6 +330,7 @@ GATEWAY = "spiffe://bank.example/rempart/gateway"
 WALLET = "spiffe://bank.example/wallet"
 AGENT = "spiffe://bank.example/deposit-agent"
 OTHER = "spiffe://bank.example/other"
+TRACE = f"00-{'a' * 32}-{'b' * 16}-00"
 
 
 def allow(seen: Seen) -> Answer:
@@ -340,6 +341,7 @@ def allow(seen: Seen) -> Answer:
         headers |= {"x-rempart-subject": claims["sub"], "x-rempart-role": claims["role"]}
     if peer := seen.get("x-rempart-peer"):
         headers["x-spiffe-id"] = peer
+    headers["traceparent"] = TRACE
     return 200, headers, b""
 
 

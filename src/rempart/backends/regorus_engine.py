@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 import regorus
 
 from rempart.kernel.errors import BadInput, Unavailable
@@ -22,7 +21,6 @@ from . import rego_syntax
 from .rego_tests import CAPTURE, Captured, Captures, instrument
 
 _UNDEFINED = '"<undefined>"'
-_decode = msgspec.json.Decoder().decode
 _MAIN_MODULE = """package rempart.main
 
 import rego.v1
@@ -115,15 +113,14 @@ class Interpreter:
             if "unsafe" in str(error) or "could not find function" in str(error) or "recursion" in str(error):
                 raise
 
-    def evaluate(self, input_json: str) -> Any:
+    def evaluate(self, input_json: str) -> str:
         try:
             self._engine.set_input_json(input_json)
-            result = self._engine.eval_rule_as_json(MAIN)
+            result: str = self._engine.eval_rule_as_json(MAIN)
         except BaseException as error:
             _reraise_ours(error)
             raise _failed(error) from None
-        value = _decode(result)
-        return None if value == "<undefined>" else value
+        return "null" if result == _UNDEFINED else result
 
 
 class Rvm:
@@ -145,16 +142,15 @@ class Rvm:
         self._set_input = self.machine.set_input_json
         self._execute = self.machine.execute_entry_point
 
-    def evaluate(self, input_json: str) -> Any:
+    def evaluate(self, input_json: str) -> str:
         try:
             self._set_input(input_json)
-            result = self._execute(MAIN)
+            result: str = self._execute(MAIN)
         except BaseException as error:
             _reraise_ours(error)
             self.fallbacks += 1
             return self._interpreter.evaluate(input_json)
-        value = _decode(result)
-        return None if value == "<undefined>" else value
+        return "null" if result == _UNDEFINED else result
 
 
 def _reraise_ours(error: BaseException) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .filters import PDP_CLUSTER
-from .http import NOWHERE_CLUSTER
 from .model import Address, Sds, Settings, Upstream
 from .routes import cluster_name
 from .shape import Json, address, seconds, typed
@@ -52,11 +51,6 @@ def workload_api_cluster(source: Sds) -> Json:
 def admin_cluster(settings: Settings) -> Json:
     socket = Address(path=f"{settings.run_dir}/admin.sock")
     return _cluster(ADMIN_CLUSTER, socket, connect_s=0.5, idle_s=10, protocol=_protocol(False))
-
-
-def nowhere_cluster() -> Json:
-    """Where Envoy's tracer would send spans: no endpoint, so every one is dropped at once."""
-    return {"name": NOWHERE_CLUSTER, "type": "STATIC", "load_assignment": {"cluster_name": NOWHERE_CLUSTER}}
 
 
 def _protocol(http2: bool | None) -> Json:

@@ -6,7 +6,7 @@ Its parts: `tls` (who may connect), `http` (what a request may look like), `head
 
 from __future__ import annotations
 
-from .clusters import admin_cluster, nowhere_cluster, pdp_cluster, upstream_cluster, workload_api_cluster
+from .clusters import admin_cluster, pdp_cluster, upstream_cluster, workload_api_cluster
 from .filters import JWKS_CLUSTER, PDP_CLUSTER
 from .listeners import egress_listener, gateway_listener, ingress_listener, metrics_listener
 from .model import GatewaySettings, Sds, Settings, SidecarSettings, Tokens, Upstream
@@ -24,7 +24,7 @@ def envoy_config(settings: Settings) -> Json:
     else:
         listeners, clusters = _sidecar(settings)
     listeners.append(metrics_listener(settings))
-    clusters += [admin_cluster(settings), nowhere_cluster()]
+    clusters.append(admin_cluster(settings))
     if isinstance(settings.certificates, Sds):
         clusters.append(workload_api_cluster(settings.certificates))
     return {

@@ -18,7 +18,7 @@ SUBJECT = "x-rempart-subject"
 ROLE = "x-rempart-role"
 CALLER = "x-spiffe-id"
 
-FROM_PDP = (DECISION, SUBJECT, ROLE, CALLER)
+FROM_PDP = (DECISION, SUBJECT, ROLE, CALLER, "traceparent", "tracestate")
 FOR_PDP_ONLY = (CLAIMS, PEER, ADDRESS)
 TO_PDP = (*FOR_PDP_ONLY, "authorization", "x-request-id", "traceparent", "origin", "user-agent")
 

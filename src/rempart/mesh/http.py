@@ -8,7 +8,6 @@ from .model import Control, Settings
 from .replies import local_replies
 from .shape import Json, seconds, typed
 
-NOWHERE_CLUSTER = "nowhere"
 _WINDOW = 65536  # bytes a peer may send on one HTTP/2 stream before we have read them
 
 
@@ -37,13 +36,8 @@ def connection_manager(
         "preserve_external_request_id": not edge,
         "always_set_request_id_in_response": True,
         "request_id_extension": {
-            "typed_config": typed(
-                "extensions.request_id.uuid.v3.UuidRequestIdConfig",
-                pack_trace_reason=False,
-                use_request_id_for_trace_sampling=True,  # else Envoy asks the tracer, which samples all
-            )
+            "typed_config": typed("extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False)
         },
-        "tracing": _trace_context(settings.name),
         "server_header_transformation": "PASS_THROUGH",
         **_certificate_forwarding(settings, peer=peer),
         **_paths(settings),
@@ -107,24 +101,3 @@ def _certificate_forwarding(settings: Settings, *, peer: bool) -> Json:
             "set_current_client_cert_details": {"uri": True, "cert": False},
         }
     return {"forward_client_cert_details": "SANITIZE"}
-
-
-def _trace_context(name: str) -> Json:
-    """W3C trace context (traceparent) begun where it is absent or malformed, and carried on.
-
-    Envoy's tracer wants a collector; it is given a cluster without endpoints, and nothing is sampled.
-    """
-    nothing = {"value": 0.0}
-    return {
-        "client_sampling": nothing,
-        "random_sampling": nothing,
-        "overall_sampling": nothing,
-        "provider": {
-            "name": "envoy.tracers.opentelemetry",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
-                "service_name": name,
-                "grpc_service": {"envoy_grpc": {"cluster_name": NOWHERE_CLUSTER}},
-            },
-        },
-    }

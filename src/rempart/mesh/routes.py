@@ -13,13 +13,6 @@ from .shape import Json, seconds
 # After Envoy's normalisation: a path parameter (`;`), a backslash, a percent sign that is itself escaped, an escaped
 # dot, NUL or control character. No honest client needs them, and some frameworks take them for another path.
 _AMBIGUOUS = r".*(;|\\|%25|%5[cC]|%2[eEfF]|%3[bB]|%[01][0-9a-fA-F]|%7[fF]|/\.\.?(/|$)).*"
-# W3C Trace Context section 3.2.2: what isn't well formed is ignored; the next hop begins a trace.
-_MALFORMED_TRACE: Json = {
-    "name": "traceparent",
-    "string_match": {"safe_regex": {"regex": "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}.{0,64}"}},
-    "invert_match": True,
-    "treat_missing_header_as_empty": False,
-}
 # RFC 9112 section 3.2: one Host, of these characters; Envoy would join two with a comma.
 _ODD_HOST: Json = {
     "name": ":authority",
@@ -53,9 +46,7 @@ def table(settings: Settings, routes: Sequence[Route], upstreams: dict[str, Upst
             match = {"safe_regex": {"regex": _AMBIGUOUS}}
             rows.append(refuse(match, 400, "bad_path", "the path can be read in more than one way", "send it plain"))
     for route in sorted(routes, key=lambda route: (-len(route.prefix), route.prefix)):
-        row = _forward(settings, route, upstreams[route.upstream], guarded=guarded)
-        match = {**row["match"], "headers": [_MALFORMED_TRACE]}
-        rows += [{**row, "match": match, "request_headers_to_remove": ["traceparent", "tracestate"]}, row]
+        rows.append(_forward(settings, route, upstreams[route.upstream], guarded=guarded))
     if not any(route.prefix == "/" for route in routes):
         everything = {"prefix": "/"}
         rows.append(

@@ -10,12 +10,15 @@ from .record import Ruling
 
 REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
 REASONS |= {429: "Too Many Requests", 503: "Service Unavailable"}
+_NO_STATE = "tracestate: \r\n"  # an empty list replaces what came (W3C Trace Context section 3.3.1.1)
 
 
 def granted(ruling: Ruling) -> bytes:
+    state = _NO_STATE if ruling.new_state else ""
     return (
         f"HTTP/1.1 200 OK\r\nx-rempart-decision: {ruling.id}\r\nx-rempart-subject: {ruling.person}\r\n"
-        f"x-rempart-role: {ruling.role}\r\nx-spiffe-id: {ruling.workload}\r\ncontent-length: 0\r\n\r\n"
+        f"x-rempart-role: {ruling.role}\r\nx-spiffe-id: {ruling.workload}\r\ntraceparent: {ruling.traceparent}\r\n"
+        f"{state}content-length: 0\r\n\r\n"
     ).encode("ascii")
 
 

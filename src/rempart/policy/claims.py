@@ -28,7 +28,10 @@ class BadClaims(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """`as_json` is what policy sees, `masked` what the record keeps. Times are in seconds since the epoch."""
+    """`as_json` is what policy sees, `masked` what the record keeps (the very same object where nothing is left out).
+
+    Times are in seconds since the epoch.
+    """
 
     subject: str
     role: str
@@ -92,6 +95,7 @@ class ClaimsReader:
         if self._check_audience and audience != self._audience and audience != [self._audience]:
             raise BadClaims("the token is for another audience")
         expires = _time(document, "exp", required=True)
+        as_json = json.dumps(document, separators=(",", ":"))
         masked = {name: "***" if name in PERSONAL else value for name, value in document.items()}
         return Claims(
             subject,
@@ -99,8 +103,8 @@ class ClaimsReader:
             expires,
             _time(document, "nbf"),
             _time(document, "iat"),
-            json.dumps(document, separators=(",", ":")),
-            json.dumps(masked, separators=(",", ":")),
+            as_json,
+            as_json if masked == document else json.dumps(masked, separators=(",", ":")),
         )
 
 

@@ -6,6 +6,7 @@ wrong on the way is a refusal. Nothing here blocks: who calls makes the record d
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -28,9 +29,13 @@ from .volume import Volume
 
 PREFIX = b"/authz"
 EXPLANATIONS_PER_SECOND = 50
-_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+# W3C Trace Context section 3.2.2: a later version may append fields; identifiers of zeros are not valid.
+_TRACE = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[\x21-\x7e]{0,64})?"
+)
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
+_REMEMBERED = 4096  # addresses whose text was found good
 _REALM = re.compile(r"[^A-Za-z0-9._-]")
 _SINGLE = frozenset(
     {b"x-rempart-claims", b"x-rempart-peer", b"x-rempart-ip", b"authorization", b"x-request-id", b"origin"}
@@ -112,6 +117,7 @@ class Decider:
         self._explained = [0, 0]
         self._realm = _REALM.sub("", rules.trust_domain)
         self._known_peers: dict[bytes, str] = {}
+        self._known_addresses: dict[bytes, str] = {}
 
     def decide(self, point: Point, method: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
         """The HTTP response, and the event to make durable before it is sent."""
@@ -186,8 +192,9 @@ class Decider:
         if deciding is None:
             raise Refusal(503, "no_policy", "no policy is loaded")
         head, tail = self._input(point, target, claims, peer, get(b"origin"), get(b"user-agent"), volume, ruling)
-        body = f'{head}{target.head},"jwt":{claims.as_json if claims else "null"}{tail}'
-        ruling.input_json = f'{head}{target.masked},"jwt":{claims.masked if claims else "null"}{tail}'
+        ruling.input_json = body = f'{head}{target.head},"jwt":{claims.as_json if claims else "null"}{tail}'
+        if target.masked is not target.head or (claims and claims.masked is not claims.as_json):
+            ruling.input_json = f'{head}{target.masked},"jwt":{claims.masked if claims else "null"}{tail}'
         verdict = read_verdict(deciding.evaluator.evaluate(body))
         ruling.allow, ruling.rule, ruling.reason = verdict.allow, verdict.rule, verdict.reason
         if verdict.allow:
@@ -203,16 +210,25 @@ class Decider:
     # -- reading the request -------------------------------------------------------------------------------------
 
     def _trace(self, request_id: bytes | None, trace: bytes | None, address: bytes | None, ruling: Ruling) -> None:
-        if request_id:
-            text = request_id.decode("latin-1")
-            if _REQUEST_ID.fullmatch(text):
-                ruling.request_id = text
+        if request_id and _REQUEST_ID.fullmatch(request_id):
+            ruling.request_id = request_id.decode("ascii")
         if trace and (match := _TRACE.fullmatch(trace)):
-            ruling.trace_id = match[1].decode()
+            ruling.trace_id, ruling.traceparent = match[1].decode(), trace.decode()
+        else:  # absent or malformed: a trace begins here, and nothing of the old one goes on
+            fresh = os.urandom(24).hex()
+            ruling.trace_id, ruling.traceparent = fresh[:32], f"00-{fresh[:32]}-{fresh[32:]}-00"
+            ruling.new_state = trace is not None
         if address:
-            text = address.decode("latin-1")
-            if _ADDRESS.fullmatch(text):
-                ruling.ip = text
+            ruling.ip = self._known_addresses.get(address) or self._address(address)
+
+    def _address(self, header: bytes) -> str:
+        text = header.decode("latin-1")
+        if not _ADDRESS.fullmatch(text):
+            return ""
+        if len(self._known_addresses) >= _REMEMBERED:
+            self._known_addresses.clear()
+        self._known_addresses[header] = text
+        return text
 
     def _target(self, url: bytes, ruling: Ruling) -> Target:
         raw = url[len(PREFIX) :] or b"/"

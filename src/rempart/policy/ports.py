@@ -15,8 +15,8 @@ class Evaluator(Protocol):
     fallbacks: int
     """How often the RVM gave up on an input (its instruction limit) and the interpreter answered."""
 
-    def evaluate(self, input_json: str) -> Any:
-        """The value of `data.rempart.main.decision` for this input; None when it is undefined.
+    def evaluate(self, input_json: str) -> str:
+        """The value of `data.rempart.main.decision` for this input, as JSON; `null` when it is undefined.
 
         Raises Unavailable `policy_error` whatever goes wrong inside, a panic of the engine included. Pure: same
         policy, same input, same answer.

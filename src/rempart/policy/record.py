@@ -26,7 +26,10 @@ _PRODUCT = '"product":{"name":"Rempart","vendor_name":"Rempart"}'
 
 @dataclass(slots=True)
 class Ruling:
-    """All that is known of one decision when it is made. `input_json` is the masked input, or empty."""
+    """All that is known of one decision when it is made. `input_json` is the masked input, or empty.
+
+    `traceparent` goes on with the request; `new_state` says that whatever `tracestate` it had belongs to no trace.
+    """
 
     id: str
     at: float
@@ -47,6 +50,8 @@ class Ruling:
     ip: str = ""
     request_id: str = ""
     trace_id: str = ""
+    traceparent: str = ""
+    new_state: bool = False
     token_failure: str = ""
     input_json: str = ""
 

@@ -35,7 +35,8 @@ class BadTarget(ValueError):
 class Target:
     """`path` is decoded; `segments` are its parts without a last empty one; the rest is JSON for input and record.
 
-    `head` holds the members path, segments and query of the policy input, `masked` the same with secrets left out.
+    `head` holds the members path, segments and query of the policy input, `masked` the same with secrets left out
+    (the very same object where there are none).
     """
 
     path: str
@@ -76,8 +77,9 @@ def parse(raw: bytes, *, lenient: bool = False) -> Target:
         segments = segments[:-1]
     quoted = quote(path)
     head = f'"path":{quoted},"segments":[{",".join(map(quote, segments))}],"query":'
+    whole = head + _object(query)
     hidden = {name: MASK if _SECRET.search(name) else value for name, value in query.items()}
-    return Target(path, segments, quoted, head + _object(query), head + _object(hidden))
+    return Target(path, segments, quoted, whole, whole if hidden == query else head + _object(hidden))
 
 
 def _decode_path(raw: bytes, lenient: bool) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from typing import Any
 
 from .answer import REASONS
@@ -10,12 +12,14 @@ from .model import Verdict
 _POLICY_STATUS = frozenset(REASONS) - {503}
 
 
-def read_verdict(value: Any) -> Verdict:
+@functools.lru_cache(maxsize=512)
+def read_verdict(decision_json: str) -> Verdict:
     """What a policy's decision document says; whatever isn't clearly an allow is a refusal.
 
     `{allow: true, rule, reason}`; `{allow: false, rule, reason, code?, status?}`; `{allow, deny: [reasons]}`; a bare
-    boolean. Undefined is a refusal.
+    boolean. Undefined (`null`) is a refusal. Most requests get one of few documents: the last ones read are remembered.
     """
+    value: Any = json.loads(decision_json)
     if value is None or isinstance(value, bool):
         reason = "" if value else ("the policy says no" if value is False else "the policy gives no decision")
         return Verdict(value is True, "decision", reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -30,11 +31,11 @@ class Says:
         self.answer = answer
         self.asked: list[dict[str, Any]] = []
 
-    def evaluate(self, input_json: str) -> Any:
+    def evaluate(self, input_json: str) -> str:
         self.asked.append(json.loads(input_json))
         if isinstance(self.answer, BaseException):
             raise self.answer
-        return self.answer
+        return json.dumps(self.answer)
 
 
 def _decider(answer: Any, explain: Any = lambda token, now: "why") -> tuple[Decider, Says]:
@@ -184,7 +185,7 @@ def test_a_flood_of_forged_tokens_is_explained_only_so_often() -> None:
     ],
 )
 def test_only_a_clear_yes_is_a_yes(answer: Any, allow: bool) -> None:
-    verdict = read_verdict(answer)
+    verdict = read_verdict(json.dumps(answer))
     assert verdict.allow is allow
     assert verdict.allow or verdict.reason
 
@@ -193,6 +194,39 @@ def test_only_a_clear_yes_is_a_yes(answer: Any, allow: bool) -> None:
 def test_a_policy_can_not_choose_a_status_that_isnt_a_refusal(status: Any) -> None:
     decider, _ = _decider({"allow": False, "status": status, "code": "x\r\ny: z"})
     assert _ask(decider, {b"x-rempart-claims": _claims()})[0].startswith(b"HTTP/1.1 403 Forbidden\r\nx-rempart")
+
+
+def test_a_trace_is_carried_on() -> None:
+    given = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    response, event = _ask(_decider(ALLOW)[0], {b"traceparent": given})
+    assert b"\r\ntraceparent: " + given + b"\r\n" in response
+    assert b"tracestate" not in response
+    assert event["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        b"evil",
+        b"00-zz-11-01",
+        b"00-" + b"A" * 32 + b"-b7ad6b7169203331-01",
+        b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01",
+        b"00-0af7651916cd43dd8448eb211c80319c-" + b"0" * 16 + b"-01",
+        b"ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01x",
+        b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-" + b"x" * 65,
+    ],
+)
+def test_a_trace_begins_where_none_or_a_malformed_one_came(given: bytes | None) -> None:
+    """W3C Trace Context section 3.2.2. What came as its state is emptied."""
+    decider, _ = _decider(ALLOW)
+    first, event = _ask(decider, {b"traceparent": given} if given else {})
+    match = re.search(rb"\r\ntraceparent: 00-([0-9a-f]{32})-[0-9a-f]{16}-00\r\n", first)
+    assert match
+    assert event["trace_id"] == match[1].decode()
+    assert match[1] not in _ask(decider, {})[0]
+    assert (b"\r\ntracestate: \r\n" in first) is (given is not None)
 
 
 _header = st.sampled_from(
@@ -217,7 +251,9 @@ def test_any_headers_give_one_well_formed_answer_and_record(
     response, event = _ask(decider, headers, point, b"/authz/" + path)
     head, _, body = response.partition(b"\r\n\r\n")
     names = [line.partition(b":")[0] for line in head.split(b"\r\n")[1:]]
-    allowed = [b"x-rempart-decision", b"x-rempart-subject", b"x-rempart-role", b"x-spiffe-id", b"content-length"]
+    allowed = [b"x-rempart-decision", b"x-rempart-subject", b"x-rempart-role", b"x-spiffe-id", b"traceparent"]
+    allowed += [b"tracestate"] if b"tracestate" in names else []
+    allowed += [b"content-length"]
     refused = [b"x-rempart-decision", b"content-type", b"content-length"]
     assert names in (allowed, refused, [refused[0], b"www-authenticate", *refused[1:]])
     assert head.startswith(b"HTTP/1.1 200") == event["success"]
