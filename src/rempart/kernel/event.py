@@ -29,6 +29,17 @@ class EventType(StrEnum):
     ACCOUNT_CREATED = "people.account_created"
     ACCOUNT_CHANGED = "people.account_changed"
     ROLE_CHANGED = "people.role_changed"
+    PASSWORD_CHANGED = "people.password_changed"  # nosec B105 - the name of an event
+    FACTOR_CHANGED = "people.factor_changed"
+    FACTOR_FAILED = "people.factor_failed"
+    SESSION_OPENED = "people.session_opened"
+    SESSION_ENDED = "people.session_ended"
+    SESSION_SUSPECT = "people.session_suspect"
+    TOKEN_ISSUED = "people.token_issued"  # nosec B105 - the name of an event
+    CLIENT_CHANGED = "people.client_changed"
+    CLIENT_REFUSED = "people.client_refused"
+    CONSENT_CHANGED = "people.consent_changed"
+    LINK_SENT = "people.link_sent"
     PASSWORD_RESET = "people.password_reset"  # nosec B105 - the name of an event
     SIGNING_KEY_ROTATED = "people.signing_key_rotated"
     SVID_ISSUED = "workloads.svid_issued"

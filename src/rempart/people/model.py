@@ -61,6 +61,15 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Authenticated:
+    """A person who just proved who they are. `amr` as RFC 8176 names methods (`pwd`, `otp`, `hwk`, `mfa` with two)."""
+
+    account: Account
+    amr: tuple[str, ...]
+    auth_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshFamily:
     """One login and all refresh tokens that descend from it. `expires_at` is absolute: rotation doesn't move it."""
 

@@ -77,6 +77,33 @@ class RefreshStore(Protocol):
         """Forget families that expired or were revoked before that time."""
 
 
+class OnceStore(Protocol):
+    """Short-lived records that are used once: codes, pushed requests, device codes, links, challenges, `jti`s.
+
+    `kind` is a word of the caller's, `key` a SHA-256 of what the client holds, `value` sealed by the caller where it
+    is confidential, `expires_at` in seconds since the epoch: an expired record is as none. Durable as the backend is
+    (SQL: on disk; Redis: as its persistence says). Raises Unavailable `store_unavailable`.
+    """
+
+    async def put(self, kind: str, key: bytes, value: bytes, expires_at: float) -> bool:
+        """False when a living record has this key: nothing is changed. Serves as "seen before?" for a `jti`."""
+
+    async def peek(self, kind: str, key: bytes) -> bytes | None: ...
+
+    async def take(self, kind: str, key: bytes) -> bytes | None:
+        """The record, and it is gone: of many callers one gets it."""
+
+    async def swap(self, kind: str, key: bytes, old: bytes, new: bytes) -> bool:
+        """Replace the value if it still is `old`; keeps its end."""
+
+    async def sweep(self, before: float) -> int: ...
+
+
+class Mailer(Protocol):
+    async def send(self, to: str, subject: str, text: str) -> None:
+        """Hand one plain-text message over; raises Unavailable `mail_unavailable`. `text` may hold a link: log none."""
+
+
 class Tally(Protocol):
     """Counters for the metrics page."""
 

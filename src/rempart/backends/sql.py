@@ -1,0 +1,50 @@
+"""The seam under every SQL store of people: one dialect of SQL, two databases (`sqlite_sql`, `postgres_sql`).
+
+Statements are written once: `?` for each parameter, `RETURNING`, `ON CONFLICT`, `LIMIT n OFFSET m` (no `LIMIT -1`);
+types TEXT, BIGINT, DOUBLE PRECISION, BLOB (bytea in PostgreSQL). Booleans are BIGINT 0 or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Value = str | int | float | bytes | None
+
+
+class UniqueViolation(Exception):
+    """A statement broke a UNIQUE or PRIMARY KEY constraint; the transaction takes back all it did."""
+
+
+class Rows(Protocol):
+    rowcount: int
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class Tx(Protocol):
+    """One transaction, as if alone (serialisable). Valid only inside the `work` it was given to."""
+
+    def execute(self, statement: str, parameters: Sequence[Value] = ()) -> Rows:
+        """Raises UniqueViolation."""
+
+
+class Database(Protocol):
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """What `work` returns, once its transaction is durable; raises what it raises and then nothing was changed.
+
+        `work` may run more than once (a transaction that met another is tried again): it must have no other effect.
+        Raises Unavailable `store_unavailable`.
+        """
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """As `write`, for statements that change nothing; may run beside writers."""
+
+    async def ensure(self, schema: Sequence[str]) -> None:
+        """Run statements that may run at every start (`CREATE … IF NOT EXISTS`), by one instance at a time."""
+
+    async def close(self) -> None:
+        """Finish what was asked; called once."""
