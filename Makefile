@@ -33,6 +33,7 @@ setup: .venv/.complete
 
 setup-test: setup
 	@bash scripts/system-packages.sh
+	@bash scripts/node-packages.sh
 
 lock: ## Resolve requirements/*.in again: hashes, no download addresses
 	@for f in uv dev; do .venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal requirements/$$f.in -o requirements/$$f.txt; done
