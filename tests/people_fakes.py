@@ -171,7 +171,7 @@ class MemoryAccounts:
 
 
 def _administers(account: Account) -> bool:
-    return account.role is Role.ADMIN and not account.disabled
+    return account.role == Role.ADMIN and not account.disabled
 
 
 def _alive(family: RefreshFamily, now: float) -> bool:

@@ -228,7 +228,7 @@ def _replace(db: sqlite3.Connection, account: Account, event: Event) -> None:
     ).fetchone()
     if before is None:
         raise _stale()
-    if before[0] and (account.role is not Role.ADMIN or account.disabled):
+    if before[0] and (account.role != Role.ADMIN or account.disabled):
         others = "SELECT 1 FROM accounts WHERE role = 'admin' AND disabled = 0 AND id <> ? LIMIT 1"
         if db.execute(others, (account.id,)).fetchone() is None:
             raise Conflict(
@@ -253,7 +253,7 @@ def _leave(db: sqlite3.Connection, event: Event) -> None:
 
 def _columns(account: Account) -> tuple[Any, ...]:
     return (
-        *(account.id, account.email, account.name, str(account.role), account.payment_limit, int(account.disabled)),
+        *(account.id, account.email, account.name, account.role, account.payment_limit, int(account.disabled)),
         *(account.version, account.epoch, account.created_at, account.updated_at),
     )
 
@@ -263,7 +263,7 @@ def _account(row: Any) -> Account:
         id=row[0],
         email=row[1],
         name=row[2],
-        role=Role(row[3]),
+        role=row[3],
         payment_limit=row[4],
         disabled=bool(row[5]),
         second_factor=bool(row[6]),

@@ -31,7 +31,7 @@ class AccessTokens:
             "sub": account.id,
             "aud": self.audience,
             "client_id": FIRST_PARTY,
-            "role": str(account.role),
+            "role": account.role,
             "scope": scope,
             "iat": now,
             "exp": now + self.ttl,
@@ -39,6 +39,7 @@ class AccessTokens:
             "amr": list(amr),
             "jti": new_id("tok"),
             "sid": session,
+            "epoch": account.epoch,
         }
         if account.payment_limit is not None:
             claims["payment_limit"] = account.payment_limit

@@ -134,9 +134,9 @@ class Accounts:
             after = self._changed(before, changes)
             if after == before:
                 return before
-            kind = EventType.ROLE_CHANGED if after.role is not before.role else EventType.ACCOUNT_CHANGED
+            kind = EventType.ROLE_CHANGED if after.role != before.role else EventType.ACCOUNT_CHANGED
             try:
-                if actor.person == account_id and (after.role is not before.role):
+                if actor.person == account_id and (after.role != before.role):
                     raise Denied("own_role", "nobody may change their own role", "ask another administrator")
                 event = self._event(kind, actor, before, after)
                 await self._store.replace(after, event)
@@ -211,7 +211,7 @@ class Accounts:
         after = replace(before, **fields)
         if after == before:
             return before
-        ends = after.role is not before.role or (after.disabled and not before.disabled)
+        ends = after.role != before.role or (after.disabled and not before.disabled)
         return replace(after, version=before.version + 1, epoch=before.epoch + int(ends), updated_at=self._clock.now())
 
     async def _hash(self, password: str, account: Account) -> str:
@@ -227,7 +227,7 @@ class Accounts:
         self, kind: EventType, actor: Actor, before: Account | None, after: Account | None, refused: str = ""
     ) -> Event:
         about = after or before
-        severe = kind is EventType.ROLE_CHANGED and about is not None and about.role is Role.ADMIN
+        severe = kind is EventType.ROLE_CHANGED and about is not None and about.role == Role.ADMIN
         return Event(
             type=kind,
             at=self._clock.now(),

@@ -111,9 +111,9 @@ class AccountsFace:
         origin = self._origins.of(request)
         _allow(origin, self._administrators)
         claims, account = await self._bearers.person(request, origin)
-        if claims.role != Role.ADMIN or account.role is not Role.ADMIN:
+        if claims.role != Role.ADMIN or account.role != Role.ADMIN:
             raise Denied("not_an_administrator", "only administrators may do this", "ask one of them")
-        return Actor(origin, account.id, str(account.role))
+        return Actor(origin, account.id, account.role)
 
 
 def _allow(origin: Origin, allowed: frozenset[str]) -> None:

@@ -57,6 +57,10 @@ class Bearers:
                 raise Unauthenticated(
                     "invalid_token", "the access token is not valid: the account is gone or disabled", "log in again"
                 )
+            if claims.raw.get("epoch", 0) < account.epoch:
+                raise Unauthenticated(
+                    "invalid_token", "the access token is not valid: it was superseded", "log in again"
+                )
         except Unauthenticated as error:
             event = Event(
                 type=EventType.TOKEN_REFUSED,

@@ -21,13 +21,14 @@ class Account:
     """A person. `id` is the token's `sub`; `payment_limit` in cents, None for no limit.
 
     `version` grows with every change (optimistic locking); `epoch` grows when what was granted before must end:
-    refresh families of an older epoch are dead. Times in seconds since the epoch of Unix.
+    refresh families and access tokens of an older epoch are dead. `role` is one of `kernel.principal.Role` or the
+    application's own. Times in seconds since the epoch of Unix.
     """
 
     id: str
     email: str
     name: str
-    role: Role
+    role: str
     payment_limit: int | None
     disabled: bool
     second_factor: bool
@@ -42,7 +43,7 @@ class Account:
             "id": self.id,
             "email": self.email,
             "display_name": self.name,
-            "role": str(self.role),
+            "role": self.role,
             "payment_limit": self.payment_limit,
             "disabled": self.disabled,
             "second_factor": self.second_factor,
@@ -189,9 +190,9 @@ def check_limit(cents: int | None) -> int | None:
     return cents
 
 
-def parse_role(text: str) -> Role:
+def parse_role(text: str) -> str:
     """BadInput `bad_role`."""
     try:
-        return Role(text)
+        return str(Role(text))
     except ValueError:
         raise BadInput("bad_role", f"{text[:40]!r} is not a role", "use one of " + ", ".join(Role)) from None
