@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.integration.conftest import Running, rempart, running, write_tiny
 from tests.support import short_directory
@@ -37,6 +39,20 @@ def test_every_process_has_a_user_of_its_own_without_any_capability(tiny: Runnin
         assert told["NoNewPrivs"] == "1"
     assert "0" not in uids.values()
     assert len(set(uids.values())) == len(uids)
+
+
+@root_only
+def test_a_gateway_below_1024_keeps_the_one_capability_for_it() -> None:
+    with (
+        short_directory("rl") as directory,
+        running(write_tiny(directory / "app"), "--listen", "127.0.0.1:843") as system,
+    ):
+        gateway = processes(system)["gateway"]
+        assert {facts(gateway)[kind] for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {f"{1 << 10:016x}"}
+        assert "0" not in facts(gateway)["Uid"].split()
+        assert (
+            httpx.get(f"{system.url}/nothing", verify=ssl.create_default_context(cafile=system.ca)).status_code == 404
+        )
 
 
 @root_only

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     )
     from rempart.kernel.ids import new_id
 
-    from .asgi import Protect, Verifier, published_keys_verifier
+    from .asgi import Protect
     from .events import EventSink, Outbox, OutgoingEvent, SocketEvents, relay
+    from .grpc_server import ProtectGrpc
     from .http import Answer, Question, ServiceClient, SocketTransport, Transport
+    from .identify import Verifier, published_keys_verifier
     from .identity import Caller, caller, requires
     from .inputs import Body, idempotency_key, one, read_json
     from .metrics import Metrics
@@ -49,7 +51,9 @@ _HOMES = {
         "Unprocessable",
     ),
     "rempart.kernel.ids": ("new_id",),
-    "rempart.sdk.asgi": ("Protect", "Verifier", "published_keys_verifier"),
+    "rempart.sdk.asgi": ("Protect",),
+    "rempart.sdk.grpc_server": ("ProtectGrpc",),
+    "rempart.sdk.identify": ("Verifier", "published_keys_verifier"),
     "rempart.sdk.identity": ("Caller", "caller", "requires"),
     "rempart.sdk.events": ("EventSink", "Outbox", "OutgoingEvent", "SocketEvents", "relay"),
     "rempart.sdk.http": ("Answer", "Question", "ServiceClient", "SocketTransport", "Transport"),
@@ -63,6 +67,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - grouped as a reader needs them
     "Protect",
+    "ProtectGrpc",
     "requires",
     "caller",
     "Caller",

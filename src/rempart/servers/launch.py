@@ -2,11 +2,13 @@
 
 Run as `python -I -S launch.py FD`, the standard library only, so that it costs milliseconds. FD is a memory file with a
 JSON document: `{"argv", "env", "cwd", "fds": [fd that becomes 3, 4, …], "parent": pid or 0, "umask", "ids": {"uid",
-"gid", "groups"} or null, "view": {"state", "sees": [[path, writable]], "covers": [[directory, [path kept]]]} or null}`.
+"gid", "groups"} or null, "low_port": bool, "view": {"state", "sees": [[path, writable]], "covers": [[directory,
+[path kept]]]} or null}`.
 
 What it does, in this order: a mount namespace in which the process sees only its own parts of the state directory
-(and, of directories closed to its user, only the programs it needs, read-only); a user and group of its own; no new
-privileges; death together with the supervisor; no core dumps; no descriptors but the listed ones.
+(and, of directories closed to its user, only the programs it needs, read-only); a user and group of its own, with no
+capability left (but CAP_NET_BIND_SERVICE where `low_port` says that it listens below 1024); no new privileges; death
+together with the supervisor; no core dumps; no descriptors but the listed ones.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from typing import Any
 _CLONE_NEWNS = 0x00020000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 38, 47, 2
+_CAPABILITY_VERSION_3, _CAP_NET_BIND_SERVICE = 0x20080522, 10
 FAILED = 125
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -93,13 +96,26 @@ def _place(fds: list[int]) -> None:
     os.closerange(above, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
+def _keep_only(capability: int) -> None:
+    """Of all capabilities this one, over execve too (capabilities(7), "Ambient")."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    bit = 1 << capability
+    sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)  # effective, permitted, inheritable; then the upper halves
+    _check(_libc.capset(header, sets), "keeping one capability")
+    _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0), "keeping one capability")
+
+
 def _confine(spec: dict[str, Any]) -> None:
     if spec["view"]:
         _enter_view(spec["view"])
     if spec["ids"]:
+        if spec["low_port"]:
+            _check(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "keeping capabilities")
         os.setgroups(spec["ids"]["groups"])
         os.setresgid(spec["ids"]["gid"], spec["ids"]["gid"], spec["ids"]["gid"])
         os.setresuid(spec["ids"]["uid"], spec["ids"]["uid"], spec["ids"]["uid"])
+        if spec["low_port"]:
+            _keep_only(_CAP_NET_BIND_SERVICE)
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "giving up new privileges")
     if spec["parent"]:  # after the change of user, which clears it
         _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "tying life to the supervisor")

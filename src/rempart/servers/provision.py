@@ -148,6 +148,7 @@ class Provisions:
                 parent=os.getpid() if process.supervised or process.kind is Kind.SYSTEM else 0,
                 umask=0o007 if self.drop else 0o077,
                 ids=self._process_ids(process),
+                low_port=process.name == "gateway" and self.plan.listen[1] < 1024,
                 view=self._view(process, argv, cwd) if self.confine else None,
             ),
             opened,

@@ -35,6 +35,7 @@ class Launch:
     parent: int = 0
     umask: int = 0o077
     ids: Ids | None = None
+    low_port: bool = False
     view: dict[str, Any] | None = None
 
     def document(self) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.sdk_support import ask, headers, verifier
 
+from rempart.sdk.identify import Identifier
 from rempart.wiring import settings
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +40,7 @@ def test_the_python_example_works() -> None:
     space: dict[str, object] = {"__name__": "notes"}
     exec(compile(blocks("python")[0], "notes.py", "exec"), space)
     app = space["app"]
-    app._verifier = verifier()  # type: ignore[attr-defined]  # instead of people's keys over the network
+    app._identifier = Identifier(verifier())  # type: ignore[attr-defined]  # instead of people's keys over the network
     assert ask(app, "GET", "/notes", headers("ann")).json()["code"] == "no_note"
     wrote = ask(app, "POST", "/notes", headers("ann"), json={"text": "milk"})
     assert wrote.status_code == 201
