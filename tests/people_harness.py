@@ -58,7 +58,9 @@ async def harness(**settings: Any) -> AsyncIterator[Harness]:
     clock, recorder = ManualClock(), MemoryRecorder()
     options = {"issuer": ISSUER, "audience": "bank.example", "signing_algorithm": "EdDSA", **settings}
     with tempfile.TemporaryDirectory() as directory:
-        people = compose(PeopleSettings(**options), Path(directory), b"k" * 32, recorder, clock=clock, hasher=WEAK_HASH)
+        people = await compose(
+            PeopleSettings(**options), Path(directory), b"k" * 32, recorder, clock=clock, hasher=WEAK_HASH
+        )
         try:
             async with (
                 httpx.AsyncClient(transport=httpx.ASGITransport(people.api), base_url="https://people") as api,

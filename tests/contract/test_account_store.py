@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,36 @@ from typing import Any
 import pytest
 from tests.people_fakes import MemoryAccounts
 
-from rempart.backends.sqlite_accounts import SqliteAccounts
+from rempart.backends import sql_accounts, sql_families
+from rempart.backends.sql import Database
+from rempart.backends.sql_accounts import SqlAccounts
+from rempart.backends.sql_families import SqlFamilies
+from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.kernel.errors import Conflict
 from rempart.kernel.event import Event, EventType
 from rempart.kernel.principal import Role
 from rempart.people.model import Account, Credentials, Dead, RefreshFamily, Repeated, Reused, Rotated
 
-Store = SqliteAccounts | MemoryAccounts
+
+class SqlStore(SqlAccounts, SqlFamilies):
+    """Accounts and families over one database, as the process has them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
+Store = SqlStore | MemoryAccounts
 Scenario = Callable[[Store], Coroutine[Any, Any, None]]
+
+
+@contextlib.asynccontextmanager
+async def sqlite(directory: Path) -> AsyncIterator[SqliteDatabase]:
+    database = SqliteDatabase(directory / "people.db")
+    try:
+        await database.ensure((*sql_accounts.SCHEMA, *sql_families.SCHEMA))
+        yield database
+    finally:
+        await database.close()
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -28,11 +51,10 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], 
 
     def runner(scenario: Scenario) -> None:
         async def body() -> None:
-            store: Store = MemoryAccounts() if request.param == "memory" else SqliteAccounts(tmp_path / "people.db")
-            try:
-                await scenario(store)
-            finally:
-                store.close()
+            if request.param == "memory":
+                return await scenario(MemoryAccounts())
+            async with sqlite(tmp_path) as database:
+                return await scenario(SqlStore(database))
 
         asyncio.run(body())
 
@@ -298,17 +320,17 @@ def test_sqlite_keeps_everything_over_a_restart_and_opens_for_the_owner_alone(tm
     path = tmp_path / "people.db"
 
     async def write() -> None:
-        store = SqliteAccounts(path)
-        await store.add(account(), Credentials("h", b"t"), event())
-        await store.open(family(), b"t0", keep=5)
-        store.close()
+        async with sqlite(tmp_path) as database:
+            store = SqlStore(database)
+            await store.add(account(), Credentials("h", b"t"), event())
+            await store.open(family(), b"t0", keep=5)
 
     async def read() -> None:
-        store = SqliteAccounts(path)
-        assert await store.get("usr_ann") == account(second_factor=True)
-        assert len(await store.pending()) == 1
-        assert isinstance(await rotate(store, b"t0", b"t1"), Rotated)
-        store.close()
+        async with sqlite(tmp_path) as database:
+            store = SqlStore(database)
+            assert await store.get("usr_ann") == account(second_factor=True)
+            assert len(await store.pending()) == 1
+            assert isinstance(await rotate(store, b"t0", b"t1"), Rotated)
 
     asyncio.run(write())
     assert path.stat().st_mode & 0o777 == 0o600
@@ -317,33 +339,35 @@ def test_sqlite_keeps_everything_over_a_restart_and_opens_for_the_owner_alone(tm
 
 def test_sqlite_writes_survive_a_power_cut_by_its_settings(tmp_path: Path) -> None:
     async def scenario() -> None:
-        store = SqliteAccounts(tmp_path / "people.db")
-        pragma = await store._writer.run(
-            lambda db: (db.execute("PRAGMA journal_mode").fetchone()[0], db.execute("PRAGMA synchronous").fetchone()[0])
-        )
+        async with sqlite(tmp_path) as database:
+            pragma = await database._writer.run(
+                lambda db: (
+                    db.execute("PRAGMA journal_mode").fetchone()[0],
+                    db.execute("PRAGMA synchronous").fetchone()[0],
+                )
+            )
         assert pragma == ("wal", 2)
-        store.close()
 
     asyncio.run(scenario())
 
 
 def test_sqlite_one_failing_piece_of_work_takes_back_only_its_own(tmp_path: Path) -> None:
     async def scenario() -> None:
-        store = SqliteAccounts(tmp_path / "people.db")
-        work = [store.add(account(f"p{number % 5}"), Credentials("h"), event()) for number in range(10)]
-        outcomes = await asyncio.gather(*work, return_exceptions=True)
-        assert sum(outcome is None for outcome in outcomes) == 5
-        assert len(await store.page("", 100)) == 5
-        assert len(await store.pending()) == 5
-        store.close()
+        async with sqlite(tmp_path) as database:
+            store = SqlStore(database)
+            work = [store.add(account(f"p{number % 5}"), Credentials("h"), event()) for number in range(10)]
+            outcomes = await asyncio.gather(*work, return_exceptions=True)
+            assert sum(outcome is None for outcome in outcomes) == 5
+            assert len(await store.page("", 100)) == 5
+            assert len(await store.pending()) == 5
 
     asyncio.run(scenario())
 
 
 def test_sqlite_refuses_impossible_rows(tmp_path: Path) -> None:
     async def scenario() -> None:
-        store = SqliteAccounts(tmp_path / "people.db")
-        store.close()
+        async with sqlite(tmp_path):
+            pass
         with sqlite3.connect(tmp_path / "people.db") as db, pytest.raises(sqlite3.IntegrityError):
             db.execute("INSERT INTO accounts VALUES('i','e','n','user',-1,0,1,1,1,1,'h',NULL,0)")
         db.close()

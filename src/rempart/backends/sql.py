@@ -1,7 +1,8 @@
 """The seam under every SQL store of people: one dialect of SQL, two databases (`sqlite_sql`, `postgres_sql`).
 
 Statements are written once: `?` for each parameter, `RETURNING`, `ON CONFLICT`, `LIMIT n OFFSET m` (no `LIMIT -1`);
-types TEXT, BIGINT, DOUBLE PRECISION, BLOB (bytea in PostgreSQL). Booleans are BIGINT 0 or 1.
+types TEXT, BIGINT, DOUBLE PRECISION, BLOB (bytea in PostgreSQL). Booleans are BIGINT 0 or 1. A parameter's type must show
+from what it meets (`column = ?`): else write `CAST(? AS BIGINT)`. No `?` and no `%` inside a literal.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ Value = str | int | float | bytes | None
 
 
 class UniqueViolation(Exception):
-    """A statement broke a UNIQUE or PRIMARY KEY constraint; the transaction takes back all it did."""
+    """A statement broke a UNIQUE or PRIMARY KEY constraint. Catch it around `write`: its transaction is lost."""
 
 
 class Rows(Protocol):
-    rowcount: int
+    @property
+    def rowcount(self) -> int: ...
 
     def fetchone(self) -> Any: ...
 

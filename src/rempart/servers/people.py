@@ -17,7 +17,12 @@ import msgspec
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from rempart.backends.sqlite_accounts import SqliteAccounts
+from rempart.backends import sql_accounts, sql_families, sql_once
+from rempart.backends.sql import Database
+from rempart.backends.sql_accounts import SqlAccounts
+from rempart.backends.sql_families import SqlFamilies
+from rempart.backends.sql_once import SqlOnce
+from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.crypto.aead import derive_key
 from rempart.crypto.jose import ALGORITHMS
 from rempart.crypto.passwords import Argon2id
@@ -35,6 +40,7 @@ from rempart.people.hashing_pool import HashingPool
 from rempart.people.login import Logins
 from rempart.people.metrics import PeopleMetrics
 from rempart.people.password_rules import LEAST_LENGTH
+from rempart.people.ports import OnceStore
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins, application
 from rempart.people.signing_keys import SealedRing, SigningKeys
@@ -49,6 +55,7 @@ REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 5.0  # seconds
 _SWEEP_EVERY = 600.0
 _SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
+_SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA)
 _log = logging.getLogger(__name__)
 
 
@@ -64,7 +71,10 @@ class People:
     tokens: AccessTokens
     keys: SigningKeys
     refusals: Collapse
-    store: SqliteAccounts
+    database: Database
+    store: SqlAccounts
+    families: SqlFamilies
+    once: OnceStore
     pool: HashingPool
     clock: Clock
 
@@ -73,18 +83,20 @@ class People:
         await self.accounts.publish()
 
     async def sweep(self) -> None:
-        """Forget sessions that ended long ago; to be called now and then."""
-        await self.store.sweep(self.clock.now() - _SWEEP_AFTER)
+        """Forget what ended long ago; to be called now and then."""
+        now = self.clock.now()
+        await self.families.sweep(now - _SWEEP_AFTER)
+        await self.once.sweep(now)
 
     async def close(self) -> None:
         try:
             await self.refusals.flush()
         finally:
             self.pool.close()
-            self.store.close()
+            await self.database.close()
 
 
-def compose(
+async def compose(
     settings: PeopleSettings,
     data_dir: Path,
     key: bytes,
@@ -95,7 +107,7 @@ def compose(
 ) -> People:
     """The composition root of this process; `key` is 32 secret bytes that stay the same across starts.
 
-    Raises BadInput `bad_settings` and Integrity `seal_broken`.
+    Raises BadInput `bad_settings`, Integrity `seal_broken` and Unavailable `store_unavailable`.
     """
     _check(settings)
     clock, hasher = clock or SystemClock(), hasher or Argon2id()
@@ -104,7 +116,9 @@ def compose(
         return derive_key(key, f"people/{purpose}")
 
     domain = settings.audience
-    store = SqliteAccounts(data_dir / "people.db")
+    database = SqliteDatabase(data_dir / "people.db")
+    await database.ensure(_SCHEMA)
+    store, families, once = SqlAccounts(database), SqlFamilies(database), SqlOnce(database, clock)
     pool = HashingPool(settings.argon2_workers)
     keys = SigningKeys(
         SealedRing(data_dir / "signing-keys.sealed", secret("signing-keys")),
@@ -124,7 +138,7 @@ def compose(
     refusals = Collapse(recorder)
     access = AccessTokens(keys, clock, issuer=settings.issuer, audience=domain, ttl=settings.access_ttl)
     refresh = RefreshTokens(
-        store,
+        families,
         store,
         access,
         recorder,
@@ -136,7 +150,7 @@ def compose(
     )
     logins = Logins(
         store,
-        store,
+        families,
         refresh,
         pool,
         hasher,
@@ -153,7 +167,7 @@ def compose(
     accounts = Accounts(
         store,
         store,
-        store,
+        families,
         pool,
         hasher,
         recorder,
@@ -188,7 +202,10 @@ def compose(
         tokens=access,
         keys=keys,
         refusals=refusals,
+        database=database,
         store=store,
+        families=families,
+        once=once,
         pool=pool,
         clock=clock,
     )
@@ -225,7 +242,7 @@ async def run(boot: Boot) -> None:
         raise BadInput("bad_settings", f"people's settings: {error}", "start it with `rempart up`") from None
     journal = Journal(boot.journal_dir, boot.name)
     boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    people = compose(settings, boot.data_dir, boot.keys["people"], journal)
+    people = await compose(settings, boot.data_dir, boot.keys["people"], journal)
     servers = {
         "api": asgi_server(people.api),
         "admin": asgi_server(people.admin, name_operator=True),

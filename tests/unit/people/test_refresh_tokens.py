@@ -181,7 +181,7 @@ def test_the_store_alone_opens_no_session() -> None:
         async with harness() as h:
             _, first = await start(h)
             second = (await h.refresh(first)).json()["refresh_token"]
-            dump = await h.people.store._writer.run(lambda db: "\n".join(db.iterdump()))
+            dump = await h.people.database._writer.run(lambda db: "\n".join(db.iterdump()))
             for token in (first, second):
                 assert token not in dump
                 assert token.split(".")[1] not in dump

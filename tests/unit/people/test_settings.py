@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rempart.wiring.process_settings import PeopleSettings
 def test_a_setting_out_of_bounds_is_refused(setting: dict[str, Any], tmp_path: Path) -> None:
     settings = PeopleSettings(issuer="https://localhost:8443/auth", audience="bank.example", **setting)
     with pytest.raises(BadInput) as refusal:
-        compose(settings, tmp_path, b"k" * 32, MemoryRecorder())
+        asyncio.run(compose(settings, tmp_path, b"k" * 32, MemoryRecorder()))
     assert refusal.value.code == "bad_settings"
     assert next(iter(setting)) in refusal.value.reason
     assert refusal.value.remedy
