@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rempart.crypto.aead import seal
 from rempart.crypto.passwords import Argon2id, check_encoded
 from rempart.crypto.totp import parse_secret
 from rempart.kernel.clock import Clock
@@ -16,8 +15,8 @@ from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.kernel.ids import new_id
 from rempart.kernel.principal import Role
 
+from .factors.codes import seal_totp
 from .hashing_pool import HashingPool
-from .login import TOTP_CONTEXT
 from .model import Account, Credentials, Origin, RefreshFamily, check_limit, clean_name, normalise_email, parse_role
 from .password_rules import check_password, generate_password
 from .ports import AccountStore, Outbox, RefreshStore
@@ -149,8 +148,10 @@ class Accounts:
             return after
         raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
-    async def reset_password(self, account_id: str, password: str | None, totp: str | None, actor: Actor) -> Added:
-        """A given or a generated password; every session of the account ends."""
+    async def reset_password(
+        self, account_id: str, password: str | None, totp: str | None, actor: Actor, *, why: str = ""
+    ) -> Added:
+        """A given or a generated password; every session of the account ends. `why` goes into the record."""
         before = await self.get(account_id)
         generated = generate_password() if password is None else None
         encoded = await self._hash(generated or password or "", before)
@@ -162,7 +163,7 @@ class Accounts:
             second_factor=before.second_factor or sealed is not None,
             updated_at=self._clock.now(),
         )
-        event = self._event(EventType.PASSWORD_RESET, actor, before, after)
+        event = replace(self._event(EventType.PASSWORD_RESET, actor, before, after), reason=why)
         await self._store.set_credentials(after, encoded, sealed, event)
         await self.publish()
         return Added(after, generated)
@@ -214,14 +215,18 @@ class Accounts:
         ends = after.role != before.role or (after.disabled and not before.disabled)
         return replace(after, version=before.version + 1, epoch=before.epoch + int(ends), updated_at=self._clock.now())
 
-    async def _hash(self, password: str, account: Account) -> str:
+    def vet_password(self, password: str, account: Account) -> None:
+        """Raises BadInput `weak_password`."""
         check_password(password, least=self._least, context=(account.email, account.name, *self._context))
+
+    async def _hash(self, password: str, account: Account) -> str:
+        self.vet_password(password, account)
         return await self._pool.run(lambda: self._hasher.hash(password), known=True)
 
     def _seal(self, account: Account, totp: str | None) -> bytes | None:
         if totp is None:
             return None
-        return seal(self._totp_key, parse_secret(totp), (TOTP_CONTEXT + account.id).encode())
+        return seal_totp(self._totp_key, account.id, parse_secret(totp))
 
     def _event(
         self, kind: EventType, actor: Actor, before: Account | None, after: Account | None, refused: str = ""
