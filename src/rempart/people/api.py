@@ -18,7 +18,9 @@ from rempart.kernel.event import Event, EventType, Severity
 from .access_tokens import SESSION, AccessTokens
 from .accounts import Accounts
 from .collapse import Collapse
+from .factors.model import SecondFactorNeeded
 from .login import Logins
+from .login_record import login_failed
 from .model import Account, Origin
 from .ports import Tally
 from .refresh_tokens import Grant, RefreshTokens
@@ -109,10 +111,15 @@ class PublicFace:
     async def login(self, request: Request) -> Response:
         body = await read_json(request, LoginBody)
         device = body.device or request.cookies.get(DEVICE_COOKIE)
-        welcome = await self._logins.login(body.email, body.password, body.otp, device, self._origins.of(request))
-        response = JSONResponse({**_grant(welcome.grant), "device": welcome.device}, headers=_no_store())
+        origin = self._origins.of(request)
+        found = await self._logins.authenticate(body.email, body.password, body.otp, device, origin, in_steps=False)
+        if isinstance(found, SecondFactorNeeded):
+            raise login_failed()
+        grant = await self._refresh.open(found.account, found.amr, origin)
+        device = self._logins.remember(found.account)
+        response = JSONResponse({**_grant(grant), "device": device}, headers=_no_store())
         response.set_cookie(
-            DEVICE_COOKIE, welcome.device, max_age=_YEAR, path="/", secure=True, httponly=True, samesite="strict"
+            DEVICE_COOKIE, device, max_age=_YEAR, path="/", secure=True, httponly=True, samesite="strict"
         )
         return response
 

@@ -1,4 +1,4 @@
-"""Logging in with a password and, where there is one, a one-time code.
+"""The one way in with a password: throttle, bounded hashing, record; then the second factor where there is one.
 
 Whether the account is unknown or disabled, the password wrong or the code: the answer is the same, and so is the work
 before it (one indexed read, one argon2id, one record). A login that succeeds was recorded durably before.
@@ -6,61 +6,56 @@ before it (one indexed read, one argon2id, one record). A login that succeeds wa
 
 from __future__ import annotations
 
-import hmac
-from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
-from rempart.crypto.aead import unseal
 from rempart.crypto.passwords import Argon2id
-from rempart.crypto.totp import matching_step
-from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, RempartError, Throttled, Unauthenticated
-from rempart.kernel.event import Event, EventType, Recorder, Severity
+from rempart.kernel.errors import BadInput, RempartError, Throttled
+from rempart.kernel.event import EventType
 
-from .collapse import Collapse
 from .devices import Devices
+from .factors.model import SecondFactorNeeded
 from .hashing_pool import HashingPool
-from .model import Account, Credentials, Origin, normalise_email
-from .ports import AccountStore, RefreshStore, Tally
-from .refresh_tokens import Grant, RefreshTokens
+from .login_record import LoginRecord, login_failed
+from .model import Account, Authenticated, Credentials, Origin, normalise_email
+from .ports import AccountStore, RefreshStore
 from .throttle import Attempt, Throttle
 
-TOTP_CONTEXT = "people/totp/"
 _NOBODY = "usr_nobody"
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """`device` makes the bearer's next login that of a known device."""
+class SecondFactors(Protocol):
+    """What is asked of `factors/` once the password was right."""
 
-    grant: Grant
-    device: str = field(repr=False)
+    async def ask(
+        self, account: Account, credentials: Credentials, amr: tuple[str, ...], device: str | None
+    ) -> SecondFactorNeeded | None:
+        """None when this account needs no second factor."""
+
+    async def try_code(
+        self, account: Account, credentials: Credentials, text: str, device: str | None, origin: Origin
+    ) -> tuple[str, ...] | str:
+        """The methods it adds to `amr`, or why it was refused; a code that was right is used up by this call.
+
+        Raises Throttled after too many wrong ones.
+        """
 
 
 class Logins:
-    """`key` names accounts in counters and records without telling the address; `totp_key` opens TOTP secrets."""
-
     def __init__(
         self,
         accounts: AccountStore,
         families: RefreshStore,
-        refresh: RefreshTokens,
         pool: HashingPool,
         hasher: Argon2id,
         throttle: Throttle,
         devices: Devices,
-        recorder: Recorder,
-        refusals: Collapse,
-        clock: Clock,
-        tally: Tally,
-        *,
-        key: bytes,
-        totp_key: bytes,
+        record: LoginRecord,
+        factors: SecondFactors,
     ) -> None:
-        self._accounts, self._families, self._refresh = accounts, families, refresh
+        self._accounts, self._families = accounts, families
         self._pool, self._hasher, self._throttle, self._devices = pool, hasher, throttle, devices
-        self._recorder, self._refusals, self._clock, self._tally = recorder, refusals, clock, tally
-        self._key, self._totp_key = key, totp_key
+        self._record, self._factors = record, factors
 
     @cached_property
     def _dummy(self) -> str:
@@ -70,13 +65,26 @@ class Logins:
         """Compute the hash that stands for unknown accounts, so that the first of them isn't slower."""
         assert self._dummy  # nosec B101 - evaluates the cached property
 
-    async def login(self, email: str, password: str, otp: str | None, device: str | None, origin: Origin) -> Welcome:
-        """Raises Unauthenticated `login_failed`, Throttled `login_throttled` or `login_busy`, Unavailable."""
+    async def authenticate(
+        self,
+        email: str,
+        password: str,
+        otp: str | None,
+        device: str | None,
+        origin: Origin,
+        *,
+        in_steps: bool = True,
+    ) -> Authenticated | SecondFactorNeeded:
+        """`otp`: a code of an app or a backup code, given with the password. `device`: a token of `remember`.
+
+        A door that can't ask for a second factor passes `in_steps=False`: a missing one is then a refusal like any.
+        Raises Unauthenticated `login_failed`, Throttled `login_throttled` or `login_busy`, Unavailable.
+        """
         try:
             address = normalise_email(email)
         except BadInput:
             address = ""  # nobody's
-        alias = self._alias(address or email)
+        alias = self._record.alias(address or email)
         found = await self._accounts.by_email(address)
         account, credentials = found or (None, Credentials(self._dummy))
         attempt, known = await self._begin(alias, account, device, origin)
@@ -84,27 +92,29 @@ class Logins:
             verified = await self._pool.run(
                 lambda: self._hasher.verify(password, credentials.password_hash), known=known
             )
-            why = await self._judge(account, credentials, verified, otp)
-            if account is None or why:
+            outcome = await self._judge(account, credentials, verified, otp, device, origin, in_steps)
+            if account is None or isinstance(outcome, str):
                 attempt.failed()
-                await self._refused(EventType.LOGIN_FAILED, why, alias, account, origin)
-                raise Unauthenticated(
-                    "login_failed",
-                    "the e-mail address, the password or the one-time code is wrong",
-                    "try again, or ask an administrator to reset the password",
-                )
+                await self._record.refused(EventType.LOGIN_FAILED, str(outcome), alias, account, origin)
+                raise login_failed()
             await self._rehash(account, credentials, password)
-            welcome = await self._welcome(account, credentials, known, origin)
+            if isinstance(outcome, tuple):
+                await self._record.succeeded(account, outcome, known, origin)
             attempt.succeeded()
         except Throttled as error:
-            self._tally.login("busy")
+            self._record.tally.login("busy")
             attempt.abandoned()
             raise error
         except BaseException:
             attempt.abandoned()
             raise
-        self._tally.login("success")
-        return welcome
+        if isinstance(outcome, SecondFactorNeeded):
+            return outcome
+        return Authenticated(account=account, amr=outcome, auth_time=self._record.clock.now())
+
+    def remember(self, account: Account) -> str:
+        """A token that makes its bearer's next login that of a known device; it opens nothing."""
+        return self._devices.issue(account)
 
     async def _begin(
         self, alias: str, account: Account | None, device: str | None, origin: Origin
@@ -122,28 +132,37 @@ class Logins:
                         return self._throttle.begin(alias, origin.network, known_network=True), True
                     except Throttled:
                         pass
-            self._tally.login("throttled")
-            await self._refused(EventType.LOGIN_THROTTLED, "too many failures", alias, account, origin)
+            await self._record.refused(EventType.LOGIN_THROTTLED, "too many failures", alias, account, origin)
             raise
 
-    async def _judge(self, account: Account | None, credentials: Credentials, verified: bool, otp: str | None) -> str:
-        """Why not, for the record only; "" for yes. The code is computed whether or not the password was right."""
-        step = None
-        if account is not None and credentials.totp is not None:
-            secret = unseal(self._totp_key, credentials.totp, (TOTP_CONTEXT + account.id).encode())
-            step = matching_step(secret, otp or "", self._clock.now())
+    async def _judge(
+        self,
+        account: Account | None,
+        credentials: Credentials,
+        verified: bool,
+        otp: str | None,
+        device: str | None,
+        origin: Origin,
+        in_steps: bool,
+    ) -> tuple[str, ...] | SecondFactorNeeded | str:
+        """The methods that proved it, what is needed besides, or why not (for the record only)."""
         if account is None:
             return "unknown account"
         if not verified:
             return "wrong password"
         if account.disabled:
             return "disabled"
-        if credentials.totp is not None:
-            if step is None:
-                return "wrong one-time code" if otp else "no one-time code"
-            if not await self._accounts.use_step(account.id, step):
-                return "one-time code used before"
-        return ""
+        device_id = self._devices.known(device, account)
+        needed = await self._factors.ask(account, credentials, ("pwd",), device_id)
+        if needed is None:
+            return ("pwd",)
+        if otp:
+            try:
+                more = await self._factors.try_code(account, credentials, otp, device_id, origin)
+            except Throttled:  # told openly, it would say that the password is right
+                return "too many wrong one-time codes"
+            return more if isinstance(more, str) else ("pwd", *more, "mfa")
+        return needed if in_steps else "no one-time code"
 
     async def _rehash(self, account: Account, credentials: Credentials, password: str) -> None:
         """Keep up with stronger parameters; a login never fails for it."""
@@ -153,44 +172,3 @@ class Logins:
                 await self._accounts.set_credentials(account, fresh, None, None)
             except RempartError:
                 return
-
-    async def _welcome(self, account: Account, credentials: Credentials, known: bool, origin: Origin) -> Welcome:
-        amr = ("pwd", "otp", "mfa") if credentials.totp is not None else ("pwd",)
-        grant = await self._refresh.open(account, amr, origin)
-        await self._recorder.record(
-            Event(
-                type=EventType.LOGIN,
-                at=self._clock.now(),
-                success=True,
-                person=account.id,
-                role=str(account.role),
-                workload=origin.workload,
-                ip=origin.ip,
-                request_id=origin.request_id,
-                trace_id=origin.trace_id,
-                details={"amr": list(amr), "known_place": known, "decision": origin.decision_id},
-            )
-        )
-        return Welcome(grant, self._devices.issue(account))
-
-    async def _refused(self, kind: EventType, why: str, alias: str, account: Account | None, origin: Origin) -> None:
-        if kind is EventType.LOGIN_FAILED:
-            self._tally.login("failed")
-        event = Event(
-            type=kind,
-            at=self._clock.now(),
-            success=False,
-            severity=Severity.LOW,
-            reason=why,
-            person=account.id if account else None,
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details={"account": alias, "network": origin.network, "decision": origin.decision_id},
-        )
-        await self._refusals.record(event, origin.network, alias)
-
-    def _alias(self, address: str) -> str:
-        """Stands for an address in counters and in the record: linkable, and not readable without the key."""
-        return "eml_" + hmac.digest(self._key, address[:320].encode("utf-8", "replace"), "sha256").hex()[:24]

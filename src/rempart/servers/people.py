@@ -36,8 +36,12 @@ from rempart.people.admin_api import AdminFace
 from rempart.people.api import Bearers, PublicFace
 from rempart.people.collapse import Collapse
 from rempart.people.devices import Devices
+from rempart.people.factors.codes import Codes
+from rempart.people.factors.proving import Factors
+from rempart.people.factors.tickets import Tickets
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login import Logins
+from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
 from rempart.people.password_rules import LEAST_LENGTH
 from rempart.people.ports import OnceStore
@@ -68,6 +72,7 @@ class People:
     metrics: ASGIApp
     accounts: Accounts
     logins: Logins
+    factors: Factors
     tokens: AccessTokens
     keys: SigningKeys
     refusals: Collapse
@@ -148,21 +153,15 @@ async def compose(
         ttl=settings.refresh_ttl,
         rotating=REFRESH_ROTATION not in settings.unsafe_disabled,
     )
-    logins = Logins(
+    record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"))
+    factors = Factors(
         store,
-        families,
-        refresh,
-        pool,
-        hasher,
+        Codes(store, clock, secret("totp")),
+        Tickets(secret("second-factor"), clock),
         throttle,
-        Devices(secret("devices")),
-        recorder,
-        refusals,
-        clock,
-        metrics,
-        key=secret("aliases"),
-        totp_key=secret("totp"),
+        record,
     )
+    logins = Logins(store, families, pool, hasher, throttle, Devices(secret("devices")), record, factors)
     logins.warm_up()
     accounts = Accounts(
         store,
@@ -199,6 +198,7 @@ async def compose(
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
         logins=logins,
+        factors=factors,
         tokens=access,
         keys=keys,
         refusals=refusals,

@@ -1,0 +1,72 @@
+"""What the record says of logins, whatever the door and the means; every refusal reads alike outside."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import Unauthenticated
+from rempart.kernel.event import Event, EventType, Recorder, Severity
+
+from .collapse import Collapse
+from .model import Account, Origin
+from .ports import Tally
+
+
+@dataclass(frozen=True)
+class LoginRecord:
+    """`key` names accounts in counters and records without telling the address."""
+
+    recorder: Recorder
+    refusals: Collapse
+    clock: Clock
+    tally: Tally
+    key: bytes = field(repr=False)
+
+    async def succeeded(self, account: Account, amr: tuple[str, ...], known: bool, origin: Origin) -> None:
+        """Raises Unavailable; then nothing may be granted."""
+        await self.recorder.record(
+            Event(
+                type=EventType.LOGIN,
+                at=self.clock.now(),
+                success=True,
+                person=account.id,
+                role=str(account.role),
+                workload=origin.workload,
+                ip=origin.ip,
+                request_id=origin.request_id,
+                trace_id=origin.trace_id,
+                details={"amr": list(amr), "known_place": known, "decision": origin.decision_id},
+            )
+        )
+        self.tally.login("success")
+
+    async def refused(self, kind: EventType, why: str, alias: str, account: Account | None, origin: Origin) -> None:
+        self.tally.login("throttled" if kind is EventType.LOGIN_THROTTLED else "failed")
+        event = Event(
+            type=kind,
+            at=self.clock.now(),
+            success=False,
+            severity=Severity.LOW,
+            reason=why,
+            person=account.id if account else None,
+            workload=origin.workload,
+            ip=origin.ip,
+            request_id=origin.request_id,
+            trace_id=origin.trace_id,
+            details={"account": alias, "network": origin.network, "decision": origin.decision_id},
+        )
+        await self.refusals.record(event, origin.network, alias)
+
+    def alias(self, address: str) -> str:
+        """Stands for an address in counters and in the record: linkable, and not readable without the key."""
+        return "eml_" + hmac.digest(self.key, address[:320].encode("utf-8", "replace"), "sha256").hex()[:24]
+
+
+def login_failed() -> Unauthenticated:
+    return Unauthenticated(
+        "login_failed",
+        "the e-mail address, the password or the one-time code is wrong",
+        "try again, or ask an administrator to reset the password",
+    )
