@@ -138,11 +138,21 @@ class MemoryAccounts:
         self._families[family_id] = (family, current, previous, None)
         return family
 
-    async def revoke_all(self, account_id: str, why: str, now: float) -> int:
-        mine = [family for family in await self.of_account(account_id) if _alive(family, now)]
+    async def revoke_all(
+        self, account_id: str, why: str, now: float, *, client_id: str | None = None, session_id: str | None = None
+    ) -> int:
+        mine = [
+            family
+            for family in await self.of_account(account_id)
+            if _alive(family, now) and client_id in (None, family.client_id) and session_id in (None, family.session_id)
+        ]
         for family in mine:
             await self.revoke(family.id, why, now)
         return len(mine)
+
+    async def find(self, family_id: str) -> tuple[RefreshFamily, bytes] | None:
+        found = self._families.get(family_id)
+        return (found[0], found[1]) if found else None
 
     async def of_account(self, account_id: str) -> Sequence[RefreshFamily]:
         mine = [family for family, *_ in self._families.values() if family.account_id == account_id]

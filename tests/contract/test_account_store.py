@@ -292,6 +292,26 @@ def test_families_are_listed_revoked_bounded_and_swept(run: Callable[[Scenario],
     run(scenario)
 
 
+def test_a_family_keeps_its_client_and_ends_with_the_client_or_the_session(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: Store) -> None:
+        await store.add(account(), Credentials("h"), event())
+        app = family("fam_app", client_id="app", session_id="ses_1", audience=("api", "other"), acr="mfa",
+                     auth_time=9.5, bound_to="jkt:abc")  # fmt: skip
+        await store.open(app, b"a", keep=9)
+        await store.open(family("fam_other", client_id="other", session_id="ses_1"), b"o", keep=9)
+        await store.open(family("fam_plain"), b"p", keep=9)
+        assert await store.find("fam_app") == (app, b"a")
+        assert await store.find("fam_nobody") is None
+        assert await store.revoke_all("usr_ann", "consent", 20.0, client_id="nobody") == 0
+        assert await store.revoke_all("usr_ann", "consent", 20.0, client_id="app", session_id="ses_2") == 0
+        assert await store.revoke_all("usr_ann", "consent", 20.0, client_id="app") == 1
+        assert await store.revoke_all("usr_ann", "logout", 21.0, session_id="ses_1") == 1
+        alive = [entry.id for entry in await store.of_account("usr_ann") if entry.revoked_at is None]
+        assert alive == ["fam_plain"]
+
+    run(scenario)
+
+
 def test_who_logs_in_all_day_fills_no_disk(run: Callable[[Scenario], None]) -> None:
     async def scenario(store: Store) -> None:
         await store.add(account(), Credentials("h"), event())

@@ -10,7 +10,7 @@ from typing import Any
 
 from rempart.people.model import Dead, RefreshFamily, Repeated, Reused, Rotated, Rotation
 
-from .sql import Database, Tx
+from .sql import Database, Tx, Value
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS refresh_families("
@@ -18,14 +18,18 @@ SCHEMA = (
     " amr TEXT NOT NULL, scope TEXT NOT NULL, network TEXT NOT NULL, user_agent TEXT NOT NULL,"
     " created_at DOUBLE PRECISION NOT NULL, last_used_at DOUBLE PRECISION NOT NULL,"
     " expires_at DOUBLE PRECISION NOT NULL, revoked_at DOUBLE PRECISION, revoked_for TEXT NOT NULL DEFAULT '',"
+    " client_id TEXT NOT NULL, session_id TEXT NOT NULL, audience TEXT NOT NULL, acr TEXT NOT NULL,"
+    " auth_time DOUBLE PRECISION NOT NULL, bound_to TEXT NOT NULL,"
     " current BLOB NOT NULL, previous BLOB, sealed BLOB)",
     "CREATE INDEX IF NOT EXISTS families_of_account ON refresh_families(account_id, created_at)",
     "CREATE INDEX IF NOT EXISTS families_by_network ON refresh_families(account_id, network)",
 )
 _FAMILY = (
     "id, account_id, epoch, amr, scope, network, user_agent,"
-    " created_at, last_used_at, expires_at, revoked_at, revoked_for"
+    " created_at, last_used_at, expires_at, revoked_at, revoked_for,"
+    " client_id, session_id, audience, acr, auth_time, bound_to"
 )
+_MARKS = ",".join("?" * 19)
 _REVOKE = "UPDATE refresh_families SET revoked_at = ?, revoked_for = ?, sealed = NULL WHERE"
 
 
@@ -47,11 +51,12 @@ class SqlFamilies:
 
         def work(tx: Tx) -> None:
             tx.execute(
-                f"INSERT INTO refresh_families({_FAMILY}, current) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",  # nosec B608 - constants
+                f"INSERT INTO refresh_families({_FAMILY}, current) VALUES({_MARKS})",  # nosec B608 - constants
                 (
                     *(family.id, family.account_id, family.epoch, " ".join(family.amr), family.scope, family.network),
                     *(family.user_agent, family.created_at, family.last_used_at, family.expires_at),
-                    *(family.revoked_at, family.revoked_for, token_hash),
+                    *(family.revoked_at, family.revoked_for, family.client_id, family.session_id),
+                    *(" ".join(family.audience), family.acr, family.auth_time, family.bound_to, token_hash),
                 ),
             )
             tx.execute(living, (family.created_at, "too_many", family.account_id, family.created_at, keep))
@@ -78,9 +83,21 @@ class SqlFamilies:
     async def revoke(self, family_id: str, why: str, now: float) -> RefreshFamily | None:
         return await self._database.write(lambda tx: _revoke(tx, family_id, why, now))
 
-    async def revoke_all(self, account_id: str, why: str, now: float) -> int:
+    async def revoke_all(
+        self, account_id: str, why: str, now: float, *, client_id: str | None = None, session_id: str | None = None
+    ) -> int:
         statement = f"{_REVOKE} account_id = ? AND revoked_at IS NULL AND expires_at > ?"
-        return await self._database.write(lambda tx: tx.execute(statement, (now, why, account_id, now)).rowcount)
+        values: list[Value] = [now, why, account_id, now]
+        for column, wanted in (("client_id", client_id), ("session_id", session_id)):
+            if wanted is not None:
+                statement += f" AND {column} = ?"
+                values.append(wanted)
+        return await self._database.write(lambda tx: tx.execute(statement, values).rowcount)
+
+    async def find(self, family_id: str) -> tuple[RefreshFamily, bytes] | None:
+        query = f"SELECT {_FAMILY}, current FROM refresh_families WHERE id = ?"  # nosec B608 - constants
+        row = await self._database.read(lambda tx: tx.execute(query, (family_id,)).fetchone())
+        return (_family(row[:-1]), row[-1]) if row else None
 
     async def of_account(self, account_id: str) -> Sequence[RefreshFamily]:
         query = f"SELECT {_FAMILY} FROM refresh_families WHERE account_id = ? ORDER BY created_at DESC, id DESC"  # nosec B608 - constants
@@ -137,4 +154,10 @@ def _family(row: Any) -> RefreshFamily:
         expires_at=row[9],
         revoked_at=row[10],
         revoked_for=row[11],
+        client_id=row[12],
+        session_id=row[13],
+        audience=tuple(row[14].split()),
+        acr=row[15],
+        auth_time=row[16],
+        bound_to=row[17],
     )

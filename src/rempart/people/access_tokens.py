@@ -9,10 +9,9 @@ from rempart.crypto.jose import Claims, verify_access_token
 from rempart.kernel.clock import Clock
 from rempart.kernel.ids import new_id
 
-from .model import Account
+from .model import FIRST_PARTY, Account
 from .signing_keys import SigningKeys
 
-FIRST_PARTY = "login"  # RFC 9068's client_id for a person who logged in without an OAuth client
 SESSION = "session"  # the scope of one's own session: all that the role may; other clients get less
 
 

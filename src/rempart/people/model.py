@@ -12,6 +12,7 @@ from rempart.kernel.errors import BadInput
 from rempart.kernel.principal import Role
 
 MAX_LIMIT = 10**15  # cents
+FIRST_PARTY = "login"  # RFC 9068's client_id for a person who logged in without an OAuth client
 _EMAIL = re.compile(r"(?=.{3,254}\Z)[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
                     r"(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")  # fmt: skip
 
@@ -72,7 +73,12 @@ class Authenticated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshFamily:
-    """One login and all refresh tokens that descend from it. `expires_at` is absolute: rotation doesn't move it."""
+    """One grant and all refresh tokens that descend from it. `expires_at` is absolute: rotation doesn't move it.
+
+    `client_id` is FIRST_PARTY for a login without an OAuth client. `session_id` names the browser's session behind it,
+    "" for none. `audience` empty means the trust domain. `bound_to` shows the key that its tokens are bound to
+    (`jkt:…`, `x5t:…`), "" for none. `auth_time` 0 means: when the family began.
+    """
 
     id: str
     account_id: str
@@ -86,10 +92,17 @@ class RefreshFamily:
     expires_at: float
     revoked_at: float | None = None
     revoked_for: str = ""
+    client_id: str = FIRST_PARTY
+    session_id: str = ""
+    audience: tuple[str, ...] = ()
+    acr: str = ""
+    auth_time: float = 0.0
+    bound_to: str = ""
 
     def public(self) -> dict[str, Any]:
         return {
             "id": self.id,
+            "client_id": self.client_id,
             "amr": list(self.amr),
             "scope": self.scope,
             "network": self.network,

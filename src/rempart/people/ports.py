@@ -65,7 +65,13 @@ class RefreshStore(Protocol):
     async def revoke(self, family_id: str, why: str, now: float) -> RefreshFamily | None:
         """The family if this call ended it."""
 
-    async def revoke_all(self, account_id: str, why: str, now: float) -> int: ...
+    async def revoke_all(
+        self, account_id: str, why: str, now: float, *, client_id: str | None = None, session_id: str | None = None
+    ) -> int:
+        """How many living families of the account this call ended: all, or those of one client or one session."""
+
+    async def find(self, family_id: str) -> tuple[RefreshFamily, bytes] | None:
+        """A family and the SHA-256 of its newest token."""
 
     async def of_account(self, account_id: str) -> Sequence[RefreshFamily]:
         """Newest first, ended ones included until they are swept."""
