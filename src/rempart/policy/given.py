@@ -7,7 +7,7 @@ from typing import Any
 
 
 def given_data(data: Mapping[str, Any], unsafe_disabled: Iterable[str] = ()) -> dict[str, Any]:
-    """`{trust_domain, services, gateway}` and, made of it, `callers: {SPIFFE ID: {service: true}}` and `unsafe`.
+    """`{trust_domain, services, gateway, roles}` and, made of it, `callers: {SPIFFE ID: {service: true}}` and `unsafe`.
 
     `callers` turns the declared `calls` round, so that a policy finds a caller in one step.
     """
@@ -17,4 +17,12 @@ def given_data(data: Mapping[str, Any], unsafe_disabled: Iterable[str] = ()) -> 
         allowed = callers.setdefault(str(service["spiffe_id"]), {})
         allowed.update({str(callee): True for callee in service.get("calls", [])})
     unsafe = dict.fromkeys(unsafe_disabled, True)
-    return {"gateway": "", "trust_domain": "", **data, "services": services, "callers": callers, "unsafe": unsafe}
+    return {
+        "gateway": "",
+        "trust_domain": "",
+        "roles": {},
+        **data,
+        "services": services,
+        "callers": callers,
+        "unsafe": unsafe,
+    }

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from rempart.kernel.errors import BadInput
+from rempart.people.administration.roles import complete
 
 from . import process_settings as ps
 from .catalog import OWN, ROOT_SIGNER, Own
@@ -218,6 +219,7 @@ class _Planner:
                 audience=app.trust_domain,
                 access_ttl=app.access_ttl,
                 refresh_ttl=app.refresh_ttl,
+                roles=app.roles,
                 unsafe_disabled=off,
             ),
             "pdp": self._pdp(off),
@@ -246,6 +248,7 @@ class _Planner:
             m.name: {"spiffe_id": m.spiffe_id, "routes": list(m.routes), "calls": list(m.calls)} for m in self.members
         }
         data: dict[str, Any] = {"trust_domain": app.trust_domain, "services": services, "gateway": self.gateway_id}
+        data["roles"] = {name: rules.public() for name, rules in complete(app.roles).items()}
         return ps.PdpSettings(
             trust_domain=app.trust_domain,
             issuer=self.issuer,

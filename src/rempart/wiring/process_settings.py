@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from rempart.people.administration.roles import RoleRules
+
 
 class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A registration entry that comes from `rempart.toml`: not editable while the system runs."""
@@ -47,6 +49,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     )
     administration_callers: list[str] = []
     payment_readers: list[str] = []
+    roles: dict[str, RoleRules] = {}  # the application's own, and permissions of built-in ones
     unsafe_disabled: list[str] = []
 
 

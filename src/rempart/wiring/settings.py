@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rempart.kernel.errors import BadInput
+from rempart.people.administration.roles import RoleRules
 
 from .check import Problem, Problems, Reader
 from .locate import lines
+from .people_roles import read_roles
 
 FILE_NAME = "rempart.toml"
 MAX_BYTES = 1 << 20
@@ -85,6 +87,7 @@ class AppSettings:
     access_ttl: int
     refresh_ttl: int
     rates: Rates = field(default_factory=Rates)
+    roles: dict[str, RoleRules] = field(default_factory=dict)
 
 
 def load(directory: Path) -> AppSettings:
@@ -153,6 +156,8 @@ def _read(root: Reader, directory: Path) -> AppSettings:
     identity = root.table("identity")
     tokens = root.table("tokens")
     rates = root.table("rates")
+    people = root.table("people")
+    roles = people.table("roles")
     settings = AppSettings(
         directory=directory,
         name=name,
@@ -168,9 +173,10 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         access_ttl=tokens.seconds("access_ttl", 3600, at_least=5, at_most=86400),
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),
         rates=_rates(rates),
+        roles=read_roles(roles),
     )
     _between(root, settings)
-    for reader in (app, gateway, policy, identity, tokens, rates, root):
+    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, root):
         reader.no_more()
     return settings
 
