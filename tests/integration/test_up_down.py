@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -153,6 +154,21 @@ def test_when_the_face_is_killed_the_supervisor_stops_everything():
                 assert line
             up.kill()
         eventually(lambda: left_running(state) == set(), within=15)
+
+
+def test_when_the_state_directory_is_deleted_everything_stops_by_itself():
+    with short_directory() as directory:
+        app, state = write_tiny(directory / "app"), directory / "s"
+        with in_foreground(app, state) as up:
+            assert up.stderr is not None
+            while "Ctrl-C" not in (line := up.stderr.readline()):
+                assert line
+            ours = instance(state)
+            shutil.rmtree(state)
+            rest = up.stderr.read()
+            assert up.wait(20) == 3, rest
+        assert "state_gone" in rest
+        assert marked(ours) == set()
 
 
 def test_two_starts_on_one_state_directory_are_refused(tiny):

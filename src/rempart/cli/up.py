@@ -97,11 +97,14 @@ def _follow_start(lines: Any, began: float) -> dict[str, Any]:
             elif "ready" in report:
                 return dict(report["ready"])
             elif "failed" in report:
-                failed = report["failed"]
-                error = RempartError(failed["code"], failed["reason"], failed["remedy"])
-                error.exit_code = failed["exit"]  # type: ignore[misc]  # the class's own, for this one instance
-                raise error
+                raise _failure(report["failed"])
     raise Unavailable("start_failed", "the supervisor ended while starting", "see logs/supervisor.log in the state")
+
+
+def _failure(told: dict[str, Any]) -> RempartError:
+    error = RempartError(told["code"], told["reason"], told["remedy"])
+    error.exit_code = told["exit"]  # type: ignore[misc]  # the class's own, for this one instance
+    return error
 
 
 def _tell_ready(status: dict[str, Any], began: float) -> None:
@@ -150,7 +153,11 @@ def _stop(pid: int) -> int:
 
 
 def _wait(pid: int, lines: Any) -> int:
-    """Until the supervisor ends by itself; its exit code."""
-    while lines.read(1 << 16):
-        pass
+    """Until the supervisor ends by itself; its exit code. Raises what it says it ended of."""
+    said = b""
+    while chunk := lines.read(1 << 16):
+        said = (said + chunk)[-65536:]
+    for line in said.split(b"\n"):
+        if line.startswith(b'{"failed"'):
+            raise _failure(json.loads(line)["failed"])
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -74,6 +74,7 @@ class Supervisor:
         self.adopted: dict[int, tuple[int, Process]] = {}
         self.ready = False
         self.stopping = asyncio.Event()
+        self._gone = False
         self.stopped: asyncio.Queue[str] = asyncio.Queue()
         self.started_at = time.monotonic()
         self.demo_accounts: str | None = None
@@ -126,6 +127,7 @@ class Supervisor:
                 await server.start()
             self._tasks.append(asyncio.create_task(serve_metrics(metrics, self)))
             self._tasks.append(asyncio.create_task(self._rotate_logs()))
+            self._tasks.append(asyncio.create_task(self._stop_without_state()))
             self._tasks.append(asyncio.create_task(self.roots.keep()))
             starting = asyncio.create_task(self._start_all())
             halted = asyncio.create_task(self.stopping.wait())
@@ -147,7 +149,10 @@ class Supervisor:
             self.provisions.close()
             self._journal.close()
             remembered.running = {}
-            self.state.save()
+            if not self._gone:
+                self.state.save()
+        if self._gone:
+            raise Unavailable("state_gone", "the state directory was deleted: everything was stopped", "start anew")
 
     async def _start_all(self) -> None:
         for managed in self.managed.values():
@@ -349,6 +354,14 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
+
+    async def _stop_without_state(self) -> None:
+        """A state directory that was deleted can't be reached by `rempart down`, nor keep what happens."""
+        control = self.plan.state / "run" / "control.sock"
+        while control.exists():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(2)
+        self._gone = True
+        self.stopping.set()
 
     async def _rotate_logs(self) -> None:
         """Children append to files they hold open: a file that is full is copied and emptied."""
