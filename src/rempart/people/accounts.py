@@ -1,4 +1,9 @@
-"""Administering accounts: every change has an actor, is recorded with before and after, and takes effect at once."""
+"""Administering accounts: every change has an actor, is recorded with before and after, and takes effect at once.
+
+Whichever door a change comes by (operator, HTTP, SCIM, import), the same rules hold: a person changes those whom their
+role manages, gives no role that it doesn't manage, and never changes their own role or limit; the last enabled
+administrator stays.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +20,10 @@ from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.kernel.ids import new_id
 from rempart.kernel.principal import Role
 
+from .administration.roles import Roles
 from .factors.codes import seal_totp
 from .hashing_pool import HashingPool
-from .model import Account, Credentials, Origin, RefreshFamily, check_limit, clean_name, normalise_email, parse_role
+from .model import GONE, Account, Credentials, Origin, RefreshFamily, check_limit, clean_name, normalise_email
 from .password_rules import check_password, generate_password
 from .ports import AccountStore, Outbox, RefreshStore
 
@@ -53,6 +59,7 @@ class Accounts:
         hasher: Argon2id,
         recorder: Recorder,
         clock: Clock,
+        roles: Roles,
         *,
         totp_key: bytes,
         least_length: int,
@@ -60,6 +67,7 @@ class Accounts:
     ) -> None:
         self._store, self._outbox, self._families = store, outbox, families
         self._pool, self._hasher, self._recorder, self._clock = pool, hasher, recorder, clock
+        self.roles = roles
         self._totp_key, self._least, self._context = totp_key, least_length, context
         self._publishing = asyncio.Lock()
 
@@ -94,24 +102,30 @@ class Accounts:
         password: str | None,
         password_hash: str | None = None,
         totp: str | None = None,
+        invited: bool = False,
+        disabled: bool = False,
         actor: Actor,
     ) -> Added:
-        """Raises BadInput for each field, Conflict `email_taken`. No password and no hash: one is generated."""
+        """Raises BadInput for each field, Conflict `email_taken`, Denied as `Roles.require`.
+
+        No password and no hash: one is generated, and told unless the person is `invited` to choose one.
+        """
         address = normalise_email(email)
         now = self._clock.now()
         account = Account(
             id=new_id("usr"),
             email=address,
             name=clean_name(name if name is not None else address.partition("@")[0]),
-            role=parse_role(role),
+            role=self.roles.check(role),
             payment_limit=check_limit(payment_limit),
-            disabled=False,
+            disabled=disabled,
             second_factor=totp is not None,
             version=1,
             epoch=1,
             created_at=now,
             updated_at=now,
         )
+        await self._allow(EventType.ACCOUNT_CREATED, actor, None, account)
         generated = generate_password() if password is None and password_hash is None else None
         sealed = self._seal(account, totp)
         if password_hash is not None:
@@ -121,12 +135,13 @@ class Accounts:
         event = self._event(EventType.ACCOUNT_CREATED, actor, None, account)
         await self._store.add(account, Credentials(encoded, sealed), event)
         await self.publish()
-        return Added(account, generated)
+        return Added(account, None if invited else generated)
 
     async def change(self, account_id: str, changes: Mapping[str, Any], actor: Actor) -> Account:
         """`changes`: any of email, name, role, disabled, payment_limit, already of the right types.
 
-        Raises BadInput for a value, NotFound, Denied `own_role`, Conflict `last_admin`, `email_taken`, `stale_version`.
+        Raises BadInput for a value, NotFound, Denied `own_role`, `own_limit` or as `Roles.require`, Conflict
+        `last_admin`, `email_taken`, `account_erased`, `stale_version`.
         """
         for attempt in range(_ATTEMPTS):
             before = await self.get(account_id)
@@ -134,12 +149,11 @@ class Accounts:
             if after == before:
                 return before
             kind = EventType.ROLE_CHANGED if after.role != before.role else EventType.ACCOUNT_CHANGED
+            await self._allow(kind, actor, before, after)
             try:
-                if actor.person == account_id and (after.role != before.role):
-                    raise Denied("own_role", "nobody may change their own role", "ask another administrator")
                 event = self._event(kind, actor, before, after)
                 await self._store.replace(after, event)
-            except (Conflict, Denied) as error:
+            except Conflict as error:
                 if error.code == "stale_version" and attempt + 1 < _ATTEMPTS:
                     continue
                 await self._recorder.record(self._event(kind, actor, before, before, error.reason))
@@ -153,6 +167,7 @@ class Accounts:
     ) -> Added:
         """A given or a generated password; every session of the account ends. `why` goes into the record."""
         before = await self.get(account_id)
+        await self._allow(EventType.PASSWORD_RESET, actor, before, before)
         generated = generate_password() if password is None else None
         encoded = await self._hash(generated or password or "", before)
         sealed = self._seal(before, totp)
@@ -168,6 +183,33 @@ class Accounts:
         await self.publish()
         return Added(after, generated)
 
+    async def erase(self, account_id: str, actor: Actor) -> Account:
+        """Disable for good and forget who it was: the id stays, so that nobody else ever gets it.
+
+        Raises NotFound, Denied, Conflict as `change`.
+        """
+        before = await self.get(account_id)
+        unusable = await self._hash(generate_password(), before)
+        after = replace(
+            before,
+            email=f"{before.id.lower()}@{GONE}",
+            name="erased",
+            payment_limit=None,
+            disabled=True,
+            version=before.version + 1,
+            epoch=before.epoch + 1,
+            updated_at=self._clock.now(),
+        )
+        await self._allow(EventType.ACCOUNT_CHANGED, actor, before, after)
+        event = replace(self._event(EventType.ACCOUNT_CHANGED, actor, before, after), reason="erased")
+        try:
+            await self._store.set_credentials(after, unusable, None, event)
+        except Conflict as error:
+            await self._recorder.record(self._event(EventType.ACCOUNT_CHANGED, actor, before, before, error.reason))
+            raise
+        await self.publish()
+        return after
+
     async def sessions(self, account_id: str) -> Sequence[RefreshFamily]:
         """Those that are alive, newest first."""
         account, now = await self.get(account_id), self._clock.now()
@@ -175,10 +217,14 @@ class Accounts:
         return [f for f in families if f.revoked_at is None and f.expires_at > now and f.epoch == account.epoch]
 
     async def revoke(self, account_id: str, session: str | None, actor: Actor) -> int:
-        """End one session or all; how many were ended."""
-        await self.get(account_id)
+        """End one session, or all and every access token with them (the epoch grows); how many were ended."""
+        account = await self.get(account_id)
+        await self._allow(EventType.TOKEN_REVOKED, actor, account, account)
         now = self._clock.now()
         if session is None:
+            after = replace(account, version=account.version + 1, epoch=account.epoch + 1, updated_at=now)
+            await self._store.replace(after, self._event(EventType.ACCOUNT_CHANGED, actor, account, after))
+            await self.publish()
             ended = await self._families.revoke_all(account_id, "administrator", now)
         else:
             if session not in {family.id for family in await self._families.of_account(account_id)}:
@@ -204,7 +250,7 @@ class Accounts:
         if "name" in changes:
             fields["name"] = clean_name(changes["name"])
         if "role" in changes:
-            fields["role"] = parse_role(changes["role"])
+            fields["role"] = self.roles.check(changes["role"])
         if "disabled" in changes:
             fields["disabled"] = changes["disabled"]
         if "payment_limit" in changes:
@@ -214,6 +260,24 @@ class Accounts:
             return before
         ends = after.role != before.role or (after.disabled and not before.disabled)
         return replace(after, version=before.version + 1, epoch=before.epoch + int(ends), updated_at=self._clock.now())
+
+    async def _allow(self, kind: EventType, actor: Actor, before: Account | None, after: Account) -> None:
+        """What a person may do to whom; operators and clients are trusted as they are. A refusal is recorded."""
+        try:
+            if before is not None and before.erased and kind is not EventType.TOKEN_REVOKED:
+                raise Conflict("account_erased", "this account was erased", "make another one")
+            if actor.person is None:
+                return
+            if before is not None and actor.person == before.id:
+                if after.role != before.role:
+                    raise Denied("own_role", "nobody may change their own role", "ask another administrator")
+                if after.payment_limit != before.payment_limit:
+                    raise Denied("own_limit", "nobody may change their own limit", "ask another administrator")
+                return
+            self.roles.require(actor.role or "", *({before.role, after.role} if before else {after.role}))
+        except (Conflict, Denied) as error:
+            await self._recorder.record(self._event(kind, actor, before, before or after, error.reason))
+            raise
 
     def vet_password(self, password: str, account: Account) -> None:
         """Raises BadInput `weak_password`."""

@@ -15,7 +15,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from rempart.kernel.errors import BadInput, Denied
-from rempart.kernel.principal import Role
 
 from .accounts import Accounts, Actor
 from .api import Bearers
@@ -111,8 +110,8 @@ class AccountsFace:
         origin = self._origins.of(request)
         _allow(origin, self._administrators)
         claims, account = await self._bearers.person(request, origin)
-        if claims.role != Role.ADMIN or account.role != Role.ADMIN:
-            raise Denied("not_an_administrator", "only administrators may do this", "ask one of them")
+        self._accounts.roles.require(account.role)
+        self._accounts.roles.require(claims.role)
         return Actor(origin, account.id, account.role)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rempart.kernel.errors import BadInput
-from rempart.kernel.principal import Role
 
 MAX_LIMIT = 10**15  # cents
+GONE = "deleted.invalid"  # the mail domain of erased accounts (RFC 2606 section 2): nobody has an address there
 FIRST_PARTY = "login"  # RFC 9068's client_id for a person who logged in without an OAuth client
 _EMAIL = re.compile(r"(?=.{3,254}\Z)[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
                     r"(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")  # fmt: skip
@@ -37,6 +37,10 @@ class Account:
     epoch: int
     created_at: float
     updated_at: float
+
+    @property
+    def erased(self) -> bool:
+        return self.email.endswith("@" + GONE)
 
     def public(self) -> dict[str, Any]:
         """As the interfaces show it and as `before` and `after` of an event."""
@@ -150,7 +154,9 @@ Rotation = Rotated | Repeated | Reused | Dead
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a request came from, as the sidecar tells it. `network` is what throttling counts by."""
+    """Where a request came from, as the sidecar tells it. `network` is what throttling counts by, `locale` the first
+    language that the client asks for.
+    """
 
     ip: str | None = None
     workload: str | None = None
@@ -159,6 +165,7 @@ class Origin:
     trace_id: str | None = None
     decision_id: str | None = None
     user_agent: str = ""
+    locale: str = ""
 
     @property
     def network(self) -> str:
@@ -181,7 +188,7 @@ def network_of(ip: str) -> str:
 def normalise_email(text: str) -> str:
     """One spelling per mailbox: NFKC, lower case; ASCII only, so that no two look alike. BadInput `bad_email`."""
     email = unicodedata.normalize("NFKC", text.strip()[:320]).lower()
-    if not _EMAIL.fullmatch(email):
+    if not _EMAIL.fullmatch(email) or email.endswith("@" + GONE):
         raise BadInput("bad_email", "this is not an e-mail address that can be used", "write name@example.org in ASCII")
     return email
 
@@ -201,11 +208,3 @@ def check_limit(cents: int | None) -> int | None:
     if cents is not None and not 0 <= cents <= MAX_LIMIT:
         raise BadInput("bad_payment_limit", f"a payment limit is 0 to {MAX_LIMIT} cents, or null for none")
     return cents
-
-
-def parse_role(text: str) -> str:
-    """BadInput `bad_role`."""
-    try:
-        return str(Role(text))
-    except ValueError:
-        raise BadInput("bad_role", f"{text[:40]!r} is not a role", "use one of " + ", ".join(Role)) from None

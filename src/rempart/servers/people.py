@@ -33,6 +33,7 @@ from rempart.people.access_tokens import AccessTokens
 from rempart.people.accounts import Accounts
 from rempart.people.accounts_api import AccountsFace
 from rempart.people.admin_api import AdminFace
+from rempart.people.administration.roles import Roles
 from rempart.people.api import Bearers, PublicFace
 from rempart.people.collapse import Collapse
 from rempart.people.devices import Devices
@@ -171,6 +172,7 @@ async def compose(
         hasher,
         recorder,
         clock,
+        Roles(settings.roles),
         totp_key=secret("totp"),
         least_length=settings.password_length,
         context=(domain, "rempart"),
