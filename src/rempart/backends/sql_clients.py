@@ -1,0 +1,61 @@
+"""OAuth clients in SQL: implements `people.oauth.ports.ClientStore`. Trusted: who can write it can be any client.
+
+Who can only read it gets keyed hashes of secrets and public keys: nothing to authenticate with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from rempart.kernel.errors import Conflict
+from rempart.people.oauth.model import Client
+
+from .sql import Database, Tx, UniqueViolation
+
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS oauth_clients(id TEXT PRIMARY KEY, spiffe_id TEXT NOT NULL, document BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS oauth_clients_by_spiffe_id ON oauth_clients(spiffe_id)",
+)
+
+
+class SqlClients:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, client: Client) -> None:
+        values = (client.id, client.spiffe_id, msgspec.json.encode(client))
+
+        def work(tx: Tx) -> None:
+            tx.execute("INSERT INTO oauth_clients(id, spiffe_id, document) VALUES(?,?,?)", values)
+
+        try:
+            await self._database.write(work)
+        except UniqueViolation:
+            raise Conflict(
+                "client_exists", "there is a client of this id", "delete it first, or choose another"
+            ) from None
+
+    async def get(self, client_id: str) -> Client | None:
+        statement = "SELECT document FROM oauth_clients WHERE id = ?"
+        row = await self._database.read(lambda tx: tx.execute(statement, (client_id,)).fetchone())
+        return _client(row[0]) if row else None
+
+    async def by_spiffe_id(self, spiffe_id: str) -> Client | None:
+        statement = "SELECT document FROM oauth_clients WHERE spiffe_id = ? LIMIT 2"
+        rows = await self._database.read(lambda tx: tx.execute(statement, (spiffe_id,)).fetchall())
+        return _client(rows[0][0]) if len(rows) == 1 and spiffe_id else None
+
+    async def page(self, after: str, limit: int) -> Sequence[Client]:
+        statement = "SELECT document FROM oauth_clients WHERE id > ? ORDER BY id LIMIT ?"
+        rows = await self._database.read(lambda tx: tx.execute(statement, (after, limit)).fetchall())
+        return [_client(row[0]) for row in rows]
+
+    async def delete(self, client_id: str) -> bool:
+        statement = "DELETE FROM oauth_clients WHERE id = ?"
+        return await self._database.write(lambda tx: tx.execute(statement, (client_id,)).rowcount == 1)
+
+
+def _client(document: bytes) -> Client:
+    return msgspec.json.decode(document, type=Client)

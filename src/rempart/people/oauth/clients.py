@@ -1,0 +1,127 @@
+"""Registering clients, finding them quickly, and how their secrets are kept."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import BadInput, Conflict, NotFound
+from rempart.kernel.event import Event, EventType, Recorder, Severity
+from rempart.people.model import Origin
+
+from .client_rules import LEAST_SECRET, check_client
+from .model import Client
+from .ports import ClientStore
+from .profile import Profile
+
+REMEMBERED = 1.0  # seconds for which another instance's change of a client may go unnoticed
+_MOST = 1024
+
+
+class Clients:
+    """`key` hashes secrets and is no other purpose's: the store alone gives nothing to guess at."""
+
+    def __init__(
+        self, store: ClientStore, recorder: Recorder, clock: Clock, profile: Profile, *, key: bytes, gateway: str
+    ) -> None:
+        self._store, self._recorder, self._clock = store, recorder, clock
+        self._key, self._gateway = key, gateway
+        self.profile = profile
+        self._known: OrderedDict[str, tuple[Client | None, float]] = OrderedDict()
+
+    async def get(self, client_id: str) -> Client | None:
+        """As it was at most `REMEMBERED` seconds ago; changes made by this process count at once."""
+        if len(client_id) > 64:
+            return None
+        now = self._clock.monotonic()
+        known = self._known.get(client_id)
+        if known is not None and now - known[1] < REMEMBERED:
+            return known[0]
+        client = await self._store.get(client_id)
+        self._known[client_id] = (client, now)
+        self._known.move_to_end(client_id)
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
+        return client
+
+    async def workload(self, spiffe_id: str) -> Client | None:
+        return await self._store.by_spiffe_id(spiffe_id)
+
+    async def show(self, client_id: str) -> Client:
+        """Raises NotFound `no_such_client`."""
+        client = await self._store.get(client_id)
+        if client is None:
+            raise NotFound("no_such_client", "there is no such client", "see `rempart client list`")
+        return client
+
+    async def page(self, after: str, limit: int) -> Sequence[Client]:
+        return await self._store.page(after, limit)
+
+    async def add(self, client: Client, secret: str | None, origin: Origin) -> Client:
+        """The client as it is kept; `secret` for the methods with one. Recorded durably, then stored.
+
+        Raises BadInput as `check_client` does, Conflict `client_exists`.
+        """
+        if secret is not None and len(secret) < LEAST_SECRET:
+            raise BadInput("weak_secret", f"a client's secret has at least {LEAST_SECRET} characters", "let it be made")
+        if client.spiffe_id == self._gateway:
+            raise BadInput("invalid_client_metadata", "everybody comes through the gateway: it is nobody's proof")
+        kept = check_client(
+            msgspec.structs.replace(
+                client, secret_hash=self.hash(secret) if secret else b"", created_at=self._clock.now()
+            ),
+            self.profile,
+        )
+        if await self._store.get(kept.id) is not None:
+            raise Conflict("client_exists", "there is a client of this id", "delete it first, or choose another id")
+        event = self._event(origin, None, kept.shown())
+        await self._recorder.record(event)
+        await self._store.add(kept)
+        self._known.pop(kept.id, None)
+        return kept
+
+    async def delete(self, client_id: str, origin: Origin) -> Client:
+        """Its tokens and refresh families are refused from then on. Raises NotFound `no_such_client`."""
+        client = await self.show(client_id)
+        await self._recorder.record(self._event(origin, client.shown(), None))
+        await self._store.delete(client_id)
+        self._known.pop(client_id, None)
+        return client
+
+    def hash(self, secret: str) -> bytes:
+        """Keyed, because a person may have chosen it."""
+        return hmac.digest(self._key, secret.encode("utf-8", "replace"), "sha256")
+
+    async def refused(self, origin: Origin, client_id: str, why: str) -> None:
+        event = self._event(origin, None, None)
+        await self._recorder.record(replace(event, success=False, reason=why, details={"client": client_id[:64]}))
+
+    def _event(self, origin: Origin, before: dict[str, Any] | None, after: dict[str, Any] | None) -> Event:
+        about = after or before or {}
+        return Event(
+            type=EventType.CLIENT_CHANGED,
+            at=self._clock.now(),
+            success=True,
+            severity=Severity.MEDIUM,
+            workload=origin.workload,
+            operator=origin.operator,
+            ip=origin.ip,
+            request_id=origin.request_id,
+            trace_id=origin.trace_id,
+            before=before,
+            after=after,
+            details={"client": about.get("id")},
+        )
+
+
+def new_secret() -> str:
+    """256 random bits in base64url."""
+    return base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()

@@ -1,0 +1,56 @@
+"""What this room needs of others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rempart.crypto.jose import Jwks
+from rempart.people.model import Account, Origin
+
+from .model import Client, Granted, TokenRequest
+
+
+class ClientStore(Protocol):
+    """Durable clients; all methods raise Unavailable `store_unavailable`."""
+
+    async def add(self, client: Client) -> None:
+        """Raises Conflict `client_exists`."""
+
+    async def get(self, client_id: str) -> Client | None: ...
+
+    async def by_spiffe_id(self, spiffe_id: str) -> Client | None:
+        """The client that this workload is, if there is exactly one."""
+
+    async def page(self, after: str, limit: int) -> Sequence[Client]:
+        """In the order of ids, from the first one greater than `after`."""
+
+    async def delete(self, client_id: str) -> bool: ...
+
+
+class GrantHandler(Protocol):
+    """One grant type of the token endpoint. `grant` is its registered name."""
+
+    grant: str
+
+    async def redeem(self, request: TokenRequest) -> Granted:
+        """Raises BadInput with an OAuth error as code: `invalid_grant`, `invalid_scope`, `invalid_request`, or
+        `authorization_pending`, `slow_down`, `access_denied`, `expired_token` (RFC 8628). Who raises counts the
+        refusal as recorded by the endpoint.
+        """
+
+
+class TrustBundle(Protocol):
+    """The keys of the trust domain's JWT-SVIDs."""
+
+    async def jwks(self) -> Jwks:
+        """Raises Unavailable `bundle_unavailable`."""
+
+
+class PasswordLogin(Protocol):
+    """`people.login.Logins`, as the password grant uses it."""
+
+    async def prove(
+        self, email: str, password: str, otp: str | None, origin: Origin
+    ) -> tuple[Account, tuple[str, ...], float]:
+        """The account, `amr` and `auth_time`; raises Unauthenticated `login_failed`, Throttled."""
