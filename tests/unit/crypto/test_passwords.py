@@ -48,11 +48,16 @@ def test_hashes_made_with_less_are_outdated() -> None:
     [
         "",
         "plain",
-        "$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ$" + "A" * 43,
+        "$argon2d$v=19$m=8,t=1,p=1$c29tZXNhbHQ$" + "A" * 43,
         "$argon2id$v=19$m=9999999,t=1,p=1$c29tZXNhbHQ$" + "A" * 43,
         "$argon2id$v=19$m=8,t=99,p=1$c29tZXNhbHQ$" + "A" * 43,
         "$argon2id$v=19$m=8,t=1,p=99$c29tZXNhbHQ$" + "A" * 43,
-        "$2b$12$" + "A" * 53,
+        "$2b$31$" + "A" * 53,
+        "$2x$10$" + "A" * 53,
+        "$pbkdf2-sha256$i=99999999$c29tZXNhbHQ$" + "A" * 43,
+        "$pbkdf2-sha256$i=0$c29tZXNhbHQ$" + "A" * 43,
+        "$pbkdf2-sha1$i=1000$c29tZXNhbHQ$" + "A" * 43,
+        "$pepper=1$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$" + "A" * 43,
     ],
 )
 def test_a_hash_of_another_kind_or_a_costly_one_is_not_taken_in(encoded: str) -> None:
@@ -68,3 +73,19 @@ def test_a_hash_from_elsewhere_is_taken_in() -> None:
 @given(st.text(max_size=200), st.text(max_size=120))
 def test_whatever_is_given_verifying_answers(password: str, encoded: str) -> None:
     assert LIGHT.verify(password, encoded) is False
+
+
+def test_a_pepper_is_needed_to_verify_and_its_version_can_change() -> None:
+    def pepper(version: int) -> bytes:
+        return bytes([version]) * 32
+
+    plain, first, second = (Argon2id(8, 1, pepper=pepper, pepper_version=version) for version in (0, 1, 2))
+    encoded = first.hash("a quiet river")
+    assert encoded.startswith("$pepper=1$argon2id$")
+    assert all(hasher.verify("a quiet river", encoded) for hasher in (plain, first, second))
+    assert not first.verify("a quiet rivet", encoded)
+    assert [hasher.outdated(encoded) for hasher in (plain, first, second)] == [True, False, True]
+    assert first.verify("a quiet river", LIGHT.hash("a quiet river"))
+    assert first.outdated(LIGHT.hash("a quiet river"))
+    assert not LIGHT.verify("a quiet river", encoded)
+    assert not Argon2id(8, 1, pepper=lambda _: bytes(32), pepper_version=1).verify("a quiet river", encoded)
