@@ -114,6 +114,7 @@ class Origins:
             trace_id=_trace_id(headers.get("traceparent")),
             decision_id=_clip(headers.get("x-rempart-decision")),
             user_agent=(headers.get("user-agent") or "")[:200],
+            locale=headers.get("accept-language", "").partition(",")[0].partition(";")[0].strip()[:20],
         )
 
 

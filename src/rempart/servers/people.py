@@ -17,11 +17,12 @@ import msgspec
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from rempart.backends import sql_accounts, sql_families, sql_once
+from rempart.backends import sql_accounts, sql_families, sql_once, sql_sessions
 from rempart.backends.sql import Database
 from rempart.backends.sql_accounts import SqlAccounts
 from rempart.backends.sql_families import SqlFamilies
 from rempart.backends.sql_once import SqlOnce
+from rempart.backends.sql_sessions import SqlSessions
 from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.crypto.aead import derive_key
 from rempart.crypto.jose import ALGORITHMS
@@ -48,6 +49,8 @@ from rempart.people.password_rules import LEAST_LENGTH
 from rempart.people.ports import OnceStore
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins, application
+from rempart.people.sessions.ports import SessionEnding
+from rempart.people.sessions.service import Sessions
 from rempart.people.signing_keys import SealedRing, SigningKeys
 from rempart.people.throttle import Throttle
 from rempart.wiring.process_settings import PeopleSettings
@@ -60,7 +63,7 @@ REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 5.0  # seconds
 _SWEEP_EVERY = 600.0
 _SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
-_SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA)
+_SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *sql_sessions.SCHEMA)
 _log = logging.getLogger(__name__)
 
 
@@ -81,6 +84,7 @@ class People:
     store: SqlAccounts
     families: SqlFamilies
     once: OnceStore
+    sessions: Sessions
     pool: HashingPool
     clock: Clock
 
@@ -93,6 +97,7 @@ class People:
         now = self.clock.now()
         await self.families.sweep(now - _SWEEP_AFTER)
         await self.once.sweep(now)
+        await self.sessions.sweep()
 
     async def close(self) -> None:
         try:
@@ -142,6 +147,10 @@ async def compose(
         ages=lambda: {str(ring_key.state): clock.now() - ring_key.created_at for ring_key in keys.ring.published()},
     )
     refusals = Collapse(recorder)
+    endings: list[SessionEnding] = []  # rooms that must know append themselves below
+    sessions = Sessions(
+        SqlSessions(database), store, recorder, refusals, clock, key=secret("sessions"), ending=endings
+    )
     access = AccessTokens(keys, clock, issuer=settings.issuer, audience=domain, ttl=settings.access_ttl)
     refresh = RefreshTokens(
         families,
@@ -208,6 +217,7 @@ async def compose(
         store=store,
         families=families,
         once=once,
+        sessions=sessions,
         pool=pool,
         clock=clock,
     )

@@ -1,0 +1,23 @@
+"""The cookie of a browser's session. `__Host-`: this host alone, over TLS alone (RFC 6265bis section 4.1.3.2).
+
+`Lax`, so that a link from elsewhere still finds who is signed in; no Max-Age, since the server decides when it ends.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+SESSION_COOKIE = "__Host-rempart-session"
+
+
+def set_session(response: Response, token: str) -> None:
+    response.set_cookie(SESSION_COOKIE, token, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def clear_session(response: Response) -> None:
+    response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def token_of(request: Request) -> str | None:
+    return request.cookies.get(SESSION_COOKIE)
