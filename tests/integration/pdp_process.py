@@ -49,6 +49,7 @@ class PdpProcess:
         self.settings: dict[str, Any] = {
             "trust_domain": TRUST_DOMAIN,
             "issuer": ISSUER,
+            "requests_per_minute": 3000,
             "audience": TRUST_DOMAIN,
             "points": [
                 {"name": "gateway", "kind": "gateway"},

@@ -164,7 +164,7 @@ def test_another_identity_than_ones_own_is_refused(as_wallet: IdentityProcess) -
 # A process connects, gives its connection to a child and then becomes somebody else (or nobody). `after` says what.
 _CHANGELING = """
 import os, socket, sys, time
-path, after = sys.argv[1], sys.argv[2:]
+path, after, parent = sys.argv[1], sys.argv[2:], os.getpid()
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(path)
 connection.set_inheritable(True)
@@ -173,7 +173,8 @@ go_r, go_w = os.pipe()
 if os.fork() == 0:
     os.close(go_w)
     os.read(go_r, 1)                    # end of file when the parent is gone or has become another program
-    time.sleep(0.3)
+    while not after and os.getppid() == parent:
+        time.sleep(0.001)               # its descriptors are closed a moment before it is dead
     from h2.connection import H2Connection
     h2 = H2Connection()
     h2.initiate_connection()

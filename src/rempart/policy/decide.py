@@ -71,7 +71,7 @@ class Rules:
     audience: str
     routes: Mapping[str, str]
     gateway: str
-    requests_per_minute: int = 600
+    requests_per_minute: int
     disabled: Collection[str] = ()
 
 

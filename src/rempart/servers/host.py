@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import rempart
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.wiring.catalog import CONTROLS
 from rempart.wiring.plan import Options, make_plan
@@ -103,6 +104,7 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
         python=str(Path(sys.prefix).resolve() / "bin" / "python"),
     )
     if os.geteuid() == 0:
+        _check_readable(Path(sys.prefix).resolve(), Path(rempart.__file__).parent)
         _compile_own_modules()
     claims = PortClaims()
     plan = make_plan(app, options, Ports(remembered.ports, wanted, claims.free), roots)
@@ -112,11 +114,21 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
     return Prepared(plan, state, KeyMaterial(state.path, app.trust_domain, master), claims)
 
 
+def _check_readable(environment: Path, package: Path) -> None:
+    """Processes with users of their own must be able to read what they run. Raises Unavailable `unreadable_program`."""
+    for path, bits in ((environment / "bin", 0o005), (package, 0o005), (package / "__init__.py", 0o004)):
+        if path.stat().st_mode & bits != bits:
+            top = os.path.commonpath((environment, package))
+            raise Unavailable(
+                "unreadable_program",
+                f"as root every process runs under a user of its own, and other users can't read {path}",
+                f"chmod -R go+rX {top} (a checkout made with umask 077 needs that once), or run it as that user",
+            )
+
+
 def _compile_own_modules() -> None:
     """Processes with users of their own can't write bytecode: without it each start compiles what was edited again."""
     import compileall
-
-    import rempart
 
     with contextlib.suppress(OSError):
         compileall.compile_dir(str(Path(rempart.__file__).parent), quiet=2)

@@ -72,7 +72,7 @@ class PdpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     data: dict[str, Any]
     policy_dir: str | None = None
     entrypoint: str = "data.authz.decision"
-    requests_per_minute: int = 3000
+    requests_per_minute: int
     unsafe_disabled: list[str] = []
 
 

@@ -41,7 +41,7 @@ class Says:
 def _decider(answer: Any, explain: Any = lambda token, now: "why") -> tuple[Decider, Says]:
     says = Says(answer)
     routes = {"/wallet": "wallet", "/wallet/admin": "admin", "/login": "people"}
-    rules = Rules("t", "i", "t", routes, PEER)
+    rules = Rules("t", "i", "t", routes, PEER, requests_per_minute=600)
     return Decider(rules, Deciding(says, "v1"), ManualClock(), "pdp", explain), says
 
 
