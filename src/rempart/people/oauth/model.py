@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -121,7 +121,8 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
 
     `account` None: the client acts for itself. `session_id`: the browser's session behind it. `refreshable`: a refresh
     family is opened, under `grant_id` if that is given (`fam_…` from `new_id("fam")`), if the client has the grant.
-    `id_token` makes the ID token, given the access token (for `at_hash`). `actor` is the claim `act`. `until` bounds
+    `id_token` makes the ID token, given the access token (for `at_hash`). `settle` is awaited once the family is durable,
+    before the answer: a code that came twice meanwhile ends the family there. `actor` is the claim `act`. `until` bounds
     the access token's life. `session` is its `sid` where it descends from another token.
     """
 
@@ -136,6 +137,7 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     refreshable: bool = False
     grant_id: str = ""
     id_token: Callable[[str], str] | None = None
+    settle: Callable[[], Awaitable[None]] | None = None
     actor: Mapping[str, Any] | None = None
     until: float | None = None
     members: Mapping[str, Any] = {}
