@@ -121,9 +121,9 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
 
     `account` None: the client acts for itself. `session_id`: the browser's session behind it. `refreshable`: a refresh
     family is opened, under `grant_id` if that is given (`fam_…` from `new_id("fam")`), if the client has the grant.
-    `id_token` makes the ID token, given the access token (for `at_hash`). `settle` is awaited once the family is durable,
-    before the answer: a code that came twice meanwhile ends the family there. `actor` is the claim `act`. `until` bounds
-    the access token's life. `session` is its `sid` where it descends from another token.
+    `id_token` makes the ID token, given the access token (for `at_hash`). `settle` is awaited once the family is
+    durable, before the answer: a code that came twice meanwhile ends the family there. `actor` is the claim `act`.
+    `until` bounds the access token's life. `session` is its `sid` where it descends from another token.
     """
 
     account: Account | None
