@@ -12,6 +12,7 @@ from rempart.kernel.errors import BadInput, NotFound, Unavailable
 
 from .api import Ask
 from .decide import Decider
+from .epochs import Follower
 from .keeper import Keeper
 from .outbox import Outbox
 from .verdict import read_verdict
@@ -24,11 +25,19 @@ Page = tuple[int, str, bytes]
 class Pages:
     """`admin`, `policies` and `metrics` are the handlers of the sockets of those names."""
 
-    def __init__(self, keeper: Keeper, decider: Decider, outbox: Outbox, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        decider: Decider,
+        outbox: Outbox,
+        given: Mapping[str, Any],
+        follower: Follower | None = None,
+    ) -> None:
         self._keeper = keeper
         self._decider = decider
         self._outbox = outbox
         self._given = given
+        self._follower = follower
 
     async def admin(self, ask: Ask) -> Page:
         """`GET /policy`, `POST /policy/reload`, `POST /policy/eval`, `GET /policy/files`, `GET /policy/given`."""
@@ -104,6 +113,13 @@ class Pages:
         lines += _single(
             "rempart_pdp_malformed_total", "counter", "Questions that were not HTTP ext_authz", counters.malformed
         )
+        epochs = self._decider.epochs
+        lines += _single("rempart_epochs", "gauge", "Subjects whose tokens of before are refused", len(epochs.least))
+        if self._follower is not None:
+            about = "Seconds since people last said whose tokens are refused"
+            lines += _single("rempart_epochs_silence_seconds", "gauge", about, round(self._follower.silence, 3))
+            about = "1 while those who administer others are refused for that silence"
+            lines += _single("rempart_epochs_stale", "gauge", about, int(epochs.stale))
         state, deciding = self._keeper.state, self._decider.deciding
         if state and deciding:
             lines += ["# HELP rempart_policy_info The policy in force", "# TYPE rempart_policy_info gauge"]

@@ -30,7 +30,7 @@ class BadClaims(ValueError):
 class Claims:
     """`as_json` is what policy sees, `masked` what the record keeps (the very same object where nothing is left out).
 
-    Times are in seconds since the epoch.
+    Times are in seconds since the epoch of Unix; `epoch` is the account's when the token was made, 0 without one.
     """
 
     subject: str
@@ -38,6 +38,7 @@ class Claims:
     expires: float
     not_before: float
     issued: float
+    epoch: int
     as_json: str
     masked: str
 
@@ -103,9 +104,17 @@ class ClaimsReader:
             expires,
             _time(document, "nbf"),
             _time(document, "iat"),
+            _epoch(document),
             as_json,
             as_json if masked == document else json.dumps(masked, separators=(",", ":")),
         )
+
+
+def _epoch(document: dict[str, Any]) -> int:
+    value = document.get("epoch", 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _FAR:
+        raise BadClaims("`epoch` is not a count")
+    return value
 
 
 def _time(document: dict[str, Any], name: str, *, required: bool = False) -> float:

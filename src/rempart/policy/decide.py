@@ -21,6 +21,7 @@ from rempart.kernel.spiffe import SpiffeId
 from .answer import granted, refused
 from .claims import BadClaims, Claims, ClaimsReader
 from .counters import Counters
+from .epochs import Epochs
 from .ports import Evaluator, TokenExplainer
 from .record import Ruling, encode
 from .target import BadTarget, Target, Targets
@@ -64,7 +65,10 @@ class Deciding:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the PDP is told when it starts; see `wiring.process_settings.PdpSettings`."""
+    """What the PDP is told when it starts; see `wiring.process_settings.PdpSettings`.
+
+    `managing` are the roles that administer others: refused when people has not been heard of for long.
+    """
 
     trust_domain: str
     issuer: str
@@ -72,6 +76,7 @@ class Rules:
     routes: Mapping[str, str]
     gateway: str
     requests_per_minute: int
+    managing: Collection[str] = ()
     disabled: Collection[str] = ()
 
 
@@ -88,9 +93,18 @@ class Decider:
     """One per process, on one event loop. `deciding` may be replaced between two decisions."""
 
     def __init__(
-        self, rules: Rules, deciding: Deciding | None, clock: Clock, source: str, explain: TokenExplainer
+        self,
+        rules: Rules,
+        deciding: Deciding | None,
+        clock: Clock,
+        source: str,
+        explain: TokenExplainer,
+        epochs: Epochs | None = None,
     ) -> None:
         self.deciding = deciding
+        self.epochs = epochs or Epochs()
+        self._least = self.epochs.least
+        self._managing = frozenset(rules.managing)
         self.counters = Counters()
         self._rules = rules
         self._clock = clock
@@ -186,6 +200,8 @@ class Decider:
                     401, "invalid_token", f"the token is not accepted: {error}", token_failure=str(error)
                 ) from None
             ruling.person, ruling.role = claims.subject, claims.role
+            if claims.epoch < self._least.get(claims.subject, 0) or self.epochs.stale:
+                claims = self._superseded(claims, target, ruling)
         elif authorization := get(b"authorization"):
             self._unverified(authorization, target, ruling)
         volume = self._count(claims, peer, ruling, point)
@@ -278,6 +294,18 @@ class Decider:
             ruling.token_failure = why
             return
         raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
+
+    def _superseded(self, claims: Claims, target: Target, ruling: Ruling) -> Claims | None:
+        """A token that was good until the person's role, password or standing changed. People's routes ignore it."""
+        if claims.epoch < self._least.get(claims.subject, 0):
+            why = "superseded: the person's role, password or standing changed since"
+            if ruling.service == "people" and target.segments[:1] in (("login",), ("auth",)):
+                ruling.token_failure, ruling.person, ruling.role = why, "", ""
+                return None
+            raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
+        if claims.role in self._managing:
+            raise Refusal(503, "epochs_stale", "whether this role still stands could not be learned for too long")
+        return claims
 
     def _why(self, token: bytes, now: float) -> str:
         second = int(now)

@@ -27,6 +27,7 @@ from rempart.policy.admin import Pages
 from rempart.policy.api import Handler, PageConnection, PepConnection
 from rempart.policy.claims import why_refused
 from rempart.policy.decide import Decider, Deciding, Point, Rules
+from rempart.policy.epochs import Epochs, Follower
 from rempart.policy.given import given_data
 from rempart.policy.keeper import Keeper, Source
 from rempart.policy.outbox import Outbox
@@ -35,6 +36,7 @@ from rempart.wiring.process_settings import PdpSettings
 from .boot import Boot
 
 BACKLOG = 1024
+CATCH_UP = 2.0  # seconds to wait for people when starting; it may start at the same moment
 
 # What deploy/prometheus/rules watch.
 WATCHED_CODES = (
@@ -48,6 +50,7 @@ WATCHED_CODES = (
     "unauthenticated",
     "role_not_allowed",
     "forbidden",
+    "epochs_stale",
 )
 
 
@@ -66,10 +69,14 @@ async def serve(boot: Boot) -> None:
             routes=settings.routes,
             gateway=str(given["gateway"]),
             requests_per_minute=settings.requests_per_minute,
+            managing=[name for name, role in given["roles"].items() if role["manages"]],
             disabled=settings.unsafe_disabled,
         )
         explain = functools.partial(why_refused, issuer=settings.issuer, audience=settings.audience)
-        decider = Decider(rules, None, clock, boot.name, explain)
+        epochs = Epochs(boot.data_dir / "epochs.json")
+        epochs.load(clock.now())
+        decider = Decider(rules, None, clock, boot.name, explain, epochs)
+        follower = Follower(epochs, settings.epochs_socket, clock) if settings.epochs_socket else None
         source = Source(
             Path(settings.policy_dir) if settings.policy_dir else None, settings.entrypoint, given, boot.data_dir
         )
@@ -90,17 +97,21 @@ async def serve(boot: Boot) -> None:
             )
         await keeper.start()
         outbox = Outbox(journal, decider.counters, loop)
-        servers = await _listen(boot, settings, decider, outbox, Pages(keeper, decider, outbox, given))
+        servers = await _listen(boot, settings, decider, outbox, Pages(keeper, decider, outbox, given, follower))
         gc.collect()
         gc.set_threshold(20_000, 20, 20)  # a decision leaves no cycles behind
         gc.freeze()  # what was loaded stays: the collector needn't walk it during requests
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        watcher = loop.create_task(keeper.watch())
+        tasks = [loop.create_task(keeper.watch())]
+        if follower is not None:
+            tasks.append(loop.create_task(follower.run()))
+            await follower.caught_up(CATCH_UP)
         boot.ready()
         await stop.wait()
-        watcher.cancel()
+        for task in tasks:
+            task.cancel()
         for server in servers:
             server.close()
         await asyncio.sleep(0)  # questions that were read already get their turn

@@ -57,13 +57,15 @@ from rempart.wiring.process_settings import PeopleSettings
 
 from .asgi import asgi_server
 from .boot import Boot
+from .people_administration import SCHEMA as _ADMINISTRATION
+from .people_administration import Administration, compose_administration
 
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 5.0  # seconds
 _SWEEP_EVERY = 600.0
 _SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
-_SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *sql_sessions.SCHEMA)
+_SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *_ADMINISTRATION, *sql_sessions.SCHEMA)
 _log = logging.getLogger(__name__)
 
 
@@ -84,6 +86,7 @@ class People:
     store: SqlAccounts
     families: SqlFamilies
     once: OnceStore
+    administration: Administration
     sessions: Sessions
     pool: HashingPool
     clock: Clock
@@ -101,6 +104,7 @@ class People:
 
     async def close(self) -> None:
         try:
+            await self.administration.close()
             await self.refusals.flush()
         finally:
             self.pool.close()
@@ -203,6 +207,9 @@ async def compose(
             settings.payment_readers or [f"spiffe://{domain}/payment", f"spiffe://{domain}/wallet"]
         ),
     )
+    administration = compose_administration(
+        settings, data_dir, secret("aliases"), database, store, once, accounts, recorder, refusals, clock
+    )
     return People(
         api=application([*public.routes(), *internal.routes()]),
         admin=application(AdminFace(accounts, keys).routes()),
@@ -217,6 +224,7 @@ async def compose(
         store=store,
         families=families,
         once=once,
+        administration=administration,
         sessions=sessions,
         pool=pool,
         clock=clock,
@@ -273,6 +281,7 @@ async def run(boot: Boot) -> None:
         loop.add_signal_handler(number, stop)
     try:
         async with asyncio.TaskGroup() as group:
+            await people.administration.start(boot.sockets)
             for name, server in servers.items():
                 group.create_task(server.serve(sockets=[boot.sockets[name]]))
             group.create_task(_every(_MAINTENANCE, people.maintain, stopping))

@@ -40,11 +40,15 @@ OWN: tuple[Own, ...] = (
     ),
     Own(
         "people",
-        sockets=(_api("people"),),
+        sockets=(_api("people"), Socket("epochs", "run/epochs.sock", owner="pdp")),
         routes=("/login", "/auth", "/.well-known/oauth-authorization-server"),
         behind_sidecar=True,
     ),
-    Own("pdp", sockets=(Socket("policies", "run/policies.sock", owner="observer"),)),
+    Own(
+        "pdp",
+        sockets=(Socket("policies", "run/policies.sock", owner="observer"),),
+        sees=(View("run/epochs.sock"),),
+    ),
     Own(
         "sequencer",
         sockets=(Socket("audit", "run/audit.sock", owner="observer"),),

@@ -259,6 +259,7 @@ class _Planner:
             policy_dir=str(app.policy_dir) if app.policy_dir else None,
             entrypoint=app.entrypoint,
             requests_per_minute=app.rates.person_per_minute,
+            epochs_socket=str(self.state / "run" / "epochs.sock"),
             unsafe_disabled=off,
         )
 

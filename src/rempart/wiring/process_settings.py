@@ -73,6 +73,7 @@ class PdpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     policy_dir: str | None = None
     entrypoint: str = "data.authz.decision"
     requests_per_minute: int
+    epochs_socket: str = ""  # where people tells whose tokens are superseded; empty: nobody tells
     unsafe_disabled: list[str] = []
 
 

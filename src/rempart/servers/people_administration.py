@@ -1,0 +1,77 @@
+"""How administration is put together: links and mails, and what the PDP is told of superseded tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rempart.backends import sql_epochs
+from rempart.backends.file_mailer import FileMailer
+from rempart.backends.sql import Database
+from rempart.backends.sql_epochs import SqlEpochs
+from rempart.kernel.clock import Clock
+from rempart.kernel.event import Recorder
+from rempart.people.accounts import Accounts
+from rempart.people.administration.epoch_feed import EpochFeed
+from rempart.people.administration.links import Links
+from rempart.people.collapse import Collapse
+from rempart.people.ports import AccountStore, Mailer, OnceStore
+from rempart.wiring.process_settings import PeopleSettings
+
+SCHEMA = sql_epochs.SCHEMA
+
+
+@dataclass
+class Administration:
+    links: Links
+    feed: EpochFeed
+    _running: list[asyncio.Task[None]] = field(default_factory=list)
+    _servers: list[asyncio.Server] = field(default_factory=list)
+
+    async def start(self, sockets: Mapping[str, socket.socket]) -> None:
+        """Serve `epochs` to the PDP."""
+        if "epochs" in sockets:
+            self._servers.append(await asyncio.start_unix_server(self.feed.serve, sock=sockets["epochs"], limit=4096))
+            self._running.append(asyncio.create_task(self.feed.watch()))
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for task in self._running:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.links.close()
+
+
+def compose_administration(
+    settings: PeopleSettings,
+    data_dir: Path,
+    key: bytes,
+    database: Database,
+    store: AccountStore,
+    once: OnceStore,
+    accounts: Accounts,
+    recorder: Recorder,
+    refusals: Collapse,
+    clock: Clock,
+) -> Administration:
+    """`key` names mail addresses in records."""
+    mailer: Mailer = FileMailer(data_dir / "outbox", f"no-reply@{settings.audience}")
+    links = Links(
+        once,
+        store,
+        accounts,
+        mailer,
+        recorder,
+        refusals,
+        clock,
+        issuer=settings.issuer,
+        key=key,
+        service=settings.audience,
+    )
+    return Administration(links, EpochFeed(SqlEpochs(database), clock))
