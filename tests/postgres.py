@@ -6,12 +6,14 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from tests.support import eventually, short_directory
+
+from rempart.backends.postgres_sql import PostgresDatabase
 
 
 def _programs() -> Path | None:
@@ -66,3 +68,17 @@ def postgres() -> Iterator[str]:
             pid = int((data / "postmaster.pid").read_text().split()[0])
             os.kill(pid, 3)  # immediate shutdown: nobody needs what is in it
             server.wait(20)
+
+
+@contextlib.asynccontextmanager
+async def fresh_postgres(conninfo: str) -> AsyncIterator[PostgresDatabase]:
+    """The server's database with nothing in it."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = error")
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    database = PostgresDatabase(conninfo)
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.people_fakes import MemoryAccounts
+from tests.postgres import fresh_postgres, postgres
 
 from rempart.backends import sql_accounts, sql_families
 from rempart.backends.sql import Database
@@ -23,29 +24,37 @@ from rempart.kernel.event import Event, EventType
 from rempart.kernel.principal import Role
 from rempart.people.model import Account, Credentials, Dead, RefreshFamily, Repeated, Reused, Rotated
 
+SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA)
+
 
 class SqlStore(SqlAccounts, SqlFamilies):
     """Accounts and families over one database, as the process has them."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, instance: str = "") -> None:
+        super().__init__(database, instance=instance)
 
 
 Store = SqlStore | MemoryAccounts
 Scenario = Callable[[Store], Coroutine[Any, Any, None]]
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres() as conninfo:
+        yield conninfo
+
+
 @contextlib.asynccontextmanager
 async def sqlite(directory: Path) -> AsyncIterator[SqliteDatabase]:
     database = SqliteDatabase(directory / "people.db")
     try:
-        await database.ensure((*sql_accounts.SCHEMA, *sql_families.SCHEMA))
+        await database.ensure(SCHEMA)
         yield database
     finally:
         await database.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], None]:
     """Runs a scenario on a fresh store within one event loop."""
 
@@ -53,6 +62,10 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], 
         async def body() -> None:
             if request.param == "memory":
                 return await scenario(MemoryAccounts())
+            if request.param == "postgres":
+                async with fresh_postgres(request.getfixturevalue("server")) as database:
+                    await database.ensure(SCHEMA)
+                    return await scenario(SqlStore(database))
             async with sqlite(tmp_path) as database:
                 return await scenario(SqlStore(database))
 
@@ -334,6 +347,22 @@ def test_a_clock_that_was_set_back_ends_no_session(run: Callable[[Scenario], Non
         assert isinstance(await rotate(store, b"t1", b"t2", now=400.0), Rotated)
 
     run(scenario)
+
+
+def test_of_two_instances_one_publishes_a_change(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with sqlite(tmp_path) as database:
+            one, two = SqlStore(database, instance="one"), SqlStore(database, instance="two")
+            made = event()
+            await one.add(account(), Credentials("h"), made)
+            seen = await asyncio.gather(one.pending(), two.pending())
+            assert sorted(map(len, seen)) == [0, 1]
+            publisher = one if seen[0] else two
+            assert list(await publisher.pending()) == [made]
+            await publisher.settle(made.id)
+            assert list(await publisher.pending()) == []
+
+    asyncio.run(scenario())
 
 
 def test_sqlite_keeps_everything_over_a_restart_and_opens_for_the_owner_alone(tmp_path: Path) -> None:

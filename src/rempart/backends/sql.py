@@ -1,8 +1,8 @@
 """The seam under every SQL store of people: one dialect of SQL, two databases (`sqlite_sql`, `postgres_sql`).
 
 Statements are written once: `?` for each parameter, `RETURNING`, `ON CONFLICT`, `LIMIT n OFFSET m` (no `LIMIT -1`);
-types TEXT, BIGINT, DOUBLE PRECISION, BLOB (bytea in PostgreSQL). Booleans are BIGINT 0 or 1. A parameter's type must show
-from what it meets (`column = ?`): else write `CAST(? AS BIGINT)`. No `?` and no `%` inside a literal.
+types TEXT, BIGINT, DOUBLE PRECISION, BLOB (bytea in PostgreSQL). Booleans are BIGINT 0 or 1. A parameter's type must
+show from what it meets (`column = ?`): else write `CAST(? AS BIGINT)`. No `?` and no `%` inside a literal.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Database(Protocol):
         """As `write`, for statements that change nothing; may run beside writers."""
 
     async def ensure(self, schema: Sequence[str]) -> None:
-        """Run statements that may run at every start (`CREATE … IF NOT EXISTS`), by one instance at a time."""
+        """Run statements that may run at every start, by one instance at a time: `CREATE … IF NOT EXISTS`, and for
+        tables of an older version `ALTER TABLE t ADD COLUMN c …`, which is passed over where the column is there.
+        """
 
     async def close(self) -> None:
         """Finish what was asked; called once."""

@@ -5,6 +5,7 @@ Who can only read them gets e-mail addresses, argon2id hashes and sealed TOTP se
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,15 +27,19 @@ SCHEMA = (
     " totp_step BIGINT NOT NULL DEFAULT 0)",
     "CREATE INDEX IF NOT EXISTS administrators ON accounts(role) WHERE role = 'admin' AND disabled = 0",
     "CREATE TABLE IF NOT EXISTS outbox(id TEXT PRIMARY KEY, event BLOB NOT NULL)",
+    "ALTER TABLE outbox ADD COLUMN left_at BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE outbox ADD COLUMN claimed_by TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE outbox ADD COLUMN claimed_at DOUBLE PRECISION NOT NULL DEFAULT 0",
 )
+_ABANDONED = 30.0  # seconds
 _ACCOUNT = "id, email, name, role, payment_limit, disabled, totp IS NOT NULL, version, epoch, created_at, updated_at"
 
 
 class SqlAccounts:
-    """Implements AccountStore and Outbox of `people.ports`."""
+    """Implements AccountStore and Outbox of `people.ports`. `instance` tells processes on one database apart."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, instance: str = "") -> None:
+        self._database, self._instance = database, instance
 
     async def add(self, account: Account, credentials: Credentials, event: Event) -> None:
         def work(tx: Tx) -> None:
@@ -86,7 +91,18 @@ class SqlAccounts:
         return await self._database.write(lambda tx: tx.execute(statement, (step, account_id, step)).rowcount == 1)
 
     async def pending(self) -> Sequence[Event]:
-        rows = await self._database.read(lambda tx: tx.execute("SELECT event FROM outbox ORDER BY id").fetchall())
+        """Claims them for this instance: another one publishes them only when this one has been gone for long."""
+        if not await self._database.read(lambda tx: tx.execute("SELECT id FROM outbox LIMIT 1").fetchall()):
+            return []
+        now = time.time()
+        claim = "UPDATE outbox SET claimed_by = ?, claimed_at = ? WHERE claimed_by <> ? AND claimed_at < ?"
+        query = "SELECT event FROM outbox WHERE claimed_by = ? ORDER BY left_at, id"
+
+        def work(tx: Tx) -> list[Any]:
+            tx.execute(claim, (self._instance, now, self._instance, now - _ABANDONED))
+            return tx.execute(query, (self._instance,)).fetchall()
+
+        rows = await self._database.write(work)
         return [msgspec.json.decode(row[0], type=Event) for row in rows]
 
     async def settle(self, event_id: str) -> None:
@@ -101,7 +117,8 @@ class SqlAccounts:
 
 def leave(tx: Tx, event: Event) -> None:
     """Into the outbox, in the transaction of the change that it tells of."""
-    tx.execute("INSERT INTO outbox(id, event) VALUES(?, ?)", (event.id, msgspec.json.encode(event)))
+    values = (event.id, msgspec.json.encode(event), time.time_ns())
+    tx.execute("INSERT INTO outbox(id, event, left_at) VALUES(?,?,?)", values)
 
 
 def _replace(tx: Tx, account: Account, event: Event) -> None:

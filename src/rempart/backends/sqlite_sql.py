@@ -81,7 +81,11 @@ class SqliteDatabase:
     async def ensure(self, schema: Sequence[str]) -> None:
         def work(connection: sqlite3.Connection) -> None:
             for statement in schema:
-                connection.execute(_dialect(statement))
+                try:
+                    connection.execute(_dialect(statement))
+                except sqlite3.OperationalError as error:
+                    if not str(error).startswith("duplicate column name"):
+                        raise
 
         await self._writer.run(work)
 

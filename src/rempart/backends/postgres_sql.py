@@ -1,0 +1,181 @@
+"""`backends.sql.Database` on PostgreSQL: a few connections, serialisable transactions, tried again when they collide.
+
+A connection that broke is replaced; work whose transaction had not come to its COMMIT is done again on the new one.
+Whether a COMMIT that got no answer took effect is unknown: that is Unavailable, and the caller's retry must be safe.
+Passwords come from libpq's own places (PGPASSFILE, a service file), never from the address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
+
+from rempart.kernel.errors import Unavailable
+
+from .sql import Rows, Tx, UniqueViolation, Value
+
+T = TypeVar("T")
+_Connection = psycopg.Connection[tuple[Any, ...]]
+_ATTEMPTS = 20
+_WAITING = 4096
+_LOCAL = ("", "localhost", "127.0.0.1", "::1")
+_SCHEMA_LOCK = 0x72656D70617274  # any number that others don't use: "rempart"
+# Serialisable transactions remember what they read: of a scan the whole table, so that every writer would collide.
+_SESSION = (
+    "SET enable_seqscan = off; SET synchronous_commit = on; SET statement_timeout = '10s'; SET lock_timeout = '5s';"
+    " SET idle_in_transaction_session_timeout = '30s'; SET client_encoding = 'UTF8'"
+)
+_WRITE = "BEGIN ISOLATION LEVEL SERIALIZABLE"
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"  # one snapshot, as SQLite's readers have
+_ENSURE = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+
+class _PostgresTx:
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self.violation: UniqueViolation | None = None
+
+    def execute(self, statement: str, parameters: Sequence[Value] = ()) -> Rows:
+        try:
+            cursor = self._connection.execute(_placeholders(statement), parameters)
+        except errors.UniqueViolation as error:
+            self.violation = UniqueViolation(error.diag.message_primary or "")
+            raise self.violation from None
+        return _Rows(cursor.rowcount, cursor.fetchall() if cursor.description else [])
+
+
+class _Rows:
+    __slots__ = ("_rows", "rowcount")
+
+    def __init__(self, rowcount: int, rows: list[Any]) -> None:
+        self.rowcount, self._rows = rowcount, rows
+
+    def fetchone(self) -> Any:
+        return self._rows[0] if self._rows else None
+
+    def fetchall(self) -> list[Any]:
+        return self._rows
+
+
+class PostgresDatabase:
+    """`address` is a `postgresql://` URL or a conninfo string. Another host must prove its name over TLS."""
+
+    def __init__(self, address: str, *, connections: int = 8) -> None:
+        given = conninfo_to_dict(address)
+        remote = not (str(given.get("host", "")) in _LOCAL or str(given.get("host", "")).startswith("/"))
+        self._parameters: dict[str, Any] = {
+            "connect_timeout": 5,
+            "tcp_user_timeout": 10_000,
+            "application_name": "rempart people",
+            **({"sslmode": "verify-full"} if remote else {}),
+            **given,
+        }
+        self._idle: queue.LifoQueue[_Connection] = queue.LifoQueue()
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="postgres")
+        self._asked = 0
+        self._lock = threading.Lock()
+        self._closed = False
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        return await self._run(_WRITE, work)
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        return await self._run(_READ, work)
+
+    async def ensure(self, schema: Sequence[str]) -> None:
+        def work(tx: Tx) -> None:
+            tx.execute("SELECT pg_advisory_xact_lock(?)", (_SCHEMA_LOCK,))
+            for statement in schema:
+                statement = re.sub(r"\bADD COLUMN\b", "ADD COLUMN IF NOT EXISTS", statement)
+                tx.execute(re.sub(r"\bBLOB\b", "BYTEA", statement))
+
+        await self._run(_ENSURE, work)
+
+    async def close(self) -> None:
+        self._closed = True
+        await asyncio.to_thread(self._threads.shutdown)
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+    async def _run(self, begin: str, work: Callable[[Tx], T]) -> T:
+        if self._closed or self._asked >= _WAITING:
+            raise Unavailable("store_unavailable", "the store is closed or has too much to do", "try again later")
+        self._asked += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._try, begin, work)
+        finally:
+            self._asked -= 1
+
+    def _try(self, begin: str, work: Callable[[Tx], T]) -> T:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._once(begin, work)
+            except (errors.SerializationFailure, errors.DeadlockDetected):
+                time.sleep(random.random() * 0.002 * 2 ** min(attempt, 6))  # nosec B311 - so that rivals part
+            except _StaleConnection:
+                continue  # nothing was committed; at most one for each connection that was idle
+            except psycopg.Error as error:
+                raise _unavailable(error) from None
+        raise Unavailable("store_unavailable", "too many changes at once to the same records", "try again")
+
+    def _once(self, begin: str, work: Callable[[Tx], T]) -> T:
+        connection, reused = self._connect()
+        committing = False
+        try:
+            connection.execute(begin, prepare=False)
+            tx = _PostgresTx(connection)
+            result = work(tx)
+            if tx.violation is not None:
+                raise tx.violation
+            committing = True
+            connection.execute("COMMIT", prepare=False)
+            return result
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) and connection.broken and reused and not committing:
+                raise _StaleConnection from None
+            if not connection.closed:
+                with contextlib.suppress(psycopg.Error):
+                    connection.execute("ROLLBACK", prepare=False)
+            raise
+        finally:
+            if connection.closed:
+                connection.close()
+            else:
+                self._idle.put(connection)
+
+    def _connect(self) -> tuple[_Connection, bool]:
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait(), True
+        connection = psycopg.connect(**self._parameters, autocommit=True)
+        connection.execute(_SESSION)
+        return connection, False
+
+
+class _StaleConnection(Exception):
+    """The server closed a connection while it was idle, or restarted."""
+
+
+@lru_cache(512)
+def _placeholders(statement: str) -> str:
+    return statement.replace("%", "%%").replace("?", "%s")
+
+
+def _unavailable(error: psycopg.Error) -> Unavailable:
+    """Names the fault, not the values that met it."""
+    why = error.diag.message_primary or type(error).__name__
+    return Unavailable(
+        "store_unavailable", f"the database failed: {why}", "see that PostgreSQL runs and can be reached"
+    )
