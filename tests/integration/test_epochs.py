@@ -1,0 +1,172 @@
+"""A role change ends what the old role's tokens could do, at once and for good: through the real gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.integration.conftest import Running, running, write_tiny
+from tests.support import eventually, short_directory
+
+ROLES = """
+[app]
+name = "tiny"
+trust_domain = "tiny.example"
+
+[[service]]
+name = "hello"
+command = ["python", "hello.py"]
+socket = "app.sock"
+routes = ["/hello"]
+
+[policy]
+path = "policy"
+
+[people.roles.teller]
+permissions = ["hello:read"]
+
+[people.roles.desk]
+manages = ["user", "teller"]
+"""
+POLICY = """
+package authz
+
+import rego.v1
+
+decision := {"allow": true, "rule": "hello.read", "reason": "the role has the permission"} if {
+	"hello:read" in data.rempart.roles[input.jwt.role].permissions
+} else := {"allow": false, "rule": "hello.denied", "code": "forbidden", "reason": "it has not", "status": 403}
+"""
+PASSWORD = "a quiet river of glass 42"
+
+
+@dataclass
+class Teller:
+    """A person of role teller, logged in."""
+
+    system: Running
+    email: str
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        made = self.system.run("user", "add", "--email", self.email, "--role", "teller", input=PASSWORD)
+        assert made.returncode == 0, made.stderr
+        self.log_in()
+
+    def log_in(self) -> None:
+        with self._client() as client:
+            answer = client.post("/login", json={"email": self.email, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        self.token = answer.json()["access_token"]
+
+    def asks(self) -> httpx.Response:
+        with self._client() as client:
+            return client.get("/hello", headers={"authorization": f"Bearer {self.token}"})
+
+    def _client(self) -> httpx.Client:
+        context = ssl.create_default_context(cafile=self.system.ca)
+        return httpx.Client(base_url=self.system.url, verify=context, timeout=10)
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[Running]:
+    with short_directory("rt") as directory:
+        app = write_tiny(directory / "app", ROLES)
+        (app / "policy").mkdir()
+        (app / "policy" / "authz.rego").write_text(POLICY)
+        with running(app) as up:
+            yield up
+
+
+def change(system: Running, *arguments: str) -> float:
+    """When the change was made, in monotonic seconds."""
+    done = system.run("user", *arguments)
+    assert done.returncode == 0, done.stderr
+    return time.monotonic()
+
+
+def refused(teller: Teller) -> httpx.Response:
+    answer = teller.asks()
+    assert answer.status_code == 401, answer.text
+    assert answer.json()["code"] == "invalid_token"
+    assert "superseded" in answer.json()["detail"]
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    return answer
+
+
+def test_a_demoted_persons_token_is_refused_within_two_seconds(system: Running) -> None:
+    teller = Teller(system, "demoted@tiny.example")
+    assert teller.asks().status_code == 200  # an own role, whose permission the policy reads
+    changed = change(system, "role", teller.email, "user")
+    eventually(lambda: refused(teller), within=5)
+    assert time.monotonic() - changed < 2.0
+    teller.log_in()
+    assert teller.asks().json()["code"] == "forbidden"  # the new token is good, and may less
+
+
+def test_a_disabled_persons_token_is_refused(system: Running) -> None:
+    teller = Teller(system, "disabled@tiny.example")
+    assert teller.asks().status_code == 200
+    changed = change(system, "disable", teller.email)
+    eventually(lambda: refused(teller), within=5)
+    assert time.monotonic() - changed < 2.0
+    change(system, "enable", teller.email)
+    refused(teller)
+
+
+def test_signing_everyone_of_an_account_out_ends_its_access_tokens(system: Running) -> None:
+    teller = Teller(system, "revoked@tiny.example")
+    change(system, "revoke", teller.email)
+    eventually(lambda: refused(teller), within=2)
+
+
+@pytest.mark.parametrize("stopped", [("people",), ("pdp",), ("people", "pdp")])
+def test_neither_forgets_when_killed(system: Running, stopped: tuple[str, ...]) -> None:
+    teller = Teller(system, f"{'-'.join(stopped)}@tiny.example")
+    change(system, "role", teller.email, "user")
+    eventually(lambda: refused(teller), within=5)
+    pids = {name: system.pid(name) for name in stopped}
+    for pid in pids.values():
+        os.kill(int(pid or 0), signal.SIGKILL)
+    eventually(lambda: all(system.pid(name) not in (None, pid) for name, pid in pids.items()), within=30)
+    eventually(lambda: system.now()["ready"], within=30)
+    eventually(lambda: teller.asks().status_code != 503, within=30)
+    refused(teller)
+
+
+def test_what_changes_while_the_pdp_is_down_is_refused_when_it_is_back(system: Running) -> None:
+    teller = Teller(system, "meanwhile@tiny.example")
+    pid = system.pid("pdp")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    change(system, "disable", teller.email)
+    eventually(lambda: system.pid("pdp") not in (None, pid), within=30)
+    answer = eventually(lambda: (a := teller.asks()).status_code != 503 and a, within=30)
+    assert answer.status_code == 401, answer.text
+
+
+def test_the_record_says_why(system: Running) -> None:
+    teller = Teller(system, "recorded@tiny.example")
+    change(system, "role", teller.email, "user")
+    answer = eventually(lambda: refused(teller), within=5)
+    decision = answer.headers["x-rempart-decision"]
+    shown = eventually(lambda: (s := system.run("audit", "show", decision, "--json")).returncode == 0 and s, within=5)
+    assert "superseded" in json.dumps(json.loads(shown.stdout))
+
+
+def test_the_pdp_keeps_what_it_was_told_on_disk_and_counts_the_silence(system: Running) -> None:
+    kept = json.loads((Path(system.state) / "data" / "pdp" / "epochs.json").read_text())
+    assert kept["epochs"]
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(system.state / "run/metrics/pdp.sock"))) as client:
+        text = client.get("http://pdp/metrics").text
+    silence = next(float(line.split()[1]) for line in text.splitlines() if line.startswith("rempart_epochs_silence"))
+    assert silence < 8
+    assert "rempart_epochs_stale 0" in text
