@@ -12,6 +12,7 @@ from rempart.people.administration.roles import RoleRules
 from .check import Problem, Problems, Reader
 from .locate import lines
 from .people_roles import read_roles
+from .workload_settings import Registrar, read_registrars
 
 FILE_NAME = "rempart.toml"
 MAX_BYTES = 1 << 20
@@ -30,7 +31,7 @@ RESERVED_NAMES = frozenset(
     )
 )
 RESERVED_ROUTES = ("/login", "/auth", "/.well-known/oauth-authorization-server", "/logs", "/opa", "/metrics")
-CALLABLE_SYSTEM = ("people",)
+CALLABLE_SYSTEM = ("people", "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class AppSettings:
     refresh_ttl: int
     rates: Rates = field(default_factory=Rates)
     roles: dict[str, RoleRules] = field(default_factory=dict)
+    registrars: tuple[Registrar, ...] = ()
 
 
 def load(directory: Path) -> AppSettings:
@@ -158,6 +160,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
     rates = root.table("rates")
     people = root.table("people")
     roles = people.table("roles")
+    workloads = root.table("workloads")
     settings = AppSettings(
         directory=directory,
         name=name,
@@ -174,9 +177,10 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),
         rates=_rates(rates),
         roles=read_roles(roles),
+        registrars=read_registrars(workloads, domain),
     )
     _between(root, settings)
-    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, root):
+    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, root):
         reader.no_more()
     return settings
 
