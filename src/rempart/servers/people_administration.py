@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rempart.backends import sql_epochs
 from rempart.backends.file_mailer import FileMailer
+from rempart.backends.smtp_mailer import Relay, SmtpMailer
 from rempart.backends.sql import Database
 from rempart.backends.sql_epochs import SqlEpochs
 from rempart.kernel.clock import Clock
@@ -61,7 +62,7 @@ def compose_administration(
     clock: Clock,
 ) -> Administration:
     """`key` names mail addresses in records."""
-    mailer: Mailer = FileMailer(data_dir / "outbox", f"no-reply@{settings.audience}")
+    mailer = _mailer(settings, data_dir)
     links = Links(
         once,
         store,
@@ -75,3 +76,10 @@ def compose_administration(
         service=settings.audience,
     )
     return Administration(links, EpochFeed(SqlEpochs(database), clock))
+
+
+def _mailer(settings: PeopleSettings, data_dir: Path) -> Mailer:
+    mail = settings.mail
+    if not mail.host:
+        return FileMailer(data_dir / "outbox", f"no-reply@{settings.audience}")
+    return SmtpMailer(Relay(mail.host, mail.port, mail.security, mail.sender, mail.username, mail.password, mail.ca))

@@ -8,6 +8,8 @@ import msgspec
 
 from rempart.people.administration.roles import RoleRules
 
+from .people_mail import MailSettings
+
 
 class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A registration entry that comes from `rempart.toml`: not editable while the system runs."""
@@ -50,6 +52,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     administration_callers: list[str] = []
     payment_readers: list[str] = []
     roles: dict[str, RoleRules] = {}  # the application's own, and permissions of built-in ones
+    mail: MailSettings = MailSettings()
     unsafe_disabled: list[str] = []
 
 

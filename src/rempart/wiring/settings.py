@@ -11,6 +11,7 @@ from rempart.people.administration.roles import RoleRules
 
 from .check import Problem, Problems, Reader
 from .locate import lines
+from .people_mail import MailSettings, read_mail
 from .people_roles import read_roles
 
 FILE_NAME = "rempart.toml"
@@ -88,6 +89,7 @@ class AppSettings:
     refresh_ttl: int
     rates: Rates = field(default_factory=Rates)
     roles: dict[str, RoleRules] = field(default_factory=dict)
+    mail: MailSettings = field(default_factory=MailSettings)
 
 
 def load(directory: Path) -> AppSettings:
@@ -157,7 +159,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
     tokens = root.table("tokens")
     rates = root.table("rates")
     people = root.table("people")
-    roles = people.table("roles")
+    roles, mail = people.table("roles"), people.table("mail")
     settings = AppSettings(
         directory=directory,
         name=name,
@@ -174,6 +176,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),
         rates=_rates(rates),
         roles=read_roles(roles),
+        mail=read_mail(mail),
     )
     _between(root, settings)
     for reader in (app, gateway, policy, identity, tokens, rates, roles, people, root):
