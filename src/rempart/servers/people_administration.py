@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from starlette.routing import BaseRoute
+
 from rempart.backends import sql_epochs
 from rempart.backends.file_mailer import FileMailer
 from rempart.backends.smtp_mailer import Relay, SmtpMailer
@@ -17,10 +19,15 @@ from rempart.backends.sql_epochs import SqlEpochs
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
 from rempart.people.accounts import Accounts
+from rempart.people.admin_api import operator
 from rempart.people.administration.epoch_feed import EpochFeed
+from rempart.people.administration.imports import Imports
 from rempart.people.administration.links import Links
+from rempart.people.administration.users_api import FactorReset, UsersFace, administrators
+from rempart.people.api import Bearers
 from rempart.people.collapse import Collapse
 from rempart.people.ports import AccountStore, Mailer, OnceStore
+from rempart.people.requests import Origins
 from rempart.wiring.process_settings import PeopleSettings
 
 SCHEMA = sql_epochs.SCHEMA
@@ -28,6 +35,10 @@ SCHEMA = sql_epochs.SCHEMA
 
 @dataclass
 class Administration:
+    """`public` routes are for the API behind the sidecar, `operators` for the operator's socket."""
+
+    public: list[BaseRoute]
+    operators: list[BaseRoute]
     links: Links
     feed: EpochFeed
     _running: list[asyncio.Task[None]] = field(default_factory=list)
@@ -57,6 +68,9 @@ def compose_administration(
     store: AccountStore,
     once: OnceStore,
     accounts: Accounts,
+    bearers: Bearers,
+    origins: Origins,
+    factors: FactorReset | None,
     recorder: Recorder,
     refusals: Collapse,
     clock: Clock,
@@ -75,7 +89,10 @@ def compose_administration(
         key=key,
         service=settings.audience,
     )
-    return Administration(links, EpochFeed(SqlEpochs(database), clock))
+    imports = Imports(accounts)
+    by_token = UsersFace(accounts, links, imports, factors, administrators(bearers, accounts, origins), "/auth/admin")
+    by_socket = UsersFace(accounts, links, imports, factors, operator)
+    return Administration(by_token.routes(), by_socket.routes(), links, EpochFeed(SqlEpochs(database), clock))
 
 
 def _mailer(settings: PeopleSettings, data_dir: Path) -> Mailer:
