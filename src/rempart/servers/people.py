@@ -21,9 +21,6 @@ from rempart.backends import sql_accounts, sql_families, sql_once, sql_sessions
 from rempart.backends.sql import Database
 from rempart.backends.sql_accounts import SqlAccounts
 from rempart.backends.sql_families import SqlFamilies
-from rempart.backends.sql_once import SqlOnce
-from rempart.backends.sql_sessions import SqlSessions
-from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.crypto.aead import derive_key
 from rempart.crypto.jose import ALGORITHMS
 from rempart.crypto.passwords import Argon2id
@@ -59,13 +56,14 @@ from .asgi import asgi_server
 from .boot import Boot
 from .people_administration import SCHEMA as _ADMINISTRATION
 from .people_administration import Administration, compose_administration
+from .people_state import State, open_state
 
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 5.0  # seconds
 _SWEEP_EVERY = 600.0
 _SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
-_SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *_ADMINISTRATION, *sql_sessions.SCHEMA)
+_SCHEMA = (*_ADMINISTRATION,)
 _log = logging.getLogger(__name__)
 
 
@@ -82,6 +80,7 @@ class People:
     tokens: AccessTokens
     keys: SigningKeys
     refusals: Collapse
+    state: State
     database: Database
     store: SqlAccounts
     families: SqlFamilies
@@ -108,7 +107,7 @@ class People:
             await self.refusals.flush()
         finally:
             self.pool.close()
-            await self.database.close()
+            await self.state.close()
 
 
 async def compose(
@@ -131,9 +130,8 @@ async def compose(
         return derive_key(key, f"people/{purpose}")
 
     domain = settings.audience
-    database = SqliteDatabase(data_dir / "people.db")
-    await database.ensure(_SCHEMA)
-    store, families, once = SqlAccounts(database), SqlFamilies(database), SqlOnce(database, clock)
+    state = await open_state(settings.state, data_dir, _SCHEMA, clock)
+    database, store, families, once = state.database, state.store, state.families, state.once
     pool = HashingPool(settings.argon2_workers)
     keys = SigningKeys(
         SealedRing(data_dir / "signing-keys.sealed", secret("signing-keys")),
@@ -153,7 +151,7 @@ async def compose(
     refusals = Collapse(recorder)
     endings: list[SessionEnding] = []  # rooms that must know append themselves below
     sessions = Sessions(
-        SqlSessions(database), store, recorder, refusals, clock, key=secret("sessions"), ending=endings
+        state.sessions, store, recorder, refusals, clock, key=secret("sessions"), ending=endings
     )
     access = AccessTokens(keys, clock, issuer=settings.issuer, audience=domain, ttl=settings.access_ttl)
     refresh = RefreshTokens(
@@ -220,6 +218,7 @@ async def compose(
         tokens=access,
         keys=keys,
         refusals=refusals,
+        state=state,
         database=database,
         store=store,
         families=families,

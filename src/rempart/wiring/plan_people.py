@@ -14,5 +14,7 @@ def people_settings(app: AppSettings, issuer: str, unsafe_disabled: list[str]) -
         refresh_ttl=app.refresh_ttl,
         roles=app.roles,
         mail=app.mail,
+        state=app.state,
+        security_profile=app.security_profile,
         unsafe_disabled=unsafe_disabled,
     )

@@ -9,6 +9,7 @@ import msgspec
 from rempart.people.administration.roles import RoleRules
 
 from .people_mail import MailSettings
+from .people_state import StateSettings
 
 
 class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +54,8 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     payment_readers: list[str] = []
     roles: dict[str, RoleRules] = {}  # the application's own, and permissions of built-in ones
     mail: MailSettings = MailSettings()
+    state: StateSettings = StateSettings()
+    security_profile: str = "baseline"  # or "fapi2"
     unsafe_disabled: list[str] = []
 
 

@@ -13,6 +13,7 @@ from .check import Problem, Problems, Reader
 from .locate import lines
 from .people_mail import MailSettings, read_mail
 from .people_roles import read_roles
+from .people_state import StateSettings, read_profile, read_state
 
 FILE_NAME = "rempart.toml"
 MAX_BYTES = 1 << 20
@@ -90,6 +91,8 @@ class AppSettings:
     rates: Rates = field(default_factory=Rates)
     roles: dict[str, RoleRules] = field(default_factory=dict)
     mail: MailSettings = field(default_factory=MailSettings)
+    state: StateSettings = field(default_factory=StateSettings)
+    security_profile: str = "baseline"
 
 
 def load(directory: Path) -> AppSettings:
@@ -177,6 +180,8 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         rates=_rates(rates),
         roles=read_roles(roles),
         mail=read_mail(mail),
+        state=read_state(people),
+        security_profile=read_profile(people),
     )
     _between(root, settings)
     for reader in (app, gateway, policy, identity, tokens, rates, roles, people, root):
