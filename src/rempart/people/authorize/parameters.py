@@ -26,7 +26,7 @@ MODES = ("query", "form_post")
 PROMPTS = ("none", "login", "consent", "select_account")
 LOCALES = ("en", "fr")
 MAX_STATE = 4096
-_LIMITS = {"state": MAX_STATE, "scope": 1024, "nonce": 512, "login_hint": 320, "claims": 4096, "id_token_hint": 8192}
+_LIMITS = {"state": MAX_STATE, "scope": 1024, "nonce": 512, "login_hint": 320, "claims": 4096}
 _LIMIT = 2000
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # 256 bits, base64url
 _SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*", re.ASCII)  # RFC 6749 section 3.3
@@ -83,7 +83,7 @@ def read(
     if twice:
         raise _invalid(f"{_shown(min(twice))} is given twice")  # step 1
     for name, value in parameters.items():
-        if len(value) > _LIMITS.get(name, _LIMIT):
+        if name != "id_token_hint" and len(value) > _LIMITS.get(name, _LIMIT):
             raise _invalid(f"{_shown(name)} is too long")
     if "request" in parameters:
         raise AuthorizationError("request_not_supported", "request objects are not taken: push the request instead")
@@ -96,9 +96,8 @@ def read(
         raise AuthorizationError("unsupported_response_type", "response_type must be code")
     if Grant.AUTHORIZATION_CODE not in client.grants:
         raise AuthorizationError("unauthorized_client", "this client may not ask for a code")
-    for name in ("state", "nonce"):
-        if not _VISIBLE.fullmatch(parameters.get(name, "")):
-            raise _invalid(f"{name} may hold printable ASCII only")
+    if not _VISIBLE.fullmatch(parameters.get("nonce", "")):
+        raise _invalid("nonce may hold printable ASCII only")
     demanded, wanted = _claims(parameters.get("claims", ""))
     if subject and wanted and subject != wanted:
         raise AuthorizationError("login_required", "id_token_hint and claims name different people")

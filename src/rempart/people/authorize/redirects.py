@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode, urlsplit
 
 MAX_URI = 2000
-_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?((?:[/?].*)?)", re.ASCII)
+MAX_PORT = 65535
+_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::([0-9]{1,5}))?((?:[/?].*)?)", re.ASCII)
 _CHARACTERS = re.compile(r"[!-~]+", re.ASCII)
 
 
@@ -24,7 +25,7 @@ def matches(given: str, registered: Iterable[str], *, native: bool) -> bool:
             return True
         if native:
             ours, theirs = _LOOPBACK.fullmatch(uri), _LOOPBACK.fullmatch(given)
-            if ours and theirs and ours.groups() == theirs.groups():
+            if ours and theirs and (ours[1], ours[3]) == (theirs[1], theirs[3]) and int(theirs[2] or 80) <= MAX_PORT:
                 return True
     return False
 
