@@ -228,7 +228,7 @@ async def compose(
         clock,
     )
     return People(
-        api=application([*public.routes(), *internal.routes(), *administration.public]),
+        api=application([*public.routes(), *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
         admin=application([*KeysFace(keys).routes(), *administration.operators]),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
