@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import secrets
+from urllib.parse import quote
 
 from rempart.kernel.errors import BadInput
 
@@ -41,6 +43,21 @@ def matching_step(secret: bytes, given: str, now: float) -> int | None:
     current = int(now) // STEP
     found = None
     for step in (current - 1, current, current + 1):
-        if hmac.compare_digest(code(secret, step).encode(), given.encode()):
+        if hmac.compare_digest(code(secret, step).encode(), given.encode("utf-8", "replace")):
             found = step
     return found
+
+
+def new_secret() -> bytes:
+    """160 random bits, as RFC 4226 section 4 recommends."""
+    return secrets.token_bytes(20)
+
+
+def base32(secret: bytes) -> str:
+    return base64.b32encode(secret).rstrip(b"=").decode()
+
+
+def uri(secret: bytes, *, issuer: str, account: str) -> str:
+    """What authenticator apps read (the Key URI format that all of them took from Google Authenticator)."""
+    label = quote(f"{issuer}:{account}", safe=":@")
+    return f"otpauth://totp/{label}?secret={base32(secret)}&issuer={quote(issuer)}&algorithm=SHA1&digits=6&period=30"

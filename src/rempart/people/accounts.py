@@ -24,7 +24,7 @@ from .administration.roles import Roles
 from .factors.codes import seal_totp
 from .hashing_pool import HashingPool
 from .model import GONE, Account, Credentials, Origin, RefreshFamily, check_limit, clean_name, normalise_email
-from .password_rules import check_password, generate_password
+from .password_rules import PasswordRules, generate_password
 from .ports import AccountStore, Outbox, RefreshStore
 
 _ATTEMPTS = 5  # at a change that others interfere with
@@ -32,11 +32,14 @@ _ATTEMPTS = 5  # at a change that others interfere with
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes something: a person (with the workload that passed the request on) or an operator of the host."""
+    """Who changes something: a person (with the workload that passed the request on), an OAuth client that provisions
+    accounts, or an operator of the host.
+    """
 
     origin: Origin
     person: str | None = None
     role: str | None = None
+    client: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,6 @@ class Added:
 
 
 class Accounts:
-    """`least_length` of passwords; `context`: words that a password must not be made of, such as the trust domain."""
-
     def __init__(
         self,
         store: AccountStore,
@@ -62,13 +63,12 @@ class Accounts:
         roles: Roles,
         *,
         totp_key: bytes,
-        least_length: int,
-        context: tuple[str, ...] = (),
+        rules: PasswordRules,
     ) -> None:
         self._store, self._outbox, self._families = store, outbox, families
         self._pool, self._hasher, self._recorder, self._clock = pool, hasher, recorder, clock
         self.roles = roles
-        self._totp_key, self._least, self._context = totp_key, least_length, context
+        self._totp_key, self._rules = totp_key, rules
         self._publishing = asyncio.Lock()
 
     async def get(self, account_id: str) -> Account:
@@ -85,6 +85,11 @@ class Accounts:
             if found:
                 return found[0]
         return await self.get(reference)
+
+    async def by_email(self, address: str) -> Account | None:
+        """`address` is normalised."""
+        found = await self._store.by_email(address)
+        return found[0] if found else None
 
     async def peek(self, account_id: str) -> Account | None:
         return await self._store.get(account_id)
@@ -279,9 +284,17 @@ class Accounts:
             await self._recorder.record(self._event(kind, actor, before, before or after, error.reason))
             raise
 
+    async def may_change(self, account: Account, actor: Actor) -> None:
+        """For acts beside `change`. Raises Denied and Conflict as it does; a refusal is recorded."""
+        await self._allow(EventType.ACCOUNT_CHANGED, actor, account, account)
+
     def vet_password(self, password: str, account: Account) -> None:
         """Raises BadInput `weak_password`."""
-        check_password(password, least=self._least, context=(account.email, account.name, *self._context))
+        self.vet_new_password(password, account.email, account.name)
+
+    def vet_new_password(self, password: str, email: str, name: str) -> None:
+        """As `vet_password`, before there is an account."""
+        self._rules.check(password, email=email, name=name)
 
     async def _hash(self, password: str, account: Account) -> str:
         self.vet_password(password, account)
@@ -312,5 +325,9 @@ class Accounts:
             trace_id=actor.origin.trace_id,
             before=before.public() if before else None,
             after=after.public() if after and not refused else None,
-            details={"account": about.id if about else None, "decision": actor.origin.decision_id},
+            details={
+                "account": about.id if about else None,
+                "decision": actor.origin.decision_id,
+                **({"client": actor.client} if actor.client else {}),
+            },
         )

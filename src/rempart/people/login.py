@@ -112,6 +112,26 @@ class Logins:
             return outcome
         return Authenticated(account=account, amr=outcome, auth_time=self._record.clock.now())
 
+    async def check_password(self, account: Account, password: str, device: str | None, origin: Origin) -> None:
+        """For who is signed in and is to prove the password again; counted and recorded as a login that fails.
+
+        Raises Unauthenticated `login_failed`, Throttled, Unavailable.
+        """
+        alias = self._record.alias(account.email)
+        found = await self._accounts.by_email(account.email)
+        encoded = found[1].password_hash if found and found[0].id == account.id else self._dummy
+        attempt, known = await self._begin(alias, account, device, origin)
+        try:
+            verified = await self._pool.run(lambda: self._hasher.verify(password, encoded), known=known)
+            if not verified or encoded is self._dummy:
+                attempt.failed()
+                await self._record.refused(EventType.LOGIN_FAILED, "wrong password", alias, account, origin)
+                raise login_failed()
+            attempt.succeeded()
+        except BaseException:
+            attempt.abandoned()
+            raise
+
     def remember(self, account: Account) -> str:
         """A token that makes its bearer's next login that of a known device; it opens nothing."""
         return self._devices.issue(account)

@@ -59,6 +59,26 @@ class LoginRecord:
         )
         await self.refusals.record(event, origin.network, alias)
 
+    async def alarm(
+        self, kind: EventType, why: str, person: str, origin: Origin, severity: Severity, **details: str
+    ) -> None:
+        """A refusal that must be seen: never collapsed with others."""
+        await self.recorder.record(
+            Event(
+                type=kind,
+                at=self.clock.now(),
+                success=False,
+                severity=severity,
+                reason=why,
+                person=person,
+                workload=origin.workload,
+                ip=origin.ip,
+                request_id=origin.request_id,
+                trace_id=origin.trace_id,
+                details={**details, "network": origin.network, "decision": origin.decision_id},
+            )
+        )
+
     def alias(self, address: str) -> str:
         """Stands for an address in counters and in the record: linkable, and not readable without the key."""
         return "eml_" + hmac.digest(self.key, address[:320].encode("utf-8", "replace"), "sha256").hex()[:24]

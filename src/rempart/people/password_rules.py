@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import dataclass
+from typing import Protocol
 
 from rempart.crypto.passwords import MAX_PASSWORD, normalise
 from rempart.kernel.errors import BadInput
@@ -29,6 +31,32 @@ _COMMON = frozenset(_WORDS.split())
 _PIECES = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
 _LEET = str.maketrans("@$013457!", "asoleasti")
 _RUNS = "abcdefghijklmnopqrstuvwxyz", "0123456789" * 13, "qwertyuiop", "asdfghjkl", "zxcvbnm", "azertyuiop"
+
+
+class KnownPasswords(Protocol):
+    def has(self, password: str) -> bool:
+        """Whether it is listed; wrongly yes with the list's own small probability, never wrongly no."""
+
+
+@dataclass(frozen=True)
+class PasswordRules:
+    """`least` characters for a password alone, `least_with_factor` beside a second factor; `service`: words of ours.
+
+    `known`: passwords that are common or were breached.
+    """
+
+    least: int = DEFAULT_LENGTH
+    least_with_factor: int = LEAST_LENGTH
+    service: tuple[str, ...] = ()
+    known: KnownPasswords | None = None
+
+    def check(self, password: str, *, email: str, name: str, second_factor: bool = False) -> bool:
+        """Whether it is a short one, that serves with a second factor only. Raises BadInput `weak_password`."""
+        least = min(self.least, self.least_with_factor) if second_factor else self.least
+        check_password(password, least=least, context=(email, name, *self.service))
+        if self.known is not None and self.known.has(password):
+            raise _weak("it is on a list of common or stolen passwords")
+        return len(normalise(password)) < self.least
 
 
 def check_password(password: str, *, least: int = DEFAULT_LENGTH, context: tuple[str, ...] = ()) -> None:

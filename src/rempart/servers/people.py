@@ -10,20 +10,16 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from rempart.backends import sql_accounts, sql_families, sql_once, sql_sessions
 from rempart.backends.sql import Database
 from rempart.backends.sql_accounts import SqlAccounts
 from rempart.backends.sql_families import SqlFamilies
-from rempart.backends.sql_once import SqlOnce
-from rempart.backends.sql_sessions import SqlSessions
-from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.crypto.aead import derive_key
 from rempart.crypto.jose import ALGORITHMS
 from rempart.crypto.passwords import Argon2id
@@ -33,19 +29,15 @@ from rempart.kernel.event import Recorder
 from rempart.people.access_tokens import AccessTokens
 from rempart.people.accounts import Accounts
 from rempart.people.accounts_api import AccountsFace
-from rempart.people.admin_api import AdminFace
+from rempart.people.admin_api import KeysFace
 from rempart.people.administration.roles import Roles
 from rempart.people.api import Bearers, PublicFace
 from rempart.people.collapse import Collapse
-from rempart.people.devices import Devices
-from rempart.people.factors.codes import Codes
-from rempart.people.factors.proving import Factors
-from rempart.people.factors.tickets import Tickets
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login import Logins
 from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
-from rempart.people.password_rules import LEAST_LENGTH
+from rempart.people.password_rules import LEAST_LENGTH, PasswordRules
 from rempart.people.ports import OnceStore
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins, application
@@ -59,13 +51,19 @@ from .asgi import asgi_server
 from .boot import Boot
 from .people_administration import SCHEMA as _ADMINISTRATION
 from .people_administration import Administration, compose_administration
+from .people_factors import SCHEMA as _FACTORS
+from .people_factors import OwnRoom, ProvingRoom, compose_own, compose_proving
+from .people_state import State, open_state
 
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 5.0  # seconds
 _SWEEP_EVERY = 600.0
 _SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
-_SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *_ADMINISTRATION, *sql_sessions.SCHEMA)
+_SCHEMA = (
+    *_ADMINISTRATION,
+    *_FACTORS,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -78,10 +76,12 @@ class People:
     metrics: ASGIApp
     accounts: Accounts
     logins: Logins
-    factors: Factors
+    proving: ProvingRoom
+    own: OwnRoom
     tokens: AccessTokens
     keys: SigningKeys
     refusals: Collapse
+    state: State
     database: Database
     store: SqlAccounts
     families: SqlFamilies
@@ -108,7 +108,7 @@ class People:
             await self.refusals.flush()
         finally:
             self.pool.close()
-            await self.database.close()
+            await self.state.close()
 
 
 async def compose(
@@ -125,15 +125,20 @@ async def compose(
     Raises BadInput `bad_settings`, Integrity `seal_broken` and Unavailable `store_unavailable`.
     """
     _check(settings)
-    clock, hasher = clock or SystemClock(), hasher or Argon2id()
+    clock = clock or SystemClock()
 
     def secret(purpose: str) -> bytes:
         return derive_key(key, f"people/{purpose}")
 
+    hasher = replace(
+        hasher or Argon2id(),
+        pepper=lambda version: secret(f"password-pepper/{version}"),
+        pepper_version=settings.password_pepper,
+    )
+
     domain = settings.audience
-    database = SqliteDatabase(data_dir / "people.db")
-    await database.ensure(_SCHEMA)
-    store, families, once = SqlAccounts(database), SqlFamilies(database), SqlOnce(database, clock)
+    state = await open_state(settings.state, data_dir, _SCHEMA, clock)
+    database, store, families, once = state.database, state.store, state.families, state.once
     pool = HashingPool(settings.argon2_workers)
     keys = SigningKeys(
         SealedRing(data_dir / "signing-keys.sealed", secret("signing-keys")),
@@ -152,9 +157,7 @@ async def compose(
     )
     refusals = Collapse(recorder)
     endings: list[SessionEnding] = []  # rooms that must know append themselves below
-    sessions = Sessions(
-        SqlSessions(database), store, recorder, refusals, clock, key=secret("sessions"), ending=endings
-    )
+    sessions = Sessions(state.sessions, store, recorder, refusals, clock, key=secret("sessions"), ending=endings)
     access = AccessTokens(keys, clock, issuer=settings.issuer, audience=domain, ttl=settings.access_ttl)
     refresh = RefreshTokens(
         families,
@@ -168,15 +171,8 @@ async def compose(
         rotating=REFRESH_ROTATION not in settings.unsafe_disabled,
     )
     record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"))
-    factors = Factors(
-        store,
-        Codes(store, clock, secret("totp")),
-        Tickets(secret("second-factor"), clock),
-        throttle,
-        record,
-    )
-    logins = Logins(store, families, pool, hasher, throttle, Devices(secret("devices")), record, factors)
-    logins.warm_up()
+    proving = compose_proving(settings, database, store, families, once, pool, hasher, throttle, record, clock, secret)
+    rules = PasswordRules(settings.password_length, settings.password_length_with_factor, (domain, "rempart"))
     accounts = Accounts(
         store,
         store,
@@ -187,8 +183,10 @@ async def compose(
         clock,
         Roles(settings.roles),
         totp_key=secret("totp"),
-        least_length=settings.password_length,
-        context=(domain, "rempart"),
+        rules=rules,
+    )
+    own = compose_own(
+        settings, proving, accounts, store, families, sessions, once, rules, pool, hasher, record, clock, secret
     )
     origins = Origins(
         gateway=settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway",
@@ -196,7 +194,14 @@ async def compose(
     )
     bearers = Bearers(access, accounts, refusals, clock)
     public = PublicFace(
-        logins, refresh, keys, bearers, origins, metrics, issuer=settings.issuer, jwks_max_age=settings.jwks_max_age
+        proving.logins,
+        refresh,
+        keys,
+        bearers,
+        origins,
+        metrics,
+        issuer=settings.issuer,
+        jwks_max_age=settings.jwks_max_age,
     )
     internal = AccountsFace(
         accounts,
@@ -208,18 +213,32 @@ async def compose(
         ),
     )
     administration = compose_administration(
-        settings, data_dir, secret("aliases"), database, store, once, accounts, recorder, refusals, clock
+        settings,
+        data_dir,
+        secret("aliases"),
+        database,
+        store,
+        once,
+        accounts,
+        bearers,
+        origins,
+        None,
+        recorder,
+        refusals,
+        clock,
     )
     return People(
-        api=application([*public.routes(), *internal.routes()]),
-        admin=application(AdminFace(accounts, keys).routes()),
+        api=application([*public.routes(), *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
+        admin=application([*KeysFace(keys).routes(), *administration.operators]),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
-        logins=logins,
-        factors=factors,
+        logins=proving.logins,
+        proving=proving,
+        own=own,
         tokens=access,
         keys=keys,
         refusals=refusals,
+        state=state,
         database=database,
         store=store,
         families=families,
@@ -240,6 +259,8 @@ def _check(settings: PeopleSettings) -> None:
         ("jwks_max_age", 0, 86400),
         ("argon2_workers", 1, 64),
         ("password_length", LEAST_LENGTH, 64),
+        ("password_length_with_factor", LEAST_LENGTH, 64),
+        ("password_pepper", 0, 9999),
     ):
         value = getattr(settings, name)
         if not least <= value <= most:

@@ -9,17 +9,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from starlette.routing import BaseRoute
+
 from rempart.backends import sql_epochs
 from rempart.backends.file_mailer import FileMailer
+from rempart.backends.smtp_mailer import Relay, SmtpMailer
 from rempart.backends.sql import Database
 from rempart.backends.sql_epochs import SqlEpochs
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
 from rempart.people.accounts import Accounts
+from rempart.people.admin_api import operator
 from rempart.people.administration.epoch_feed import EpochFeed
+from rempart.people.administration.imports import Imports
 from rempart.people.administration.links import Links
+from rempart.people.administration.users_api import FactorReset, UsersFace, administrators
+from rempart.people.api import Bearers
 from rempart.people.collapse import Collapse
 from rempart.people.ports import AccountStore, Mailer, OnceStore
+from rempart.people.requests import Origins
 from rempart.wiring.process_settings import PeopleSettings
 
 SCHEMA = sql_epochs.SCHEMA
@@ -27,6 +35,10 @@ SCHEMA = sql_epochs.SCHEMA
 
 @dataclass
 class Administration:
+    """`public` routes are for the API behind the sidecar, `operators` for the operator's socket."""
+
+    public: list[BaseRoute]
+    operators: list[BaseRoute]
     links: Links
     feed: EpochFeed
     _running: list[asyncio.Task[None]] = field(default_factory=list)
@@ -56,12 +68,15 @@ def compose_administration(
     store: AccountStore,
     once: OnceStore,
     accounts: Accounts,
+    bearers: Bearers,
+    origins: Origins,
+    factors: FactorReset | None,
     recorder: Recorder,
     refusals: Collapse,
     clock: Clock,
 ) -> Administration:
     """`key` names mail addresses in records."""
-    mailer: Mailer = FileMailer(data_dir / "outbox", f"no-reply@{settings.audience}")
+    mailer = _mailer(settings, data_dir)
     links = Links(
         once,
         store,
@@ -74,4 +89,14 @@ def compose_administration(
         key=key,
         service=settings.audience,
     )
-    return Administration(links, EpochFeed(SqlEpochs(database), clock))
+    imports = Imports(accounts)
+    by_token = UsersFace(accounts, links, imports, factors, administrators(bearers, accounts, origins), "/auth/admin")
+    by_socket = UsersFace(accounts, links, imports, factors, operator)
+    return Administration(by_token.routes(), by_socket.routes(), links, EpochFeed(SqlEpochs(database), clock))
+
+
+def _mailer(settings: PeopleSettings, data_dir: Path) -> Mailer:
+    mail = settings.mail
+    if not mail.host:
+        return FileMailer(data_dir / "outbox", f"no-reply@{settings.audience}")
+    return SmtpMailer(Relay(mail.host, mail.port, mail.security, mail.sender, mail.username, mail.password, mail.ca))

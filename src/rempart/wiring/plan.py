@@ -18,6 +18,7 @@ from . import process_settings as ps
 from .catalog import ROOT_SIGNER, Own, own_processes
 from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
+from .plan_people import people_settings
 from .plan_workloads import identity_settings, static_entries
 from .ports import EGRESS_FIRST, MTLS_FIRST, Ports
 from .risks import risks
@@ -215,14 +216,7 @@ class _Planner:
                 operator_uid=self.options.operator_uid,
                 unsafe_disabled=off,
             ),
-            "people": ps.PeopleSettings(
-                issuer=self.issuer,
-                audience=app.trust_domain,
-                access_ttl=app.access_ttl,
-                refresh_ttl=app.refresh_ttl,
-                roles=app.roles,
-                unsafe_disabled=off,
-            ),
+            "people": people_settings(app, self.issuer, off),
             "pdp": self._pdp(off),
             "sequencer": ps.SequencerSettings(
                 origin=f"{app.trust_domain}/rempart",

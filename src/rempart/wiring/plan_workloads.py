@@ -43,6 +43,8 @@ def identity_settings(
         entries=entries,
         svid_ttl=app.svid_ttl,
         operator_uid=operator_uid,
-        registrars=[ps.RegistrarSettings(spiffe_id=one.spiffe_id, paths=list(one.paths)) for one in app.registrars],
+        registrars=[
+            ps.RegistrarSettings(spiffe_id=one.spiffe_id, paths=list(one.paths)) for one in app.workloads.registrars
+        ],
         unsafe_disabled=unsafe_disabled,
     )

@@ -8,6 +8,9 @@ import msgspec
 
 from rempart.people.administration.roles import RoleRules
 
+from .people_mail import MailSettings
+from .people_state import StateSettings
+
 
 class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A registration entry that comes from `rempart.toml`: not editable while the system runs."""
@@ -51,6 +54,9 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     signing_key_lead: int = 180  # a new key is published this long before it signs: longer than any key set is cached
     argon2_workers: int = 2
     password_length: int = 15
+    password_length_with_factor: int = 8  # beside a second factor; what is shorter serves beside one only
+    password_pepper: int = 0  # its version; 0 for none
+    require_mfa_roles: list[str] = []  # whose people must have a second factor
     client_ip_header: str = "x-forwarded-for"  # believed from the gateway only
     gateway_spiffe_id: str = (
         ""  # empty: the trust domain's rempart/gateway; as empty, below: its users, payment, wallet
@@ -58,6 +64,9 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     administration_callers: list[str] = []
     payment_readers: list[str] = []
     roles: dict[str, RoleRules] = {}  # the application's own, and permissions of built-in ones
+    mail: MailSettings = MailSettings()
+    state: StateSettings = StateSettings()
+    security_profile: str = "baseline"  # or "fapi2"
     unsafe_disabled: list[str] = []
 
 

@@ -11,8 +11,10 @@ from rempart.people.administration.roles import RoleRules
 
 from .check import Problem, Problems, Reader
 from .locate import lines
+from .people_mail import MailSettings, read_mail
 from .people_roles import read_roles
-from .workload_settings import Registrar, read_registrars
+from .people_state import StateSettings, read_profile, read_state
+from .workload_settings import WorkloadSettings, read_workloads
 
 FILE_NAME = "rempart.toml"
 MAX_BYTES = 1 << 20
@@ -89,7 +91,10 @@ class AppSettings:
     refresh_ttl: int
     rates: Rates = field(default_factory=Rates)
     roles: dict[str, RoleRules] = field(default_factory=dict)
-    registrars: tuple[Registrar, ...] = ()
+    workloads: WorkloadSettings = field(default_factory=WorkloadSettings)
+    mail: MailSettings = field(default_factory=MailSettings)
+    state: StateSettings = field(default_factory=StateSettings)
+    security_profile: str = "baseline"
 
 
 def load(directory: Path) -> AppSettings:
@@ -159,8 +164,8 @@ def _read(root: Reader, directory: Path) -> AppSettings:
     tokens = root.table("tokens")
     rates = root.table("rates")
     people = root.table("people")
-    roles = people.table("roles")
     workloads = root.table("workloads")
+    roles, mail = people.table("roles"), people.table("mail")
     settings = AppSettings(
         directory=directory,
         name=name,
@@ -177,7 +182,10 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),
         rates=_rates(rates),
         roles=read_roles(roles),
-        registrars=read_registrars(workloads, domain),
+        workloads=read_workloads(workloads, domain),
+        mail=read_mail(mail),
+        state=read_state(people),
+        security_profile=read_profile(people),
     )
     _between(root, settings)
     for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, root):

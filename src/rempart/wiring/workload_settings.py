@@ -18,7 +18,16 @@ class Registrar:
     paths: tuple[str, ...]
 
 
-def read_registrars(workloads: Reader, domain: str) -> tuple[Registrar, ...]:
+@dataclass(frozen=True, slots=True)
+class WorkloadSettings:
+    registrars: tuple[Registrar, ...] = ()
+
+
+def read_workloads(workloads: Reader, domain: str) -> WorkloadSettings:
+    return WorkloadSettings(registrars=_registrars(workloads, domain))
+
+
+def _registrars(workloads: Reader, domain: str) -> tuple[Registrar, ...]:
     """`[[workloads.registrar]]`: `spiffe_id`, `paths`."""
     found = []
     for reader in workloads.tables("registrar"):

@@ -87,10 +87,11 @@ class Links:
     def request(self, email: str, kind: LinkKind, origin: Origin, *, language: str = "en") -> None:
         """Whoever types an address. Returns at once, alike for every address; the mail follows if it has an account.
 
-        Raises Throttled `too_many_links`, by the network alone.
+        `kind` is RESET: the others are an administrator's to send. Raises Throttled `too_many_links`, by the network
+        alone.
         """
-        if kind is LinkKind.INVITE:
-            raise ValueError("only administrators invite")
+        if kind is not LinkKind.RESET:
+            raise ValueError("only administrators send other links")
         if len(self._working) >= AT_ONCE:
             raise _too_many(30)
         if wait := self._networks.wait(origin.network):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rempart.kernel.errors import Unauthenticated
+from typing import Any
+
+from rempart.kernel.errors import Conflict, Unauthenticated
 from rempart.kernel.event import EventType
 
 from ..login_record import LoginRecord
@@ -10,32 +12,65 @@ from ..model import Account, Authenticated, Credentials, Origin
 from ..ports import AccountStore
 from ..throttle import Throttle
 from .codes import Codes
-from .model import Factor, OneTimeCode, Proof, SecondFactorNeeded
+from .model import Factor, Held, OneTimeCode, Person, Proof, SecondFactorNeeded
+from .passkeys import Passkeys
+from .ports import FactorStore
 from .tickets import Ticket, Tickets, expired
 
 
 class Factors:
-    def __init__(
-        self, accounts: AccountStore, codes: Codes, tickets: Tickets, throttle: Throttle, record: LoginRecord
-    ) -> None:
-        self._accounts, self._codes, self._tickets = accounts, codes, tickets
-        self._throttle, self._record = throttle, record
+    """`demanding`: roles whose people must have a second factor."""
 
-    async def available(self, account: Account, credentials: Credentials) -> tuple[Factor, ...]:
-        return (Factor.TOTP,) if credentials.totp is not None else ()
+    def __init__(
+        self,
+        accounts: AccountStore,
+        store: FactorStore,
+        codes: Codes,
+        passkeys: Passkeys,
+        tickets: Tickets,
+        throttle: Throttle,
+        record: LoginRecord,
+        *,
+        demanding: frozenset[str] = frozenset(),
+    ) -> None:
+        self._accounts, self._store, self._codes, self._passkeys = accounts, store, codes, passkeys
+        self._tickets, self._throttle, self._record = tickets, throttle, record
+        self._demanding = demanding
+
+    def demanded(self, account: Account, held: Held) -> bool:
+        """Whether a password alone is not enough for this account: by its role, or because it is a short one."""
+        return account.role in self._demanding or held.short_password
 
     async def ask(
         self, account: Account, credentials: Credentials, amr: tuple[str, ...], device: str | None
     ) -> SecondFactorNeeded | None:
-        factors = await self.available(account, credentials)
-        if not factors:
+        held = await self._store.held(account.id)
+        factors = available(credentials, held)
+        if not factors and not self.demanded(account, held):
             return None
         return SecondFactorNeeded(ticket=self._tickets.issue(account, amr, device), factors=factors)
 
     async def step_up(self, account: Account, amr: tuple[str, ...]) -> SecondFactorNeeded | None:
         """For who is signed in by `amr` already and is to prove a factor now; None when they have none."""
-        _, credentials = await self._account(account.id)
-        return await self.ask(account, credentials, amr, None)
+        account, credentials = await self.current(account.id)
+        needed = await self.ask(account, credentials, amr, None)
+        return needed if needed and needed.factors else None
+
+    async def asked(self, ticket: str) -> tuple[Factor, ...]:
+        """What the ticket's person may go on with. Raises Unauthenticated `sign_in_expired`."""
+        account, credentials = await self._current(self._tickets.open(ticket))
+        return available(credentials, await self._store.held(account.id))
+
+    async def passkey_options(self, ticket: str) -> dict[str, Any]:
+        """For `navigator.credentials.get`, then `prove` with PasskeyAnswer.
+
+        Raises Unauthenticated `sign_in_expired`, Conflict `no_passkey`.
+        """
+        account, _ = await self._current(self._tickets.open(ticket))
+        held = await self._store.held(account.id)
+        if not held.passkeys:
+            raise Conflict("no_passkey", "there is no passkey for this account", "choose another way")
+        return self._passkeys.prove_options(held.passkeys, ticket)
 
     async def prove(self, ticket: str, proof: Proof, origin: Origin) -> Authenticated:
         """Raises Unauthenticated `sign_in_expired` or `factor_failed`, Throttled `login_throttled`, Unavailable."""
@@ -44,13 +79,24 @@ class Factors:
         if isinstance(proof, OneTimeCode):
             outcome = await self.try_code(account, credentials, proof.text, opened.device, origin)
         else:
-            outcome = "no passkey"
+            outcome = await self._passkeys.prove(account, proof.response, ticket, origin)
         if isinstance(outcome, str):
             await self._record.refused(EventType.FACTOR_FAILED, outcome, account.id, account, origin)
             raise Unauthenticated("factor_failed", "the code or the passkey is wrong", "try again")
         amr = (*dict.fromkeys((*opened.amr, *outcome, "mfa")),)
         await self._record.succeeded(account, amr, opened.device is not None, origin)
         return Authenticated(account=account, amr=amr, auth_time=self._record.clock.now())
+
+    async def enrolling(self, ticket: str) -> Person:
+        """Who must set up a first factor before they get in: for `OwnFactors`, with the ticket in place of a session.
+
+        Raises Unauthenticated `sign_in_expired`, also for who has a factor: they must prove it.
+        """
+        opened = self._tickets.open(ticket)
+        account, credentials = await self._current(opened)
+        if available(credentials, await self._store.held(account.id)):
+            raise expired()
+        return Person(account=account, session="", amr=opened.amr, auth_time=opened.issued_at)
 
     async def try_code(
         self, account: Account, credentials: Credentials, text: str, device: str | None, origin: Origin
@@ -67,16 +113,23 @@ class Factors:
         attempt.succeeded()
         return ("otp",)
 
-    async def _current(self, ticket: Ticket) -> tuple[Account, Credentials]:
-        """Raises Unauthenticated `sign_in_expired` when the account was changed or disabled meanwhile."""
-        account, credentials = await self._account(ticket.account_id)
-        if account.disabled or account.epoch != ticket.epoch:
-            raise expired()
-        return account, credentials
-
-    async def _account(self, account_id: str) -> tuple[Account, Credentials]:
+    async def current(self, account_id: str) -> tuple[Account, Credentials]:
+        """Raises Unauthenticated `sign_in_expired` when there is no such account any more."""
         account = await self._accounts.get(account_id)
         found = await self._accounts.by_email(account.email) if account else None
         if found is None or found[0].id != account_id:
             raise expired()
         return found
+
+    async def _current(self, ticket: Ticket) -> tuple[Account, Credentials]:
+        """Raises Unauthenticated `sign_in_expired` when the account was changed or disabled meanwhile."""
+        account, credentials = await self.current(ticket.account_id)
+        if account.disabled or account.epoch != ticket.epoch:
+            raise expired()
+        return account, credentials
+
+
+def available(credentials: Credentials, held: Held) -> tuple[Factor, ...]:
+    """Backup codes count beside another factor only."""
+    factors = (*((Factor.PASSKEY,) if held.passkeys else ()), *((Factor.TOTP,) if credentials.totp is not None else ()))
+    return (*factors, Factor.BACKUP_CODE) if factors and held.backup_codes else factors

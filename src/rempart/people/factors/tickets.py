@@ -26,7 +26,7 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     amr: tuple[str, ...]
     device: str | None
-    expires_at: float
+    issued_at: float
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Tickets:
     clock: Clock
 
     def issue(self, account: Account, amr: tuple[str, ...], device: str | None) -> str:
-        ticket = Ticket(account.id, account.epoch, amr, device, self.clock.now() + LIFETIME)
+        ticket = Ticket(account.id, account.epoch, amr, device, self.clock.now())
         return base64.urlsafe_b64encode(seal(self.key, msgspec.json.encode(ticket), _CONTEXT)).rstrip(b"=").decode()
 
     def open(self, text: str) -> Ticket:
@@ -49,7 +49,7 @@ class Tickets:
             ticket = msgspec.json.decode(unseal(self.key, raw, _CONTEXT), type=Ticket)
         except (Integrity, binascii.Error, ValueError, msgspec.DecodeError):
             raise expired() from None
-        if ticket.expires_at <= self.clock.now():
+        if ticket.issued_at + LIFETIME <= self.clock.now():
             raise expired()
         return ticket
 

@@ -1,0 +1,98 @@
+"""Answers that go through a browser: redirects, self-posting forms, and errors that no address may be sent."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from rempart.kernel.errors import BadInput, RempartError, Throttled
+
+from ..requests import read_body
+from .model import Outgoing
+from .redirects import source_of, with_parameters
+
+_FORM = "application/x-www-form-urlencoded"
+FORM_POST_SCRIPT = "document.forms[0].submit();\n"
+_HEADERS = {
+    "cache-control": "no-store",
+    "pragma": "no-cache",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+_TEXTS = {
+    "en": ("Continue", "This request can't be answered", "Go back to the application and try again."),
+    "fr": (
+        "Continuer",
+        "Impossible de répondre à cette demande",
+        "Revenez à l’application et réessayez.",
+    ),
+}
+
+
+def respond(request: Request, outgoing: Outgoing, *, script: str) -> Response:
+    """A 303 (RFC 9700 section 4.12), or the page of OAuth 2.0 Form Post Response Mode; `script`: where its script is.
+
+    Without JavaScript a button does what the script does.
+    """
+    if outgoing.mode != "form_post":
+        return RedirectResponse(with_parameters(outgoing.redirect_uri, outgoing.parameters), 303, headers=_HEADERS)
+    fields = "".join(
+        f'<input type="hidden" name="{html.escape(name)}" value="{html.escape(value)}">'
+        for name, value in outgoing.parameters.items()
+    )
+    language = language_of(request)
+    button = _TEXTS[language][0]
+    body = (
+        f'<form method="post" action="{html.escape(outgoing.redirect_uri)}">{fields}'
+        f'<button type="submit">{button}</button></form><script src="{html.escape(script)}"></script>'
+    )
+    return _page(language, button, body, script="'self'", action=source_of(outgoing.redirect_uri))
+
+
+def redirect(path: str, parameters: Mapping[str, str]) -> Response:
+    """To a page of our own."""
+    return RedirectResponse(with_parameters(path, parameters), 303, headers=_HEADERS)
+
+
+def error_page(request: Request, error: RempartError) -> Response:
+    """For what must not be redirected (RFC 9700 section 4.11)."""
+    language = language_of(request)
+    _, title, advice = _TEXTS[language]
+    body = (
+        f"<h1>{title}</h1><p>{html.escape(error.reason)}</p><p>{advice}</p>"
+        f"<p><code>{html.escape(error.code)}</code></p>"
+    )
+    response = _page(language, title, body, status=error.status)
+    if isinstance(error, Throttled):
+        response.headers["retry-after"] = str(error.retry_after)
+    return response
+
+
+async def raw_parameters(request: Request) -> bytes:
+    """The query of a GET, the form of a POST. BadInput `invalid_request`, `body_too_large`."""
+    if request.method != "POST":
+        return bytes(request.scope.get("query_string", b""))
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise BadInput("invalid_request", f"the body must be {_FORM}")
+    return await read_body(request)
+
+
+def language_of(request: Request) -> str:
+    first = request.headers.get("accept-language", "")[:20].strip().lower()
+    return "fr" if first.startswith("fr") else "en"
+
+
+def _page(
+    language: str, title: str, body: str, *, status: int = 200, script: str = "'none'", action: str = "'none'"
+) -> Response:
+    policy = f"default-src 'none'; script-src {script}; form-action {action}; frame-ancestors 'none'; base-uri 'none'"
+    document = (
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title></head>'
+        f"<body><main>{body}</main></body></html>"
+    )
+    return HTMLResponse(document, status, {**_HEADERS, "content-security-policy": policy})

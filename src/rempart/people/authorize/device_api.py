@@ -1,0 +1,56 @@
+"""The device authorization endpoint (RFC 8628 section 3.1)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from rempart.kernel.errors import BadInput
+
+from ..oauth.model import Grant
+from ..requests import Origins, oauth, read_form
+from .device import DeviceFlow
+from .parameters import acr_of_values, scopes_of
+from .ports import ClientAuthentication, KeyProofs
+from .redirects import with_parameters
+
+
+class DeviceFace:
+    def __init__(
+        self,
+        flow: DeviceFlow,
+        authentication: ClientAuthentication,
+        proofs: KeyProofs,
+        origins: Origins,
+        *,
+        issuer: str,
+    ) -> None:
+        self._flow, self._authentication, self._proofs = flow, authentication, proofs
+        self._origins, self._issuer = origins, issuer
+
+    def routes(self) -> list[BaseRoute]:
+        return [Route("/auth/device_authorization", oauth(self.begin), methods=["POST"])]
+
+    def metadata(self) -> dict[str, object]:
+        return {"device_authorization_endpoint": f"{self._issuer}/device_authorization"}
+
+    async def begin(self, request: Request) -> Response:
+        origin = self._origins.of(request)
+        form = await read_form(request)
+        client = await self._authentication.client(request, form, origin)
+        if Grant.DEVICE_CODE not in client.grants:
+            raise BadInput("unauthorized_client", "this client may not use the device flow")
+        scopes = scopes_of(form.get("scope", ""), client)
+        acr = acr_of_values(form.get("acr_values", "").split())
+        codes = await self._flow.begin(client, scopes, acr, await self._proofs.proved(request))
+        page = f"{self._issuer}/device"
+        document = {
+            "device_code": codes.device_code,
+            "user_code": codes.user_code,
+            "verification_uri": page,
+            "verification_uri_complete": with_parameters(page, {"user_code": codes.user_code}),
+            "expires_in": codes.expires_in,
+            "interval": codes.interval,
+        }
+        return JSONResponse(document, headers={"cache-control": "no-store", "pragma": "no-cache"})

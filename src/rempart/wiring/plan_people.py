@@ -1,0 +1,20 @@
+"""What rempart.toml says of people, as the process `people` is told it."""
+
+from __future__ import annotations
+
+from .process_settings import PeopleSettings
+from .settings import AppSettings
+
+
+def people_settings(app: AppSettings, issuer: str, unsafe_disabled: list[str]) -> PeopleSettings:
+    return PeopleSettings(
+        issuer=issuer,
+        audience=app.trust_domain,
+        access_ttl=app.access_ttl,
+        refresh_ttl=app.refresh_ttl,
+        roles=app.roles,
+        mail=app.mail,
+        state=app.state,
+        security_profile=app.security_profile,
+        unsafe_disabled=unsafe_disabled,
+    )
