@@ -71,6 +71,16 @@ class SmallSupervisor:
         with self.turn:
             asyncio.run(self.roots.rotate(kind, overlap=overlap, operator="uid:0"))
 
+    def compromise_root(self, kind: str, *, grace: float) -> None:
+        """Only begins: like a planned rotation it goes on by itself."""
+
+        async def begin() -> None:
+            phases = self.roots.replace_compromised(kind, grace=grace, operator="uid:0")
+            await anext(phases)
+
+        with self.turn:
+            asyncio.run(begin())
+
     def reply(self, question: dict[str, Any]) -> dict[str, Any]:
         if self.refuse:
             return {"error": "refused", "name": None}

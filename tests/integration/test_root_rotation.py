@@ -8,14 +8,20 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
+import pytest
 from tests.identity_support import IdentityProcess, running_identity
+from tests.integration.conftest import TINY, Running, running, write_tiny
 from tests.integration.test_sds import GATEWAY, handshake, listener, real_envoy
-from tests.support import eventually, free_port
+from tests.support import eventually, free_port, short_directory
 
 from rempart.crypto.x509 import pem_to_ders
+from rempart.sdk.spiffe import X509Svid, fetch_jwt_svid, fetch_x509_svid
+from rempart.sdk.tls import client_context
 
 
 def authority(identity: IdentityProcess, kind: str) -> dict[str, Any]:
@@ -59,6 +65,7 @@ def traffic(request: Callable[[], object]) -> Iterator[list[BaseException]]:
             thread.join()
 
 
+UNHURRIED = "[rates]\naddress_per_second = 100000\naddress_burst = 100000\nperson_per_minute = 1000000\n"
 ENTRIES = [{"spiffe_id": GATEWAY, "selectors": [f"unix:uid:{os.getuid()}"]}]
 
 
@@ -85,6 +92,80 @@ def test_the_spiffe_root_is_replaced_under_traffic() -> None:
         assert "rempart_sds_rejected_total 0.0" in identity.metrics()
         kinds = [event["unmapped"]["rempart"] for event in identity.events()]
         assert any("its root was replaced" in str(event) for event in kinds)
+
+
+def test_a_compromised_root_is_replaced_within_seconds_and_no_new_handshake_is_refused() -> None:
+    """SVIDs and issuing CAs that live for an hour: only the forced rotation can have ended the old root."""
+    with running_identity(ENTRIES, svid_ttl=1800, issuing_ttl=3600) as identity:
+        port = free_port()
+        with real_envoy(identity, [listener(port, "default", "ALL")]):
+            eventually(lambda: handshake(identity, port), within=8)
+            (old,), stolen = trusted(identity, "spiffe"), fetch_x509_svid(identity.endpoint)
+            started = time.monotonic()
+            with traffic(lambda: handshake(identity, port)) as failures:
+                identity.supervisor.compromise_root("spiffe", grace=2)
+                eventually(lambda: phase(identity, "spiffe") == "retiring", within=6)
+                eventually(lambda: phase(identity, "spiffe") == "steady", within=6)
+                (new,) = eventually(lambda: [root for root in trusted(identity, "spiffe") if root != old])
+            assert time.monotonic() - started < 12
+            assert new != old
+            assert not failures
+            with pytest.raises(OSError, match=r"certificate|reset|EOF|unknown ca"):
+                eventually_refused(stolen, port)
+            handshake(identity, port)
+
+
+def eventually_refused(svid: X509Svid, port: int) -> None:
+    """A handshake with what the old root vouches for; its client still believes in both."""
+    context = client_context(svid)
+    context.verify_mode = ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain, context.wrap_socket(plain) as tls:
+        tls.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        if not tls.recv(1):
+            raise ConnectionResetError("EOF")
+
+
+def test_compromised_jwt_keys_are_gone_within_seconds() -> None:
+    with running_identity(ENTRIES) as identity:
+        old = fetch_jwt_svid(["a"], "", identity.endpoint)
+        before = {key["kid"] for key in authority(identity, "jwt")["keys"]}
+        answer = identity.admin("POST", "/authorities/jwt/rotate", {"compromised": True, "overlap": 1}).json()
+        assert fetch_jwt_svid(["a"], "", identity.endpoint).token == old.token  # nobody knows the new key yet
+        assert len(authority(identity, "jwt")["keys"]) == 2
+        eventually(lambda: fetch_jwt_svid(["a"], "", identity.endpoint).token != old.token, within=4)
+        eventually(lambda: not before & {key["kid"] for key in authority(identity, "jwt")["keys"]}, within=5)
+        assert time.time() >= answer["old_gone_at"]
+        assert fetch_jwt_svid(["a"], "", identity.endpoint).token != old.token
+
+
+def test_one_command_ends_all_trust_in_a_leaked_issuing_ca_and_says_how_long_it_took() -> None:
+    with short_directory() as directory:
+        app = write_tiny(directory / "app")
+        (app / "rempart.toml").write_text(TINY + UNHURRIED)
+        with running(app, state=directory / "s") as system:
+            _replace_a_leaked_issuing_ca(system)
+
+
+def _replace_a_leaked_issuing_ca(system: Running) -> None:
+    before = (system.state / "trust" / "bundle.pem").read_text()
+    token = system.token("user")
+    context = ssl.create_default_context(cafile=system.ca)
+
+    def request() -> None:
+        answer = httpx.get(
+            f"{system.url}/hello", headers={"authorization": f"Bearer {token}"}, verify=context, timeout=10
+        )
+        assert answer.status_code == 200, answer.text
+
+    with traffic(request) as failures:
+        done = system.run("keys", "rotate", "--authority", "spiffe-issuing", "--compromised", "--overlap", "3")
+    assert done.returncode == 0, done.stderr
+    assert "nobody who follows the Workload API or SDS trusts it" in done.stderr
+    assert not failures
+    after = (system.state / "trust" / "bundle.pem").read_text()
+    assert len(pem_to_ders(after)) == 1
+    assert after != before
+    request()
 
 
 def test_the_web_root_is_replaced_while_clients_read_the_file_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,8 +44,12 @@ def rotate(
         str | None, typer.Option("--retire-now", metavar="KID", help="This key leaked: refuse its tokens from now on")
     ] = None,
     overlap: Annotated[
-        float | None, typer.Option(help="Seconds that both roots are trusted before the new one signs; default 600")
+        float | None,
+        typer.Option(help="Seconds that both are trusted before the new one signs; default 600, if compromised 5"),
     ] = None,
+    compromised: Annotated[
+        bool, typer.Option("--compromised", help="Its key leaked: end all trust in it now, and wait until that is so")
+    ] = False,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,15 +57,21 @@ def rotate(
 
     A new root is first trusted beside the old one, signs when everybody has had the overlap to learn it, and the old
     one is removed once nothing below it is valid: the command returns at once, `rempart keys list` shows the phase.
+    With --compromised the old one goes as soon as everybody has certificates of the new one. What a leaked issuing CA
+    signed is trusted as long as its root is, so then the root is replaced.
     """
     directory = state_dir(state)
     if retire_now is not None and authority != TOKENS:
         raise BadInput("bad_option", "--retire-now is for token keys", f"leave out --authority {authority}")
-    if overlap is not None and authority not in ROOTS:
+    if compromised and authority == TOKENS:
+        raise BadInput("bad_option", "--compromised is for authorities", "for a token key: --retire-now KID")
+    if overlap is not None and authority not in ROOTS and not compromised:
         raise BadInput("bad_option", "--overlap is for roots", f"use --authority {' or '.join(ROOTS)}")
     if authority == TOKENS:
         body = {} if retire_now is None else {"retire_now": retire_now}
         _print(call(directory, "people", "POST", "/keys/rotate", body), as_json)
+    elif compromised and authority in (*ISSUING, *ROOTS):
+        _replace_compromised(directory, authority, overlap, as_json)
     elif authority in ISSUING:
         answer = call(directory, "identity", "POST", f"/authorities/{ISSUING[authority]}/rotate")
         if as_json:
@@ -89,6 +100,56 @@ def _rotate_root(directory: Path, authority: str, overlap: float | None, as_json
         print_json(answer)
     else:
         say(f"a new {authority} is trusted beside the old one; it signs after the overlap: see `rempart keys list`")
+
+
+def _replace_compromised(directory: Path, authority: str, overlap: float | None, as_json: bool) -> None:
+    """Prints how long the old one was trusted, and who may not have heard of it."""
+    from rempart.mesh.model import Limits
+    from rempart.workloads.workload_api import REFRESH_HINT
+
+    kind = ISSUING.get(authority) or ROOTS[authority]
+    started = time.monotonic()
+    more = {} if overlap is None else {"overlap": overlap}
+    if kind == "jwt":
+        body = {"compromised": True, **more}
+        gone_at = call(directory, "identity", "POST", "/authorities/jwt/rotate", body)["old_gone_at"]
+        while not _jwt_keys_gone(directory, gone_at):
+            time.sleep(0.2)
+    else:
+        question = {"op": "rotate-root", "authority": kind, "compromised": True, **more}
+        with connect(directory, timeout=2 * (overlap or 0) + 120) as connection:
+            for document in ask(connection, question):
+                if not as_json:
+                    say(_PHASES[document["phase"]].format(kind=kind))
+    took = time.monotonic() - started
+    if as_json:
+        print_json(
+            {
+                "authority": authority,
+                "trusted_for": took,
+                "connections_for": Limits().max_connection_s,
+                "partners_for": REFRESH_HINT,
+            }
+        )
+        return
+    say(f"the old one was trusted for {took:.1f} s more; now nobody who follows the Workload API or SDS trusts it")
+    say(
+        f"still to end: connections that are open (within {Limits().max_connection_s:.0f} s), partner trust domains "
+        f"(within {REFRESH_HINT} s), and whoever keeps a copy of the bundle: give those the new one"
+    )
+
+
+_PHASES = {
+    "prepared": "a new {kind} root is trusted beside the old one",
+    "retiring": "it signs; everybody gets new certificates",
+    "steady": "the old one is not in any bundle any more",
+}
+
+
+def _jwt_keys_gone(directory: Path, gone_at: float) -> bool:
+    authorities = call(directory, "identity", "GET", "/authorities")["authorities"]
+    keys = next(one["keys"] for one in authorities if one["kind"] == "jwt")
+    return all(key["until"] > gone_at for key in keys)
 
 
 def _rows(authorities: list[dict[str, Any]]) -> list[list[str]]:

@@ -18,7 +18,7 @@ from rempart.backends.sqlite_entries import SqliteEntryStore
 from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
-from rempart.kernel.event import Event, EventType
+from rempart.kernel.event import Event, EventType, Severity
 from rempart.kernel.spiffe import SpiffeId
 from rempart.servers.asgi import asgi_server
 from rempart.wiring.process_settings import IdentitySettings
@@ -128,22 +128,24 @@ async def run(boot: Boot) -> None:
         jwt.advance()
         await asyncio.gather(spiffe.start(FIRST_SIGNATURE_WITHIN), web.start(FIRST_SIGNATURE_WITHIN))
 
-        async def rotate_jwt(operator: str) -> None:
-            after = {"kind": "jwt"}
+        async def rotate_jwt(operator: str, lead: float | None) -> float | None:
             await journal.record(
                 Event(
                     type=EventType.AUTHORITY_ROTATED,
                     at=clock.now(),
                     success=True,
                     operator=operator,
-                    reason="asked for by the operator",
+                    severity=Severity.INFO if lead is None else Severity.HIGH,
+                    reason="asked for by the operator" if lead is None else "the JWT-SVID keys are compromised",
                     service="identity",
-                    after=after,
+                    after={"kind": "jwt"},
                 )
             )
-            jwt.advance(at_once=True)
-            identities.forget_tokens()
+            gone_at = None if lead is None else jwt.replace_compromised(lead)
+            if lead is None:
+                jwt.advance(at_once=True)
             changes.announce()
+            return gone_at
 
         sds = SecretDiscovery(identities)
         server = GrpcServer([WorkloadApi(identities), sds])

@@ -6,11 +6,11 @@ Every step is recorded, then written, then shown; a step whose writing fails is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.kernel.event import EventType, Severity
 from rempart.workloads.root_rotation import Root, RootSet
 
@@ -18,9 +18,16 @@ from .root_store import RootStore
 
 OVERLAP = 600.0
 SCHEDULED_OVERLAP = 86400.0
+GRACE = 5.0
+"""Seconds that a compromised root is still trusted once its successor signs, and before that beside it: in each of the
+two every stream is told what changed."""
+LEAST_GRACE = 2.0
+"""Identity looks every second."""
 MARGIN = 60.0
 """Seconds that an old root is trusted beyond the last moment at which what it vouches for may be valid."""
+PUBLISHED_WITHIN = 60.0
 _STEP = 1.0
+_LOOK = 0.1
 _RETRY = 30.0
 
 Tell = Callable[[EventType, str, Severity, dict[str, object]], Awaitable[None]]
@@ -34,6 +41,7 @@ class RootKeeper:
     ) -> None:
         self._store, self._ttl, self._tell, self._clock, self._margin = store, issuing_ttl, tell, clock, margin
         self._sets = {kind: store.load(kind) for kind in issuing_ttl}
+        self._published: dict[str, frozenset[str]] = {}
         self._changing = asyncio.Lock()
 
     def _set(self, kind: str) -> RootSet:
@@ -50,6 +58,7 @@ class RootKeeper:
         """For identity, which says what it publishes and learns what it should: `RootSet.document`."""
         async with self._changing:
             before = self._set(kind)
+            self._published[kind] = frozenset(published)
             after = before.publish(published, self._clock.now())
             if after is not before:
                 self._keep(kind, after)
@@ -67,6 +76,41 @@ class RootKeeper:
             await self._record(kind, before, after, f"a new {kind} root is trusted beside the old one: {why}", operator)
             self._keep(kind, after)
             return after.document()
+
+    async def replace_compromised(self, kind: str, *, grace: float, operator: str) -> AsyncIterator[dict[str, Any]]:
+        """Replace a root whose key leaked. Yields `RootSet.document` at each phase; the last one, of phase `steady`,
+        when identity tells nobody any more that the old one is trusted.
+
+        Raises BadInput `bad_authority` | `bad_overlap`, Unavailable `not_published`.
+        """
+        if not LEAST_GRACE <= grace <= 86400:
+            raise BadInput("bad_overlap", f"an overlap of {grace} s makes no sense", "2 seconds to one day")
+        async with self._changing:
+            before = self._set(kind)
+            after = before.hasten(grace, grace)
+            if after.phase == "steady":
+                after = after.prepare(self._store.create(kind), grace).hasten(grace, grace)
+            why = f"the {kind} root is compromised: another one takes its place at once"
+            await self._record(kind, before, after, why, operator, Severity.HIGH)
+            self._keep(kind, after)
+        going = after.next.parsed().fingerprint if after.next else ""
+        deadline = self._clock.monotonic() + 2 * grace + PUBLISHED_WITHIN
+        shown = ""
+        while self._clock.monotonic() < deadline:
+            now = self._sets[kind]
+            alone = now.current.parsed().fingerprint == going
+            done = now.phase == "steady" and alone and self._published.get(kind) == frozenset({going})
+            if now.phase != shown and (done or now.phase != "steady"):
+                shown = now.phase
+                yield now.document()
+            if done:
+                return
+            await asyncio.sleep(_LOOK)
+        raise Unavailable(
+            "not_published",
+            f"the {kind} root is being replaced, but identity does not follow",
+            "see that identity runs: `rempart status`; it goes on by itself: `rempart keys list`",
+        )
 
     async def step(self, kind: str) -> None:
         """Do what is due now."""
@@ -99,7 +143,15 @@ class RootKeeper:
         self._store.save(kind, after)
         self._sets[kind] = after
 
-    async def _record(self, kind: str, before: RootSet, after: RootSet, why: str, operator: str | None) -> None:
+    async def _record(
+        self,
+        kind: str,
+        before: RootSet,
+        after: RootSet,
+        why: str,
+        operator: str | None,
+        severity: Severity = Severity.INFO,
+    ) -> None:
         details: dict[str, object] = {
             "authority": f"{kind}-root",
             "phase": after.phase,
@@ -109,4 +161,4 @@ class RootKeeper:
         }
         if operator:
             details["operator"] = operator
-        await self._tell(EventType.AUTHORITY_ROTATED, why, Severity.INFO, details)
+        await self._tell(EventType.AUTHORITY_ROTATED, why, severity, details)

@@ -31,7 +31,7 @@ from .managed import Managed
 from .probes import has_token_keys
 from .program_facts import ProgramFacts
 from .provision import Provisions
-from .root_keeper import OVERLAP, RootKeeper
+from .root_keeper import GRACE, OVERLAP, RootKeeper
 from .spawn import Child, children_of, parent_of, same_process, spawn, start_time
 from .state_files import StateDirectory
 from .status import status_document
@@ -298,7 +298,13 @@ class Supervisor:
         kind, overlap = question.get("authority"), question.get("overlap", OVERLAP)
         if not isinstance(kind, str) or not isinstance(overlap, int | float):
             raise BadInput("bad_question", "name the authority (spiffe or web), and an overlap in seconds")
-        yield await self.roots.rotate(kind, overlap=float(overlap), operator=f"uid:{peer.uid}")
+        operator = f"uid:{peer.uid}"
+        if question.get("compromised") is not True:
+            yield await self.roots.rotate(kind, overlap=float(overlap), operator=operator)
+            return
+        grace = float(question.get("overlap", GRACE))
+        async for phase in self.roots.replace_compromised(kind, grace=grace, operator=operator):
+            yield phase
 
     def _adopt(self, pid: int, started: int, process: Process) -> None:
         pidfd = os.pidfd_open(pid)

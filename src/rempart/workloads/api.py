@@ -2,7 +2,7 @@
 
 `GET /entries` · `POST /entries` (as `entry_request` says) ·
 `GET|DELETE /entries/{id or SPIFFE ID}` · `GET /bundle` (SPIFFE bundle) · `GET /bundle.pem` · `GET /authorities` ·
-`POST /authorities/{spiffe|web|jwt}/rotate`.
+`POST /authorities/{spiffe|web|jwt}/rotate` (jwt: `{"compromised": true, "overlap": seconds}` ends the old keys early).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from rempart.crypto.x509 import ders_to_pem
-from rempart.kernel.errors import NotFound, RempartError
+from rempart.kernel import strict_json
+from rempart.kernel.errors import BadInput, NotFound, RempartError
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
 from . import entry_request
@@ -26,6 +27,9 @@ from .jwt_authority import JwtAuthority
 from .registration import Registration
 from .workload_api import spiffe_bundle
 
+LEAD = 5.0
+"""Seconds that validators have to learn a new JWT key where the old ones are compromised."""
+
 
 class Administration:
     def __init__(
@@ -34,7 +38,7 @@ class Administration:
         registration: Registration,
         authorities: dict[str, IssuingAuthority],
         jwt: JwtAuthority,
-        rotate_jwt: Callable[[str], Awaitable[None]],
+        rotate_jwt: Callable[[str, float | None], Awaitable[float | None]],
         *,
         operator: str,
     ) -> None:
@@ -91,13 +95,24 @@ class Administration:
     async def rotate(self, request: Request) -> Response:
         kind = request.path_params["kind"]
         if kind == "jwt":
-            await self._rotate_jwt(self._operator)
-            return JSONResponse({"sequence": self._identities.bundle().sequence})
+            gone_at = await self._rotate_jwt(self._operator, await _lead(request))
+            return JSONResponse({"sequence": self._identities.bundle().sequence, "old_gone_at": gone_at})
         if kind not in self._authorities:
             raise NotFound("unknown_authority", f"there is no authority {kind[:80]!r}", "use spiffe, web or jwt")
         await self._authorities[kind].rotate(operator=self._operator)
         self._identities.changes.announce()
         return JSONResponse(self._authorities[kind].describe())
+
+
+async def _lead(request: Request) -> float | None:
+    body = await request.body()
+    asked = strict_json.loads(body[:1000]) if body else {}
+    if not isinstance(asked, dict) or asked.get("compromised") is not True:
+        return None
+    lead = asked.get("overlap", LEAD)
+    if isinstance(lead, bool) or not isinstance(lead, int | float) or not 0.1 <= lead <= 3600:
+        raise BadInput("bad_overlap", f"an overlap of {str(lead)[:20]} makes no sense", "0.1 second to one hour")
+    return float(lead)
 
 
 async def refuse(request: Request, error: Exception) -> Response:

@@ -241,17 +241,14 @@ class Identities:
         now = self.clock.now()
         key = (entry.id, audiences)
         token = self._tokens.get(key)
-        if token is None or not token.issued_at <= now < (token.issued_at + token.expires_at) / 2:
+        fresh = token is not None and token.issued_at <= now < (token.issued_at + token.expires_at) / 2
+        if token is None or not fresh or token.key_id != self._jwt.active_kid:
             token = self._tokens[key] = self._jwt.sign(entry, audiences)
             self.counters.jwt_issued += 1
         self._tokens.move_to_end(key)
         while len(self._tokens) > _TOKENS_KEPT:
             self._tokens.popitem(last=False)
         return token
-
-    def forget_tokens(self) -> None:
-        """After the JWT key was rotated on demand: sign anew."""
-        self._tokens.clear()
 
     def validate_jwt(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, object]]:
         return self._jwt.validate(token, audience)

@@ -99,6 +99,26 @@ class JwtAuthority:
         self._published = published
         return True
 
+    def replace_compromised(self, lead: float) -> float:
+        """Another key signs after `lead` seconds, in which validators learn it, and as long after that the others are
+        gone; when that is (seconds since the epoch). Durable when it returns. Call `advance` at both moments."""
+        now = self._clock.now()
+        signing = SigningKey.generate("ES256")
+        gone_at = now + 2 * lead
+        until = now + self._key_ttl + MAX_TOKEN_TTL + _MARGIN
+        published = tuple(PublishedKey(key.jwk, min(key.until, gone_at)) for key in self._published)
+        jwk = {name: str(value) for name, value in signing.public_jwk().items()}
+        published = (*published, PublishedKey(jwk, until))
+        self._state.save(roots=self._roots, keys=published)
+        self._published = published
+        self._keys = [key for key in self._keys if key is self._active(now)]
+        self._keys.append(_Key(signing, now + lead, now + self._key_ttl / 2, until))
+        return gone_at
+
+    @property
+    def active_kid(self) -> str:
+        return str(self._active(self._clock.now()).signing.kid)
+
     def show_roots(self, roots: Sequence[str]) -> None:
         """The X.509 roots beside the keys, by fingerprint: the sequence counts them too. Durable when it returns."""
         self._state.save(roots=tuple(roots), keys=self._published)
@@ -126,8 +146,9 @@ class JwtAuthority:
             "exp": int(now + ttl),
             "jti": token_id,
         }
-        token = self._active(now).signing.sign(claims, typ=_TYPE)
-        return JwtSvid(entry.spiffe_id, entry.hint, token, token_id, now, float(int(now + ttl)))
+        key = self._active(now).signing
+        token = key.sign(claims, typ=_TYPE)
+        return JwtSvid(entry.spiffe_id, entry.hint, token, token_id, now, float(int(now + ttl)), str(key.kid))
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         """The SPIFFE ID and all claims; raises Unauthenticated `invalid_jwt_svid` with why, BadInput `bad_audience`."""

@@ -184,6 +184,7 @@ class JwtSvid:
     token_id: str
     issued_at: float
     expires_at: float
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

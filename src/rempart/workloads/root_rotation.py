@@ -2,8 +2,9 @@
 
 Steady: `current` signs and is all that peers trust. Prepared: `next` is trusted as well, and from the moment that
 identity published both, `overlap` seconds pass so that every peer has it. Retiring: `next` became `current` and signs,
-`previous` stays trusted until nothing that it vouches for is valid. Each step is one value, written at one stroke:
-whoever is killed in between goes on from the last one.
+`previous` stays trusted until nothing that it vouches for is valid; or, where a key leaked, only for `grace` seconds,
+in which everybody is given new certificates. Each step is one value, written at one stroke: whoever is killed in
+between goes on from the last one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class RootSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     next: Root | None = None
     previous: Root | None = None
     overlap: float = 0.0
+    grace: float | None = None
     published_at: float | None = None
     retire_at: float | None = None
 
@@ -64,6 +66,13 @@ class RootSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             )
         return RootSet(current=self.current, next=new, overlap=overlap)
 
+    def hasten(self, overlap: float, grace: float) -> RootSet:
+        """A key leaked. What is prepared signs after `overlap` at the latest; without that there is one to prepare.
+        What was retiring is trusted no more: who follows has long had certificates of `current`."""
+        if self.next is None:
+            return RootSet(current=self.current)
+        return msgspec.structs.replace(self, overlap=min(overlap, self.overlap), grace=grace)
+
     def publish(self, published: Collection[str], now: float) -> RootSet:
         """`published`: fingerprints that peers are being told. Only the first time that all are among them counts."""
         if self.next is None or self.published_at is not None:
@@ -75,7 +84,8 @@ class RootSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def advance(self, now: float, *, vouches_for: float) -> RootSet:
         """The step that is due, or itself. `vouches_for`: seconds that anything the old root signed may stay valid."""
         if self.next is not None and self.activate_at is not None and now >= self.activate_at:
-            return RootSet(current=self.next, previous=self.current, retire_at=now + vouches_for)
+            stays = vouches_for if self.grace is None else min(self.grace, vouches_for)
+            return RootSet(current=self.next, previous=self.current, retire_at=now + stays)
         if self.previous is not None and (self.retire_at is None or now >= self.retire_at):
             return RootSet(current=self.current)
         return self

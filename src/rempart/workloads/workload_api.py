@@ -26,6 +26,8 @@ from .process import Process
 from .streams import LOOK_AGAIN, push_changes
 
 SERVICE = "/SpiffeWorkloadAPI/"
+REFRESH_HINT = 300
+"""Seconds after which whoever fetched the bundle should fetch it again."""
 SECURITY_HEADER = "workload.spiffe.io"
 
 
@@ -43,7 +45,7 @@ def spiffe_bundle(bundle: Bundle) -> dict[str, Any]:
         for root in bundle.roots
     ]
     jwt_keys = [{**{n: jwk[n] for n in ("kty", "crv", "x", "y", "kid")}, "use": "jwt-svid"} for jwk in bundle.jwt_keys]
-    return {"keys": [*x509_keys, *jwt_keys], "spiffe_sequence": bundle.sequence, "spiffe_refresh_hint": 300}
+    return {"keys": [*x509_keys, *jwt_keys], "spiffe_sequence": bundle.sequence, "spiffe_refresh_hint": REFRESH_HINT}
 
 
 class WorkloadApi:

@@ -160,3 +160,55 @@ def test_at_half_of_its_life_a_root_is_replaced_by_itself(machine):
     assert machine.step()["phase"] == "steady"
     assert machine.step(20)["phase"] == "prepared"
     assert machine.publish()["activate_at"] == machine.clock.now() + SCHEDULED_OVERLAP
+
+
+def compromise(machine, kind="spiffe", grace=5):
+    async def begin():
+        return await anext(machine.keeper.replace_compromised(kind, grace=grace, operator="uid:7"))
+
+    return asyncio.run(begin())
+
+
+def test_a_compromised_root_goes_as_soon_as_its_successor_signs(machine):
+    (old,) = machine.public()
+    assert compromise(machine)["phase"] == "prepared"
+    machine.publish()
+    assert machine.step(4)["phase"] == "prepared"
+    assert machine.step(1)["phase"] == "retiring"
+    assert machine.step(4)["phase"] == "retiring"
+    assert machine.step(1)["phase"] == "steady"
+    assert old not in machine.public()
+    assert machine.told[0][0] == EventType.AUTHORITY_ROTATED
+
+
+def test_compromised_amid_a_planned_rotation_the_prepared_root_takes_over_sooner(machine):
+    (old,) = machine.public()
+    machine.rotate()
+    machine.publish()
+    _, new = machine.public()
+    assert compromise(machine)["phase"] == "prepared"
+    assert machine.step(5)["phase"] == "retiring"
+    assert machine.step(5)["phase"] == "steady"
+    assert machine.public() == [new]
+    assert old != new
+
+
+def test_compromised_while_another_one_retires_both_go(machine):
+    (first,) = machine.public()
+    machine.rotate()
+    machine.publish()
+    machine.step(20)
+    second = pem_to_ders(machine.keeper.signing("spiffe")[0].certificate)[0]
+    compromise(machine)
+    assert first not in machine.public()
+    machine.publish()
+    machine.step(5)
+    machine.step(5)
+    assert len(machine.public()) == 1
+    assert second not in machine.public()
+
+
+@pytest.mark.parametrize("grace", [0, 1.9, 1e6, float("nan")])
+def test_a_grace_that_makes_no_sense_is_refused(machine, grace):
+    with pytest.raises(BadInput):
+        compromise(machine, grace=grace)
