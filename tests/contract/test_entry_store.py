@@ -52,7 +52,11 @@ def entry(id_: str, name: str = "batch") -> Entry:
         selectors=frozenset({Selector.parse("unix:uid:1000"), Selector.parse("unix:path:/usr/bin/batch: odd")}),
         parent_id="spiffe://bank.example/host",
         ttl=60,
+        jwt_ttl=30,
         dns_names=("batch.internal",),
+        federates_with=("partner.example",),
+        admin=True,
+        downstream=True,
         hint="internal",
         expires_at=1_800_000_000.5,
     )
@@ -119,3 +123,22 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "entries.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(Unavailable):
         SqliteEntryStore(tmp_path / "entries.sqlite")
+
+
+def test_a_file_of_the_first_release_is_completed(tmp_path: Path) -> None:
+    path = tmp_path / "entries.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute(
+            "CREATE TABLE entry (id TEXT PRIMARY KEY, spiffe_id TEXT NOT NULL, parent_id TEXT NOT NULL, selectors TEXT "
+            "NOT NULL, ttl INTEGER NOT NULL, dns_names TEXT NOT NULL, hint TEXT NOT NULL, expires_at REAL) STRICT, "
+            "WITHOUT ROWID"
+        )
+        database.execute(
+            "INSERT INTO entry VALUES ('a', 'spiffe://bank.example/a', '', '[\"unix:uid:1\"]', 9, '[]', '', NULL)"
+        )
+    database.close()
+    for _ in range(2):
+        store = SqliteEntryStore(path)
+        (old,) = store.load()
+        assert (old.ttl, old.jwt_ttl, old.federates_with, old.admin) == (9, 0, (), False)
+        store.close()

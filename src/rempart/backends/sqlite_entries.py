@@ -24,15 +24,29 @@ CREATE TABLE IF NOT EXISTS entry (
     parent_id TEXT NOT NULL,
     selectors TEXT NOT NULL,
     ttl INTEGER NOT NULL CHECK (ttl >= 0),
+    jwt_ttl INTEGER NOT NULL CHECK (jwt_ttl >= 0),
     dns_names TEXT NOT NULL,
+    federates_with TEXT NOT NULL,
+    admin INTEGER NOT NULL CHECK (admin IN (0, 1)),
+    downstream INTEGER NOT NULL CHECK (downstream IN (0, 1)),
     hint TEXT NOT NULL,
     expires_at REAL
 ) STRICT, WITHOUT ROWID
 """
-_SELECT = "SELECT id, spiffe_id, parent_id, selectors, ttl, dns_names, hint, expires_at FROM entry ORDER BY id"
+_ADDED = (
+    "ALTER TABLE entry ADD COLUMN jwt_ttl INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE entry ADD COLUMN federates_with TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE entry ADD COLUMN admin INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE entry ADD COLUMN downstream INTEGER NOT NULL DEFAULT 0",
+)
+"""For a file of the first release."""
+_SELECT = (
+    "SELECT id, spiffe_id, parent_id, selectors, ttl, jwt_ttl, dns_names, federates_with, admin, downstream, hint, "
+    "expires_at FROM entry ORDER BY id"
+)
 _PUT = (
-    "INSERT OR REPLACE INTO entry (id, spiffe_id, parent_id, selectors, ttl, dns_names, hint, expires_at) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO entry (id, spiffe_id, parent_id, selectors, ttl, jwt_ttl, dns_names, federates_with, "
+    "admin, downstream, hint, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -46,8 +60,14 @@ class SqliteEntryStore:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute(_SCHEMA)
+            self._complete()
         except (OSError, sqlite3.Error) as error:
             raise _failed(error) from None
+
+    def _complete(self) -> None:
+        known = {row[1] for row in self._database.execute("PRAGMA table_info(entry)")}
+        if "jwt_ttl" not in known:
+            self._database.executescript(f"BEGIN; {'; '.join(_ADDED)}; COMMIT;")
 
     def load(self) -> list[Entry]:
         try:
@@ -88,13 +108,17 @@ def _row(entry: Entry) -> tuple[object, ...]:
         entry.parent_id,
         json.dumps(sorted(map(str, entry.selectors))),
         entry.ttl,
+        entry.jwt_ttl,
         json.dumps(list(entry.dns_names)),
+        json.dumps(list(entry.federates_with)),
+        int(entry.admin),
+        int(entry.downstream),
         entry.hint,
         entry.expires_at,
     )
 
 
-def _entry(row: tuple[str, str, str, str, int, str, str, float | None]) -> Entry:
+def _entry(row: tuple[str, str, str, str, int, int, str, str, int, int, str, float | None]) -> Entry:
     selectors = frozenset(Selector.parse(text) for text in json.loads(row[3]))
     if not selectors:
         raise ValueError("an entry without selectors would match everybody")
@@ -104,7 +128,11 @@ def _entry(row: tuple[str, str, str, str, int, str, str, float | None]) -> Entry
         parent_id=row[2],
         selectors=selectors,
         ttl=int(row[4]),
-        dns_names=tuple(json.loads(row[5])),
-        hint=row[6],
-        expires_at=row[7],
+        jwt_ttl=int(row[5]),
+        dns_names=tuple(json.loads(row[6])),
+        federates_with=tuple(json.loads(row[7])),
+        admin=bool(row[8]),
+        downstream=bool(row[9]),
+        hint=row[10],
+        expires_at=row[11],
     )

@@ -10,7 +10,12 @@ import hmac
 import os
 import re
 
+from starlette.responses import Response
+
 from .model import Account
+
+DEVICE_COOKIE = "__Host-rempart-device"
+_YEAR = 365 * 86400
 
 _TOKEN = re.compile(r"([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{22})")
 
@@ -35,6 +40,10 @@ class Devices:
     def _mac(self, device: str, account: Account) -> str:
         text = f"{device} {account.id} {account.epoch}".encode()
         return _b64(hmac.digest(self._key, text, "sha256")[:16])
+
+
+def set_device(response: Response, token: str) -> None:
+    response.set_cookie(DEVICE_COOKIE, token, max_age=_YEAR, path="/", secure=True, httponly=True, samesite="strict")
 
 
 def _b64(data: bytes) -> str:

@@ -105,6 +105,16 @@ class OnceStore(Protocol):
     async def sweep(self, before: float) -> int: ...
 
 
+class RingStore(Protocol):
+    """One document in versions, shared by all instances. Raises Unavailable `store_unavailable`."""
+
+    async def load(self, newer_than: int) -> tuple[int, bytes] | None:
+        """The version and the document; None when there is none newer."""
+
+    async def save(self, version: int, sealed: bytes) -> bool:
+        """In place of the version before it (1: of none); False when that is another now. Durable when it returns."""
+
+
 class Mailer(Protocol):
     async def send(self, to: str, subject: str, text: str) -> None:
         """Hand one plain-text message over; raises Unavailable `mail_unavailable`. `text` may hold a link: log none."""

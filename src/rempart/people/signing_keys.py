@@ -1,76 +1,73 @@
-"""The signing keys of this process: the ring, sealed on disk, and who turns it."""
+"""The signing keys of people: the ring, sealed in the store that all instances share, and who turns it.
+
+An instance that turns it is seen by the others at their next `maintain`, long before a key signs that they don't
+publish: the next key was in the ring for `lead` seconds. What they sign meanwhile with the key before is covered by
+`CLOCK_SKEW`; an instance that can't reach the store for longer signs nothing more.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
 from rempart.crypto.aead import seal, unseal
 from rempart.crypto.jose import Jwks, SigningKey
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import Integrity
+from rempart.kernel.errors import Conflict, Integrity, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 
 from .model import Origin
-from .signing_ring import Ring, RingKey
+from .ports import RingStore
+from .signing_ring import CLOCK_SKEW, Ring, RingKey
 
 _CONTEXT = b"people/signing-keys"
 _REMEMBER = 90 * 86400.0  # seconds for which a retired key is still listed
+_ATTEMPTS = 5  # at a turn that another instance interferes with
 
 
 class SealedRing:
-    """One file; replaced whole, so that a crash leaves the old ring or the new one."""
+    """Replaced whole, version by version."""
 
-    def __init__(self, path: Path, key: bytes) -> None:
-        self._path = path
-        self._key = key
+    def __init__(self, store: RingStore, key: bytes) -> None:
+        self._store, self._key = store, key
 
-    def load(self) -> Ring | None:
-        """Raises Integrity `seal_broken` when the file was changed or the master key is another."""
-        try:
-            sealed = self._path.read_bytes()
-        except FileNotFoundError:
+    async def load(self, newer_than: int = 0) -> tuple[int, Ring] | None:
+        """Raises Integrity `seal_broken` when the ring was changed or the key is another, and Unavailable."""
+        held = await self._store.load(newer_than)
+        if held is None:
             return None
         try:
-            return Ring(tuple(msgspec.json.decode(unseal(self._key, sealed, _CONTEXT), type=list[RingKey])))
+            return held[0], Ring(tuple(msgspec.json.decode(unseal(self._key, held[1], _CONTEXT), type=list[RingKey])))
         except Integrity as error:
             raise Integrity(
                 error.code,
-                f"{self._path.name} can't be opened: {error.reason}",
-                "restore the file, or delete it: everybody has to log in again then",
+                f"the signing keys can't be opened: {error.reason}",
+                "start people with the key they were sealed with, or delete them: everybody has to log in again then",
             ) from None
 
-    def save(self, ring: Ring) -> None:
-        """Durable when it returns."""
-        draft = self._path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(seal(self._key, msgspec.json.encode(ring.keys), _CONTEXT))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    async def save(self, version: int, ring: Ring) -> bool:
+        """Durable when it returns; False when another instance made this version."""
+        return await self._store.save(version, seal(self._key, msgspec.json.encode(ring.keys), _CONTEXT))
 
 
 class SigningKeys:
     """`lead` is how long a key is published before it signs, `key_ttl` how long it signs, both in seconds.
 
     Every turn is recorded, then saved, then used: a crash in between leaves a record of a turn that did not happen,
-    never a turn without record.
+    never a turn without record. `shared`: other instances turn it, too.
     """
+
+    _ring: Ring
+    _signer: SigningKey
+    _jwks: Jwks
+    _document: bytes
 
     def __init__(
         self,
-        file: SealedRing,
+        sealed: SealedRing,
         recorder: Recorder,
         clock: Clock,
         *,
@@ -78,22 +75,34 @@ class SigningKeys:
         token_ttl: float,
         key_ttl: float,
         lead: float,
+        shared: bool = False,
     ) -> None:
-        self._file, self._recorder, self._clock = file, recorder, clock
+        self._sealed, self._recorder, self._clock = sealed, recorder, clock
         self._algorithm, self._token_ttl = algorithm, token_ttl
-        self._key_ttl, self._lead = key_ttl, min(lead, key_ttl / 2)
+        self._key_ttl, self._lead, self._shared = key_ttl, min(lead, key_ttl / 2), shared
         self._turning = asyncio.Lock()
-        ring = file.load()
-        if ring is None:
-            ring = Ring.first(self._generate(), self._generate(), now=clock.now(), ttl=token_ttl)
-            file.save(ring)
-        elif ring.next.algorithm != algorithm:
-            ring = ring.replace_next(self._generate(), now=clock.now())
-            file.save(ring)
-        self._use(ring)
+        self._version, self._seen_at = 0, clock.monotonic()
+
+    async def start(self) -> SigningKeys:
+        """Load the ring, or make the first one. Raises Integrity `seal_broken` and Unavailable."""
+        while True:
+            await self._follow()
+            now = self._clock.now()
+            if self._version == 0:
+                ring = Ring.first(self._generate(), self._generate(), now=now, ttl=self._token_ttl)
+            elif self._ring.next.algorithm != self._algorithm:
+                ring = self._ring.replace_next(self._generate(), now=now)
+            else:
+                return self
+            await self._save(ring)
 
     @property
     def signer(self) -> SigningKey:
+        """Raises Unavailable `signing_keys_unknown` when others may have turned the ring unseen."""
+        if self._shared and self._clock.monotonic() - self._seen_at > CLOCK_SKEW / 2:
+            raise Unavailable(
+                "signing_keys_unknown", "the signing keys have not been seen for long", "see that the database runs"
+            )
         return self._signer
 
     @property
@@ -113,17 +122,22 @@ class SigningKeys:
         """Raises Conflict or NotFound as `Ring` does, and Unavailable when it can't be recorded."""
         fresh = await asyncio.to_thread(self._generate)
         async with self._turning:
-            now = self._clock.now()
-            if retire_now is None:
-                turned = self._ring.rotate(fresh, now=now, lead=self._lead, ttl=self._token_ttl)
-            else:
-                turned = self._ring.retire(retire_now, fresh, now=now, ttl=self._token_ttl)
-            await self._turn(turned, "a key leaked" if retire_now else "asked", origin, bool(retire_now))
-        return self._ring
+            for _ in range(_ATTEMPTS):
+                await self._follow()
+                now = self._clock.now()
+                if retire_now is None:
+                    turned = self._ring.rotate(fresh, now=now, lead=self._lead, ttl=self._token_ttl)
+                else:
+                    turned = self._ring.retire(retire_now, fresh, now=now, ttl=self._token_ttl)
+                why = "a key leaked" if retire_now else "asked"
+                if await self._turn(turned, why, origin, bool(retire_now)):
+                    return self._ring
+        raise Conflict("ring_turned_meanwhile", "other instances turn the signing keys all the time", "try again")
 
     async def maintain(self) -> None:
-        """Turn on schedule and retire what has no token left; call it every few seconds."""
+        """Follow the others, turn on schedule, retire what has no token left; call it every few seconds."""
         async with self._turning:
+            await self._follow()
             now = self._clock.now()
             ring = self._ring.settle(now=now, ttl=self._token_ttl, remember=_REMEMBER)
             due = now - (ring.active.activated_at or now) >= self._key_ttl
@@ -132,10 +146,9 @@ class SigningKeys:
                 ring = ring.rotate(fresh, now=now, lead=self._lead, ttl=self._token_ttl)
                 await self._turn(ring, "scheduled", Origin(), leak=False)
             elif ring != self._ring:
-                await asyncio.to_thread(self._file.save, ring)
-                self._use(ring)
+                await self._save(ring)
 
-    async def _turn(self, ring: Ring, why: str, origin: Origin, leak: bool) -> None:
+    async def _turn(self, ring: Ring, why: str, origin: Origin, leak: bool) -> bool:
         event = Event(
             type=EventType.SIGNING_KEY_ROTATED,
             at=self._clock.now(),
@@ -148,11 +161,25 @@ class SigningKeys:
             after={"keys": [key.public() for key in ring.keys]},
         )
         await self._recorder.record(event)
-        await asyncio.to_thread(self._file.save, ring)
-        self._use(ring)
+        return await self._save(ring)
 
-    def _use(self, ring: Ring) -> None:
-        self._ring = ring
+    async def _save(self, ring: Ring) -> bool:
+        version = self._version + 1
+        if not await self._sealed.save(version, ring):
+            await self._follow()
+            return False
+        self._use(version, ring)
+        return True
+
+    async def _follow(self) -> None:
+        asked_at = self._clock.monotonic()
+        held = await self._sealed.load(self._version)
+        if held is not None:
+            self._use(*held)
+        self._seen_at = asked_at
+
+    def _use(self, version: int, ring: Ring) -> None:
+        self._version, self._ring = version, ring
         self._signer = SigningKey.load(ring.active.private_jwk or {})
         document = {"keys": [key.public_jwk for key in ring.published()]}
         self._jwks = Jwks.parse(document)

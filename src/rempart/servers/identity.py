@@ -33,6 +33,8 @@ from rempart.workloads.jwt_authority import JwtAuthority
 from rempart.workloads.metrics import IdentityMetrics
 from rempart.workloads.model import Entry, Selector
 from rempart.workloads.refusals import Refusals
+from rempart.workloads.registrar import Registrar
+from rempart.workloads.registrar_api import RegistrarApi
 from rempart.workloads.registration import Registration
 from rempart.workloads.root_follower import RootFollower
 from rempart.workloads.sds import SecretDiscovery
@@ -150,6 +152,9 @@ async def run(boot: Boot) -> None:
         admin = Administration(identities, registration, authorities, jwt, rotate_jwt, operator=operator)
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
         pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}
+        if "api" in boot.sockets:  # behind a sidecar: somebody declared `calls = ["identity"]`
+            registrars = [Registrar(one.spiffe_id, tuple(one.paths)) for one in settings.registrars]
+            pages["api"] = asgi_server(RegistrarApi(identities, registration, registrars).app())
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(page.serve(sockets=[boot.sockets[name]])) for name, page in pages.items()
         ]
@@ -158,6 +163,7 @@ async def run(boot: Boot) -> None:
             asyncio.create_task(web.keep_fresh()),
             asyncio.create_task(RootFollower(supervisor, authorities, jwt, changes).keep_following()),
             asyncio.create_task(refusals.keep_flushing()),
+            asyncio.create_task(registration.keep_swept()),
             asyncio.create_task(_keep_jwt_fresh(jwt, changes)),
         ]
         await server.serve(boot.sockets["workload"])

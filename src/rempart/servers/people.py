@@ -1,6 +1,6 @@
 """The people process: accounts, login, tokens, signing keys.
 
-Sockets: `api` (behind its sidecar), `admin` (the operator), `metrics`. Files: `people.db`, `signing-keys.sealed`.
+Sockets: `api` (behind its sidecar), `admin` (the operator), `metrics`. File: `people.db`, unless it is PostgreSQL.
 Controls that can be switched off to prove that attacks are noticed: `login-throttle`, `refresh-rotation`.
 """
 
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from rempart.backends.sql import Database
 from rempart.backends.sql_accounts import SqlAccounts
 from rempart.backends.sql_families import SqlFamilies
+from rempart.backends.sql_ring import SqlRing
 from rempart.crypto.aead import derive_key
 from rempart.crypto.jose import ALGORITHMS
 from rempart.crypto.passwords import Argon2id
@@ -45,6 +46,7 @@ from rempart.people.sessions.ports import SessionEnding
 from rempart.people.sessions.service import Sessions
 from rempart.people.signing_keys import SealedRing, SigningKeys
 from rempart.people.throttle import Throttle
+from rempart.wiring.people_state import SQLITE
 from rempart.wiring.process_settings import PeopleSettings
 
 from .asgi import asgi_server
@@ -57,7 +59,7 @@ from .people_state import State, open_state
 
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
-_MAINTENANCE = 5.0  # seconds
+_MAINTENANCE = 2.0  # seconds
 _SWEEP_EVERY = 600.0
 _SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
 _SCHEMA = (
@@ -140,15 +142,16 @@ async def compose(
     state = await open_state(settings.state, data_dir, _SCHEMA, clock)
     database, store, families, once = state.database, state.store, state.families, state.once
     pool = HashingPool(settings.argon2_workers)
-    keys = SigningKeys(
-        SealedRing(data_dir / "signing-keys.sealed", secret("signing-keys")),
+    keys = await SigningKeys(
+        SealedRing(SqlRing(database), secret("signing-keys")),
         recorder,
         clock,
         algorithm=settings.signing_algorithm,
         token_ttl=settings.access_ttl,
         key_ttl=settings.signing_key_ttl,
         lead=settings.signing_key_lead,
-    )
+        shared=settings.state.database != SQLITE,
+    ).start()
     throttle = Throttle(clock, enabled=LOGIN_THROTTLE not in settings.unsafe_disabled)
     metrics = PeopleMetrics(
         queue=lambda: pool.depth,
@@ -228,7 +231,7 @@ async def compose(
         clock,
     )
     return People(
-        api=application([*public.routes(), *internal.routes(), *administration.public]),
+        api=application([*public.routes(), *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
         admin=application([*KeysFace(keys).routes(), *administration.operators]),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
@@ -283,7 +286,8 @@ async def run(boot: Boot) -> None:
         raise BadInput("bad_settings", f"people's settings: {error}", "start it with `rempart up`") from None
     journal = Journal(boot.journal_dir, boot.name)
     boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    people = await compose(settings, boot.data_dir, boot.keys["people"], journal)
+    key = bytes.fromhex(settings.state.shared_key) or boot.keys["people"]
+    people = await compose(settings, boot.data_dir, key, journal)
     servers = {
         "api": asgi_server(people.api),
         "admin": asgi_server(people.admin, name_operator=True),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from starlette.routing import BaseRoute
+
 from rempart.backends import sql_factors
 from rempart.backends.sql import Database
 from rempart.backends.sql_factors import SqlFactors
@@ -13,7 +15,9 @@ from rempart.crypto.passwords import Argon2id
 from rempart.crypto.webauthn import RelyingParty
 from rempart.kernel.clock import Clock
 from rempart.people.accounts import Accounts
+from rempart.people.api import Bearers
 from rempart.people.devices import Devices
+from rempart.people.factors.api import OwnFace
 from rempart.people.factors.challenges import Challenges
 from rempart.people.factors.codes import Codes
 from rempart.people.factors.credential_changes import CredentialChanges
@@ -30,6 +34,7 @@ from rempart.people.login_record import LoginRecord
 from rempart.people.model import Origin
 from rempart.people.password_rules import PasswordRules
 from rempart.people.ports import AccountStore, OnceStore, RefreshStore
+from rempart.people.requests import Origins
 from rempart.people.sessions.service import Sessions
 from rempart.people.throttle import Throttle
 from rempart.wiring.process_settings import PeopleSettings
@@ -55,6 +60,21 @@ class OwnRoom:
     factors: OwnFactors
     password: OwnPassword
     reset: FactorReset
+    _proving: ProvingRoom
+    _accounts: Accounts
+    _sessions: Sessions
+
+    def routes(self, bearers: Bearers, origins: Origins) -> list[BaseRoute]:
+        return OwnFace(
+            self.factors,
+            self.password,
+            self._sessions,
+            bearers,
+            self._accounts,
+            self._proving.logins,
+            origins,
+            page_origin=self._proving.party.origin,
+        ).routes()
 
 
 @dataclass(frozen=True)
@@ -133,4 +153,4 @@ def compose_own(
         clock,
     )
     password = OwnPassword(proving.logins, changes, rules, pool, hasher, clock)
-    return OwnRoom(own, password, FactorReset(changes))
+    return OwnRoom(own, password, FactorReset(changes), proving, accounts, sessions)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rempart.backends import sql_accounts, sql_families, sql_once, sql_sessions
+from rempart.backends import sql_accounts, sql_families, sql_once, sql_ring, sql_sessions
 from rempart.backends.sql import Database
 from rempart.backends.sql_accounts import SqlAccounts
 from rempart.backends.sql_families import SqlFamilies
@@ -19,7 +19,7 @@ from rempart.people.ports import OnceStore
 from rempart.people.sessions.ports import SessionStore
 from rempart.wiring.people_state import DATABASE, SQLITE, StateSettings
 
-SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *sql_sessions.SCHEMA)
+SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *sql_sessions.SCHEMA, *sql_ring.SCHEMA)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ exist, and with which reach, is decided here and nowhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .plan_model import Socket, View
 
@@ -72,6 +72,17 @@ OWN: tuple[Own, ...] = (
 )
 
 ROOT_SIGNER = Own("root-signer")
+
+
+def own_processes(called: frozenset[str]) -> tuple[Own, ...]:
+    """`called`: what the application's programs name in `calls`. Identity has a face behind a sidecar only if it is."""
+    return tuple(
+        replace(own, sockets=(*own.sockets, _api(own.name)), behind_sidecar=True)
+        if own.name == "identity" and own.name in called
+        else own
+        for own in OWN
+    )
+
 
 CONTROLS = frozenset(
     (

@@ -15,10 +15,11 @@ from rempart.kernel.errors import BadInput
 from rempart.people.administration.roles import complete
 
 from . import process_settings as ps
-from .catalog import OWN, ROOT_SIGNER, Own
+from .catalog import ROOT_SIGNER, Own, own_processes
 from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
 from .plan_people import people_settings
+from .plan_workloads import identity_settings, static_entries
 from .ports import EGRESS_FIRST, MTLS_FIRST, Ports
 from .risks import risks
 from .settings import AppSettings, Client, Service
@@ -76,6 +77,7 @@ class _Planner:
             self.listen = (self.listen[0], ports.take("gateway", 8443, self.listen[0]))
         self.url = public_url(*self.listen)
         self.issuer = self.url + "/auth"
+        self.own = own_processes(frozenset(callee for source in self._sources() for callee in source.calls))
         self.gateway_id = f"spiffe://{app.trust_domain}/rempart/gateway"
         self.members = self._members(ports)
         self.mesh = Mesh(
@@ -131,7 +133,7 @@ class _Planner:
             members.append(
                 Member(service.name, service.spiffe_id, service.routes, service.calls, address, mtls, tcp, {})
             )
-        for own in OWN:
+        for own in self.own:
             if own.behind_sidecar:
                 mtls = ports.take(f"mtls:{own.name}", MTLS_FIRST)
                 spiffe_id = f"spiffe://{domain}/rempart/{own.name}"
@@ -150,7 +152,7 @@ class _Planner:
 
     def _own(self) -> list[Process]:
         settings = self._settings()
-        processes = [self._own_process(own, settings[own.name]) for own in OWN]
+        processes = [self._own_process(own, settings[own.name]) for own in self.own]
         signer = Process(
             name=ROOT_SIGNER.name,
             subject=ROOT_SIGNER.name,
@@ -204,14 +206,13 @@ class _Planner:
         metrics |= {name: str(run / "envoy" / name / "metrics.sock") for name in self.mesh.names()}
         metrics["supervisor"] = str(run / "metrics" / "supervisor.sock")
         return {
-            "identity": ps.IdentitySettings(
-                trust_domain=app.trust_domain,
-                spiffe_root_pem=self.roots.spiffe,
-                web_root_pem=self.roots.web,
+            "identity": identity_settings(
+                app,
+                spiffe_root=self.roots.spiffe,
+                web_root=self.roots.web,
                 web_names=list(web_names(self.listen[0])),
-                gateway_spiffe_id=self.gateway_id,
-                entries=self._entries(),
-                svid_ttl=app.svid_ttl,
+                gateway_id=self.gateway_id,
+                entries=static_entries(self.app, self.gateway_id, [(m, self._kind(m.name)) for m in self.members]),
                 operator_uid=self.options.operator_uid,
                 unsafe_disabled=off,
             ),
@@ -256,18 +257,6 @@ class _Planner:
             epochs_socket=str(self.state / "run" / "epochs.sock"),
             unsafe_disabled=off,
         )
-
-    def _entries(self) -> list[ps.StaticEntry]:
-        def entry(spiffe_id: str, *selectors: str) -> ps.StaticEntry:
-            return ps.StaticEntry(spiffe_id=spiffe_id, selectors=list(selectors))
-
-        entries = [entry(self.gateway_id, "supervisor:system:gateway")]
-        for member in self.members:
-            kind = self._kind(member.name).value
-            entries.append(entry(member.spiffe_id, f"supervisor:{kind}:{member.name}"))
-            entries.append(entry(member.spiffe_id, f"supervisor:sidecar:{member.name}"))
-        entries += [entry(client.spiffe_id, *client.selectors) for client in self.app.clients if client.selectors]
-        return entries
 
     def _kind(self, name: str) -> Kind:
         if any(service.name == name for service in self.app.services):

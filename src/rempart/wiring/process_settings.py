@@ -20,6 +20,13 @@ class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     ttl: int = 0
 
 
+class RegistrarSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A workload that may register ids at and below `paths`."""
+
+    spiffe_id: str
+    paths: list[str]
+
+
 class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Times in seconds. `web_names` are the DNS names and addresses of the gateway's server certificate."""
 
@@ -32,6 +39,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     svid_ttl: int = 3600
     issuing_ttl: int = 86400
     operator_uid: int = 0
+    registrars: list[RegistrarSettings] = []
     unsafe_disabled: list[str] = []
 
 

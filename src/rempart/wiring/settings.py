@@ -14,6 +14,7 @@ from .locate import lines
 from .people_mail import MailSettings, read_mail
 from .people_roles import read_roles
 from .people_state import StateSettings, read_profile, read_state
+from .workload_settings import WorkloadSettings, read_workloads
 
 FILE_NAME = "rempart.toml"
 MAX_BYTES = 1 << 20
@@ -32,7 +33,7 @@ RESERVED_NAMES = frozenset(
     )
 )
 RESERVED_ROUTES = ("/login", "/auth", "/.well-known/oauth-authorization-server", "/logs", "/opa", "/metrics")
-CALLABLE_SYSTEM = ("people",)
+CALLABLE_SYSTEM = ("people", "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class AppSettings:
     refresh_ttl: int
     rates: Rates = field(default_factory=Rates)
     roles: dict[str, RoleRules] = field(default_factory=dict)
+    workloads: WorkloadSettings = field(default_factory=WorkloadSettings)
     mail: MailSettings = field(default_factory=MailSettings)
     state: StateSettings = field(default_factory=StateSettings)
     security_profile: str = "baseline"
@@ -162,6 +164,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
     tokens = root.table("tokens")
     rates = root.table("rates")
     people = root.table("people")
+    workloads = root.table("workloads")
     roles, mail = people.table("roles"), people.table("mail")
     settings = AppSettings(
         directory=directory,
@@ -179,12 +182,13 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),
         rates=_rates(rates),
         roles=read_roles(roles),
+        workloads=read_workloads(workloads, domain),
         mail=read_mail(mail),
         state=read_state(people),
         security_profile=read_profile(people),
     )
     _between(root, settings)
-    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, root):
+    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, root):
         reader.no_more()
     return settings
 

@@ -1,6 +1,6 @@
 """Identity's administration over HTTP, on a socket that only the operator can open.
 
-`GET /entries` · `POST /entries` (`{"yaml": text, "name": file}` or `{"entries": [...]}`) ·
+`GET /entries` · `POST /entries` (as `entry_request` says) ·
 `GET|DELETE /entries/{id or SPIFFE ID}` · `GET /bundle` (SPIFFE bundle) · `GET /bundle.pem` · `GET /authorities` ·
 `POST /authorities/{spiffe|web|jwt}/rotate`.
 """
@@ -16,11 +16,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from rempart.crypto.x509 import ders_to_pem
-from rempart.kernel import strict_json
-from rempart.kernel.errors import BadInput, NotFound, RempartError
+from rempart.kernel.errors import NotFound, RempartError
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
-from .entry_document import MAX_BYTES, parse_document, parse_yaml
+from . import entry_request
 from .identities import Identities
 from .issuing import IssuingAuthority
 from .jwt_authority import JwtAuthority
@@ -58,29 +57,17 @@ class Administration:
                 Route("/authorities", self.list_authorities, methods=["GET"]),
                 Route("/authorities/{kind}/rotate", self.rotate, methods=["POST"]),
             ],
-            exception_handlers={RempartError: _refuse},
+            exception_handlers={RempartError: refuse},
         )
 
     async def list_entries(self, request: Request) -> Response:
         return JSONResponse({"entries": [entry.document() for entry in self._registration.entries()]})
 
     async def apply(self, request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > 2 * MAX_BYTES:
-                raise BadInput("bad_entries", "the request is too large", "split the file")
-        document = strict_json.loads(body)
-        domain = self._identities.trust_domain
-        if isinstance(document, dict) and isinstance(document.get("yaml"), str):
-            name = document.get("name")
-            entries = parse_yaml(document["yaml"], domain, name=name if isinstance(name, str) else "entries.yaml")
-        else:
-            entries = parse_document(document, domain)
-        applied = await self._registration.apply(entries, self._operator)
+        wanted = await entry_request.read(request, self._identities.trust_domain)
+        answer = await entry_request.apply(self._registration, wanted, self._operator)
         self._identities.forget_unregistered()
-        parts = {"created": applied.created, "changed": applied.changed, "unchanged": applied.unchanged}
-        return JSONResponse({name: [entry.document() for entry in part] for name, part in parts.items()})
+        return JSONResponse(answer)
 
     async def show(self, request: Request) -> Response:
         found = self._registration.find(request.path_params["name"])
@@ -113,7 +100,7 @@ class Administration:
         return JSONResponse(self._authorities[kind].describe())
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def refuse(request: Request, error: Exception) -> Response:
     if not isinstance(error, RempartError):
         return PlainTextResponse("", status_code=500)
     document: dict[str, Any] = problem(error.status, error.code, error.reason, remedy=error.remedy)

@@ -3,12 +3,17 @@
     entries:
       - spiffe_id: spiffe://bank.example/batch
         selectors: ["unix:uid:1000", {type: unix, value: "path:/usr/bin/batch"}]
-        ttl: 600                 # seconds, optional
+        ttl: 600                 # seconds, optional; or {x509: 600, jwt: 60}
         dns_names: [batch.internal]
+        federates_with: [partner.example]
+        admin: false             # its holder may administer entries
+        downstream: false
+        parent_id: spiffe://bank.example/spire/agent/x509pop/1
         hint: internal
         expires_at: 2027-01-01T00:00:00Z
 
-Unknown keys are refused and all errors are shown together, each with its line.
+A file may also hold one entry alone, without the list. Unknown keys are refused and all errors are shown together,
+each with its line.
 """
 
 from __future__ import annotations
@@ -21,14 +26,20 @@ from typing import Any
 import yaml
 
 from rempart.kernel.errors import BadInput, RempartError
-from rempart.kernel.spiffe import SpiffeId
+from rempart.kernel.spiffe import SpiffeId, parse_trust_domain
 
 from .model import Entry, Selector
 from .registration import check_id
 
 MAX_BYTES = 1 << 20
 MAX_TTL = 7 * 86400
-_KEYS = frozenset({"spiffe_id", "selectors", "parent_id", "ttl", "dns_names", "hint", "expires_at"})
+MAX_FEDERATED = 64
+_KEYS = frozenset(
+    (
+        *("spiffe_id", "selectors", "parent_id", "ttl", "dns_names", "hint", "expires_at"),
+        *("federates_with", "admin", "downstream"),
+    )
+)
 _DNS = re.compile(r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HINT = re.compile(r"[A-Za-z0-9_. -]{0,64}")
 _REMEDY = "correct these lines; docs/workloads.md shows the format"
@@ -76,6 +87,8 @@ def parse_yaml(text: str, trust_domain: str, *, name: str = "entries.yaml") -> l
 def parse_document(document: Any, trust_domain: str, *, name: str = "entries") -> list[Entry]:
     """The same from what a parser made: a list of entries, or `{"entries": [...]}`."""
     errors: list[str] = []
+    if isinstance(document, dict) and "spiffe_id" in document:
+        document = [document]
     if isinstance(document, dict):
         top = {key for key in document if key is not _LINE}
         if top != {"entries"}:
@@ -116,9 +129,7 @@ def _entry(item: Any, trust_domain: str, where: str, errors: list[str]) -> Entry
             SpiffeId.parse(parent)
         except RempartError as error:
             errors.append(f"{where}: parent_id: {error.reason}")
-    ttl = item.get("ttl", 0)
-    if isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 <= ttl <= MAX_TTL:
-        errors.append(f"{where}: ttl is a number of seconds from 1 to {MAX_TTL}, or 0 for the default")
+    ttl, jwt_ttl = _ttls(item.get("ttl", 0), where, errors)
     names = item.get("dns_names", [])
     if not isinstance(names, list) or not all(isinstance(n, str) and _DNS.fullmatch(n) for n in names):
         errors.append(f"{where}: dns_names is a list of lower-case DNS names")
@@ -126,6 +137,11 @@ def _entry(item: Any, trust_domain: str, where: str, errors: list[str]) -> Entry
     if not _HINT.fullmatch(hint):
         errors.append(f"{where}: hint is up to 64 letters, digits, spaces, dots, dashes and underscores")
     expires_at = _time(item.get("expires_at"), where, errors)
+    flags = {name: item.get(name, False) for name in ("admin", "downstream")}
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            errors.append(f"{where}: {name} is true or false")
+    federates_with = _trust_domains(item.get("federates_with", []), trust_domain, where, errors)
     if len(errors) > before or spiffe_id is None:
         return None
     return Entry(
@@ -134,10 +150,43 @@ def _entry(item: Any, trust_domain: str, where: str, errors: list[str]) -> Entry
         selectors=selectors,
         parent_id=parent,
         ttl=ttl,
+        jwt_ttl=jwt_ttl,
         dns_names=tuple(names),
+        federates_with=federates_with,
+        **flags,
         hint=hint,
         expires_at=expires_at,
     )
+
+
+def _ttls(value: Any, where: str, errors: list[str]) -> tuple[int, int]:
+    """Seconds of X.509-SVIDs and of JWT-SVIDs: one number is for both."""
+    parts = {key: part for key, part in value.items() if key is not _LINE} if isinstance(value, dict) else None
+    x509, jwt = (value, value) if parts is None else (parts.pop("x509", 0), parts.pop("jwt", 0))
+    for ttl in (x509, jwt):
+        if parts or isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 <= ttl <= MAX_TTL:
+            errors.append(
+                f"{where}: ttl is a number of seconds from 1 to {MAX_TTL}, or 0 for the default, "
+                "or {x509: seconds, jwt: seconds}"
+            )
+            return 0, 0
+    return x509, jwt
+
+
+def _trust_domains(value: Any, own: str, where: str, errors: list[str]) -> tuple[str, ...]:
+    """`partner.example` or `spiffe://partner.example`, sorted."""
+    if not isinstance(value, list) or len(value) > MAX_FEDERATED or not all(isinstance(name, str) for name in value):
+        errors.append(f"{where}: federates_with is a list of up to {MAX_FEDERATED} trust domains")
+        return ()
+    found = set()
+    for name in value:
+        try:
+            found.add(parse_trust_domain(name.removeprefix("spiffe://")))
+        except RempartError as error:
+            errors.append(f"{where}: federates_with: {error.reason}")
+    if own in found:
+        errors.append(f"{where}: federates_with names this trust domain itself")
+    return tuple(sorted(found))
 
 
 def _text(item: Mapping[str, Any], key: str, where: str, errors: list[str]) -> str:

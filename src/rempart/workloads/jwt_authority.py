@@ -21,6 +21,8 @@ from .bundle_state import BundleState, PublishedKey
 from .model import Entry, JwtSvid
 
 TOKEN_TTL = 300.0
+MAX_TOKEN_TTL = 3600.0
+"""However long an entry wants them."""
 MAX_AUDIENCES = 8
 MAX_AUDIENCE = 512
 _TYPE = "JWT"
@@ -83,7 +85,7 @@ class JwtAuthority:
             immediately = newest is None or at_once
             activates_at = now if immediately else now + self._key_ttl / 10
             signing = SigningKey.generate("ES256")
-            until = now + self._key_ttl + TOKEN_TTL + _MARGIN
+            until = now + self._key_ttl + MAX_TOKEN_TTL + _MARGIN
             self._keys.append(_Key(signing, activates_at, now + self._key_ttl / 2, until))
             jwk = {name: str(value) for name, value in signing.public_jwk().items()}
             added.append(PublishedKey(jwk, until))
@@ -114,7 +116,7 @@ class JwtAuthority:
     def sign(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
         """Sections 3 and 4: `sub`, `aud`, `exp`; no claim that a workload could have chosen but the audience."""
         now = self._clock.now()
-        ttl = min(TOKEN_TTL, entry.ttl or TOKEN_TTL)
+        ttl = min(entry.jwt_ttl or TOKEN_TTL, MAX_TOKEN_TTL)
         token_id = new_id("jwt")
         claims = {
             "iss": self._issuer,

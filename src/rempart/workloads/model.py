@@ -16,6 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.@:\\-]{1,128}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PATH = re.compile(r"/[^\x00-\x1f]{0,4094}")
 _SUPERVISED = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
 
 # type → kind → what a value looks like. A selector of another kind could never match, so it is refused when written.
 KINDS: Mapping[str, Mapping[str, re.Pattern[str]]] = {
@@ -24,11 +25,21 @@ KINDS: Mapping[str, Mapping[str, re.Pattern[str]]] = {
         "gid": _NUMBER,
         "user": _NAME,
         "group": _NAME,
+        "supplementary_gid": _NUMBER,
+        "supplementary_group": _NAME,
         "path": _PATH,
         "sha256": _SHA256,
         "cgroup": _PATH,
     },
-    "systemd": {"id": _NAME},
+    "systemd": {"id": _NAME, "fragment_path": _PATH},
+    "docker": dict.fromkeys(("label", "env", "image_id", "image_config_digest"), _TEXT),
+    "k8s": dict.fromkeys(
+        (
+            *("ns", "sa", "node-name", "pod-name", "pod-uid", "pod-label", "pod-owner", "pod-owner-uid", "pod-image"),
+            *("pod-image-count", "pod-init-image", "pod-init-image-count", "container-name", "container-image"),
+        ),
+        _TEXT,
+    ),
     "supervisor": dict.fromkeys(("service", "sidecar", "client", "system"), _SUPERVISED),
 }
 
@@ -60,21 +71,34 @@ class Selector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """Who has all `selectors` is `spiffe_id`. `ttl` in seconds, 0 for the default. `fixed` entries come from
-    `rempart.toml` and can't be changed while the system runs. `expires_at` in seconds since the epoch."""
+    """Who has all `selectors` is `spiffe_id`. `ttl` (X.509) and `jwt_ttl` in seconds, 0 for the default. `fixed` ones
+    come from `rempart.toml` and can't be changed while the system runs. `expires_at` in seconds since the epoch.
+
+    `federates_with`: trust domains whose bundles its holder is given. `admin`: its holder may administer entries.
+    `downstream`: it is for a server of the same trust domain, which signs by itself.
+    """
 
     id: str
     spiffe_id: SpiffeId
     selectors: frozenset[Selector]
     parent_id: str = ""
     ttl: int = 0
+    jwt_ttl: int = 0
     dns_names: tuple[str, ...] = ()
+    federates_with: tuple[str, ...] = ()
+    admin: bool = False
+    downstream: bool = False
     hint: str = ""
     expires_at: float | None = None
     fixed: bool = False
 
     def matches(self, facts: frozenset[Selector], now: float) -> bool:
         return self.selectors <= facts and (self.expires_at is None or now < self.expires_at)
+
+    @property
+    def registration(self) -> tuple[SpiffeId, str, frozenset[Selector]]:
+        """What makes two entries the same registration, as in SPIRE: SPIFFE ID, parent and selectors."""
+        return self.spiffe_id, self.parent_id, self.selectors
 
     def same_as(self, other: Entry) -> bool:
         """The same registration, whatever it is called."""
@@ -88,7 +112,11 @@ class Entry:
             "parent_id": self.parent_id,
             "selectors": sorted(map(str, self.selectors)),
             "ttl": self.ttl,
+            "jwt_ttl": self.jwt_ttl,
             "dns_names": list(self.dns_names),
+            "federates_with": list(self.federates_with),
+            "admin": self.admin,
+            "downstream": self.downstream,
             "hint": self.hint,
             "expires_at": self.expires_at,
             "fixed": self.fixed,

@@ -1,27 +1,33 @@
-"""The registration entries: fixed ones from `rempart.toml`, and those that operators apply while the system runs."""
+"""The registration entries: fixed ones from `rempart.toml`, and those that are applied while the system runs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, Conflict, NotFound
+from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError
 from rempart.kernel.event import Event, EventType, Recorder
 from rempart.kernel.ids import new_id
 from rempart.kernel.spiffe import SpiffeId
 
+from .entry_index import EntryIndex
 from .model import Entry, Facts
 from .ports import EntryStore
+from .registrar import Registrar
 
 RESERVED = "/rempart"
 MAX_ENTRIES = 10_000
+KEPT_EXPIRED = 86400.0
+"""Seconds that an expired entry is still shown before it is deleted."""
+_TOGETHER = 256
+_SWEEP = 60.0
 
 
 def check_id(spiffe_id: SpiffeId, trust_domain: str) -> None:
-    """That an operator may register it; raises BadInput `foreign_trust_domain` | `reserved_id` | `bad_spiffe_id`."""
+    """That it may be registered; raises BadInput `foreign_trust_domain` | `reserved_id` | `bad_spiffe_id`."""
     if spiffe_id.trust_domain != trust_domain:
         raise BadInput(
             "foreign_trust_domain",
@@ -36,11 +42,16 @@ def check_id(spiffe_id: SpiffeId, trust_domain: str) -> None:
 
 @dataclass(frozen=True)
 class Applied:
-    """What one `apply` did. `unchanged` entries were there already, word for word."""
+    """What one `apply` did, or would do. `changed` is before and after; `unchanged` were there, word for word."""
 
     created: tuple[Entry, ...]
-    changed: tuple[Entry, ...]
+    changed: tuple[tuple[Entry, Entry], ...]
+    removed: tuple[Entry, ...]
     unchanged: tuple[Entry, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.created or self.changed or self.removed)
 
 
 class Registration:
@@ -63,71 +74,87 @@ class Registration:
         self._announce = announce
         self._applied: dict[str, Entry] = {entry.id: entry for entry in store.load()}
         self._changing = asyncio.Lock()
+        self._reindex()
 
-    def entries(self) -> list[Entry]:
+    def _reindex(self) -> None:
+        self._index = EntryIndex([*self._fixed, *(self._applied[key] for key in sorted(self._applied))])
+
+    def entries(self) -> Sequence[Entry]:
         """Fixed ones first, then the applied ones by id."""
-        return [*self._fixed, *(self._applied[key] for key in sorted(self._applied))]
+        return self._index.entries
 
     def matching(self, facts: Facts) -> list[Entry]:
         """Every entry all of whose selectors are among the facts; of several for one id and hint, the first."""
-        now = self._clock.now()
         found: dict[tuple[str, str], Entry] = {}
-        for entry in self.entries():
-            if entry.matches(facts.selectors, now):
-                found.setdefault((str(entry.spiffe_id), entry.hint), entry)
+        for entry in self._index.matching(facts.selectors, self._clock.now()):
+            found.setdefault((str(entry.spiffe_id), entry.hint), entry)
         return list(found.values())
 
-    def wants_program_hash(self) -> bool:
-        return any(s.kind == "sha256" for entry in self.entries() for s in entry.selectors)
+    def asks_for(self) -> frozenset[tuple[str, str]]:
+        """(type, kind) of every selector in use: what is dear to find out is found out only when it counts."""
+        return self._index.kinds
 
     def next_expiry(self) -> float | None:
         """When the next entry expires, so that streams look again then."""
+        return self._index.next_expiry(self._clock.now())
+
+    def is_admin(self, spiffe_id: str) -> bool:
+        """Does an entry give this id and the right to administer entries?"""
         now = self._clock.now()
-        return min(
-            (e.expires_at for e in self.entries() if e.expires_at is not None and e.expires_at > now), default=None
+        return any(
+            entry.admin and str(entry.spiffe_id) == spiffe_id and (entry.expires_at is None or now < entry.expires_at)
+            for entry in self._index.entries
         )
 
-    async def apply(self, wanted: Sequence[Entry], operator: str) -> Applied:
-        """Create what is new and change what is different, all or nothing. An entry is the same registration as another
-        when id and selectors are equal: applying a file twice changes nothing.
+    def plan(self, wanted: Sequence[Entry], *, prune: bool = False, registrar: Registrar | None = None) -> Applied:
+        """What `apply` would do now. Changes nothing; raises as `apply`."""
+        known = {entry.registration: entry for entry in self.entries()}
+        created: list[Entry] = []
+        changed: list[tuple[Entry, Entry]] = []
+        unchanged: list[Entry] = []
+        seen = set()
+        for entry in wanted:
+            check_id(entry.spiffe_id, self._trust_domain)
+            if entry.registration in seen:
+                raise BadInput("duplicate_entry", f"{entry.spiffe_id} is there twice with the same selectors")
+            seen.add(entry.registration)
+            before = known.get(entry.registration)
+            if before is None:
+                created.append(replace(entry, id=new_id("entry")))
+            elif before.fixed:
+                raise Conflict(
+                    "fixed_entry", f"{entry.spiffe_id} is declared in rempart.toml", "change it there and restart"
+                )
+            elif before.same_as(entry):
+                unchanged.append(before)
+            else:
+                changed.append((before, replace(entry, id=before.id)))
+        removed = [entry for entry in self._applied.values() if prune and entry.registration not in seen]
+        if registrar is not None:
+            declared = {entry.spiffe_id for entry in self._fixed}
+            removed = [entry for entry in removed if registrar.covers(entry)]
+            for entry in (*created, *(one for pair in changed for one in pair)):
+                registrar.check(entry, declared)
+        if len(self._applied) + len(created) - len(removed) > MAX_ENTRIES:
+            raise Conflict("too_many_entries", f"there would be more than {MAX_ENTRIES} entries", "delete some")
+        return Applied(tuple(created), tuple(changed), tuple(removed), tuple(unchanged))
 
-        Raises BadInput (`check_id`, `duplicate_entry`), Conflict `fixed_entry` | `too_many_entries`.
+    async def apply(
+        self, wanted: Sequence[Entry], who: str, *, prune: bool = False, registrar: Registrar | None = None
+    ) -> Applied:
+        """Create what is new and change what is different, all or nothing; with `prune` delete what isn't named (by a
+        registrar: of its own). An entry is the same registration as another when id, parent and selectors are equal:
+        applying a file twice changes nothing. `who` is a local user, or the registrar's SPIFFE ID.
+
+        Raises BadInput (`check_id`, `duplicate_entry`), Conflict `fixed_entry` | `too_many_entries`,
+        Denied `outside_registrar` | `privileged_entry` | `declared_id`.
         """
         async with self._changing:
-            known = {(entry.spiffe_id, entry.selectors): entry for entry in self.entries()}
-            created: list[Entry] = []
-            changed: list[tuple[Entry, Entry]] = []
-            unchanged: list[Entry] = []
-            seen: set[tuple[SpiffeId, Any]] = set()
-            for entry in wanted:
-                check_id(entry.spiffe_id, self._trust_domain)
-                identity = (entry.spiffe_id, entry.selectors)
-                if identity in seen:
-                    raise BadInput("duplicate_entry", f"{entry.spiffe_id} is there twice with the same selectors")
-                seen.add(identity)
-                before = known.get(identity)
-                if before is None:
-                    created.append(replace(entry, id=new_id("entry")))
-                elif before.fixed:
-                    raise Conflict(
-                        "fixed_entry", f"{entry.spiffe_id} is declared in rempart.toml", "change it there and restart"
-                    )
-                elif before.same_as(entry):
-                    unchanged.append(before)
-                else:
-                    changed.append((before, replace(entry, id=before.id)))
-            if len(self._applied) + len(created) > MAX_ENTRIES:
-                raise Conflict("too_many_entries", f"there would be more than {MAX_ENTRIES} entries", "delete some")
-            for entry in created:
-                await self._record(operator, None, entry)
-            for before, entry in changed:
-                await self._record(operator, before, entry)
-            put = [*created, *(entry for _, entry in changed)]
-            if put:
-                await asyncio.to_thread(self._store.replace, put, ())
-                self._applied.update((entry.id, entry) for entry in put)
-                self._announce()
-            return Applied(tuple(created), tuple(entry for _, entry in changed), tuple(unchanged))
+            plan = self.plan(wanted, prune=prune, registrar=registrar)
+            steps: list[tuple[Entry | None, Entry | None]] = [(None, entry) for entry in plan.created]
+            steps += [*plan.changed, *((entry, None) for entry in plan.removed)]
+            await self._change(steps, who, registrar)
+            return plan
 
     def find(self, name: str) -> list[Entry]:
         """By entry id or by SPIFFE ID; raises NotFound `unknown_entry`."""
@@ -136,36 +163,72 @@ class Registration:
             raise NotFound("unknown_entry", f"there is no entry {name[:200]!r}", "see `rempart entry list`")
         return found
 
-    async def delete(self, name: str, operator: str) -> list[Entry]:
+    async def delete(self, name: str, who: str, *, registrar: Registrar | None = None) -> list[Entry]:
         """Every applied entry of that id; its holders' streams end.
 
-        Raises NotFound `unknown_entry`, Conflict `fixed_entry`.
+        Raises NotFound `unknown_entry`, Conflict `fixed_entry`, Denied as `apply`.
         """
         async with self._changing:
-            found = self.find(name)
-            removed = [entry for entry in found if not entry.fixed]
+            removed = [entry for entry in self.find(name) if not entry.fixed]
             if not removed:
                 raise Conflict("fixed_entry", f"{name} is declared in rempart.toml", "remove it there and restart")
             for entry in removed:
-                await self._record(operator, entry, None)
-            await asyncio.to_thread(self._store.replace, (), [entry.id for entry in removed])
-            for entry in removed:
-                self._applied.pop(entry.id, None)
-            self._announce()
+                if registrar is not None:
+                    registrar.check(entry, set())
+            await self._change([(entry, None) for entry in removed], who, registrar)
             return removed
 
-    async def _record(self, operator: str, before: Entry | None, after: Entry | None) -> None:
+    async def sweep(self) -> None:
+        """Delete what expired long ago."""
+        async with self._changing:
+            long_ago = self._clock.now() - KEPT_EXPIRED
+            gone = [e for e in self._applied.values() if e.expires_at is not None and e.expires_at < long_ago]
+            await self._change([(entry, None) for entry in gone], None, None)
+
+    async def keep_swept(self) -> None:
+        """For ever; what fails is tried again."""
+        while True:
+            with contextlib.suppress(RempartError):
+                await self.sweep()
+            await asyncio.sleep(_SWEEP)
+
+    async def _change(
+        self, steps: Sequence[tuple[Entry | None, Entry | None]], who: str | None, registrar: Registrar | None
+    ) -> None:
+        """(before, after) of each entry: record, store, announce."""
+        if not steps:
+            return
+        for first in range(0, len(steps), _TOGETHER):  # they share the journal's writes
+            batch = steps[first : first + _TOGETHER]
+            await asyncio.gather(*(self._record(who, registrar, before, after) for before, after in batch))
+        put = [after for _, after in steps if after is not None]
+        remove = [before.id for before, after in steps if before is not None and after is None]
+        await asyncio.to_thread(self._store.replace, put, remove)
+        self._keep(put, remove)
+
+    def _keep(self, put: Iterable[Entry], remove: Iterable[str]) -> None:
+        for id_ in remove:
+            self._applied.pop(id_, None)
+        self._applied.update((entry.id, entry) for entry in put)
+        self._reindex()
+        self._announce()
+
+    async def _record(
+        self, who: str | None, registrar: Registrar | None, before: Entry | None, after: Entry | None
+    ) -> None:
         subject = after or before
+        reason = "created" if before is None else "changed" if after is not None else "deleted"
         await self._recorder.record(
             Event(
                 type=EventType.ENTRY_CHANGED,
                 at=self._clock.now(),
                 success=True,
-                operator=operator,
+                operator=who if registrar is None else None,
                 workload=str(subject.spiffe_id) if subject else None,
                 service="identity",
-                reason="deleted" if after is None else "created" if before is None else "changed",
+                reason=reason if who else "expired",
                 before=before.document() if before else None,
                 after=after.document() if after else None,
+                details={"registrar": who} if registrar is not None else {},
             )
         )

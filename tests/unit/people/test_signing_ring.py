@@ -1,17 +1,23 @@
-"""Rotation refuses nothing, a leak refuses at once, and the file on disk tells nothing."""
+"""Rotation refuses nothing, a leak refuses at once, what is at rest tells nothing, instances share one ring."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.people_fakes import MemoryRecorder
+from tests.people_stores import fresh_sqlite
 
+from rempart.backends.sql import Database
+from rempart.backends.sql_ring import SCHEMA, SqlRing
+from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.crypto.jose import Jwks, SigningKey, explain_token_failure
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Conflict, Integrity, NotFound, Unavailable
@@ -104,15 +110,26 @@ def test_a_leaked_key_is_out_at_once_in_whatever_state() -> None:
         old.retire("nobody", KEYS[3], now=3.0, ttl=TTL)
 
 
-def signing_keys(path: Path, clock: ManualClock, recorder: MemoryRecorder, **fields: object) -> SigningKeys:
+async def signing_keys(
+    database: Database, clock: ManualClock, recorder: MemoryRecorder, **fields: object
+) -> SigningKeys:
     options: dict[str, object] = {"algorithm": "EdDSA", "token_ttl": TTL, "key_ttl": LIFE, "lead": LEAD, **fields}
-    return SigningKeys(SealedRing(path / "keys.sealed", b"k" * 32), recorder, clock, **options)  # type: ignore[arg-type]
+    sealed = SealedRing(SqlRing(database), b"k" * 32)
+    return await SigningKeys(sealed, recorder, clock, **options).start()  # type: ignore[arg-type]
+
+
+def on_sqlite(directory: Path, scenario: Callable[[SqliteDatabase], Coroutine[Any, Any, None]]) -> None:
+    async def body() -> None:
+        async with fresh_sqlite(directory, SCHEMA) as database:
+            await scenario(database)
+
+    asyncio.run(body())
 
 
 def test_it_turns_on_schedule_and_the_same_keys_are_there_after_a_restart(tmp_path: Path) -> None:
-    async def scenario() -> None:
+    async def scenario(database: SqliteDatabase) -> None:
         clock, recorder = ManualClock(), MemoryRecorder()
-        keys = signing_keys(tmp_path, clock, recorder)
+        keys = await signing_keys(database, clock, recorder)
         first, token = keys.signer.kid, keys.signer.sign({"iss": "i", "aud": "a", "sub": "s", "exp": clock.now() + 9})
         await keys.maintain()
         assert keys.signer.kid == first
@@ -120,22 +137,22 @@ def test_it_turns_on_schedule_and_the_same_keys_are_there_after_a_restart(tmp_pa
         await keys.maintain()
         assert keys.signer.kid != first
         assert explain_token_failure(token, keys.jwks, "i", "a", clock.now() - LIFE) == ""
-        again = signing_keys(tmp_path, clock, recorder)
+        again = await signing_keys(database, clock, recorder)
         assert again.document == keys.document
         assert again.signer.kid == keys.signer.kid
         assert recorder.types() == ["people.signing_key_rotated"]
         clock.advance(TTL + CLOCK_SKEW)
         await again.maintain()
         assert first not in again.jwks.kids()
-        assert signing_keys(tmp_path, clock, recorder).jwks.kids() == again.jwks.kids()
+        assert (await signing_keys(database, clock, recorder)).jwks.kids() == again.jwks.kids()
 
-    asyncio.run(scenario())
+    on_sqlite(tmp_path, scenario)
 
 
 def test_a_turn_that_cannot_be_recorded_does_not_happen(tmp_path: Path) -> None:
-    async def scenario() -> None:
+    async def scenario(database: SqliteDatabase) -> None:
         recorder = MemoryRecorder()
-        keys = signing_keys(tmp_path, ManualClock(), recorder)
+        keys = await signing_keys(database, ManualClock(), recorder)
         before = keys.document
         recorder.failing = Unavailable("journal_unavailable", "the disk is full")
         with pytest.raises(Unavailable):
@@ -146,29 +163,30 @@ def test_a_turn_that_cannot_be_recorded_does_not_happen(tmp_path: Path) -> None:
         assert recorder.events[-1].operator == "uid:0"
         assert "private" not in json.dumps([dict(e.after or {}) for e in recorder.events])
 
-    asyncio.run(scenario())
+    on_sqlite(tmp_path, scenario)
 
 
-def test_the_file_is_sealed_private_and_whole(tmp_path: Path) -> None:
-    keys = signing_keys(tmp_path, ManualClock(), MemoryRecorder())
-    file = tmp_path / "keys.sealed"
-    content = file.read_bytes()
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert keys.signer.kid.encode() not in content
-    assert [path.name for path in tmp_path.iterdir()] == ["keys.sealed"]
-    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(Integrity):
-        signing_keys(tmp_path, ManualClock(), MemoryRecorder())
-    file.write_bytes(content)
-    with pytest.raises(Integrity):
-        SealedRing(file, b"x" * 32).load()
+def test_the_ring_is_sealed_at_rest(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        keys = await signing_keys(database, ManualClock(), MemoryRecorder())
+        held = await SqlRing(database).load(0)
+        assert held is not None
+        assert keys.signer.kid.encode() not in held[1]
+        with pytest.raises(Integrity):
+            await SealedRing(SqlRing(database), b"x" * 32).load()
+        changed = held[1][:-1] + bytes([held[1][-1] ^ 1])
+        await database.write(lambda tx: tx.execute("UPDATE signing_rings SET sealed = ?", (changed,)))
+        with pytest.raises(Integrity):
+            await signing_keys(database, ManualClock(), MemoryRecorder())
+
+    on_sqlite(tmp_path, scenario)
 
 
 def test_another_algorithm_comes_with_the_next_rotation(tmp_path: Path) -> None:
-    async def scenario() -> None:
+    async def scenario(database: SqliteDatabase) -> None:
         clock, recorder = ManualClock(), MemoryRecorder()
-        signing_keys(tmp_path, clock, recorder)
-        keys = signing_keys(tmp_path, clock, recorder, algorithm="ES256")
+        await signing_keys(database, clock, recorder)
+        keys = await signing_keys(database, clock, recorder, algorithm="ES256")
         assert (keys.ring.active.algorithm, keys.ring.next.algorithm) == ("EdDSA", "ES256")
         with pytest.raises(Conflict):
             await keys.rotate(Origin())
@@ -177,4 +195,79 @@ def test_another_algorithm_comes_with_the_next_rotation(tmp_path: Path) -> None:
         assert keys.signer.algorithm == "ES256"
         assert len(Jwks.parse(keys.document).kids()) == 3
 
-    asyncio.run(scenario())
+    on_sqlite(tmp_path, scenario)
+
+
+def test_instances_that_start_together_have_one_ring(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock, recorder = ManualClock(), MemoryRecorder()
+        started = await asyncio.gather(*(signing_keys(database, clock, recorder, shared=True) for _ in range(4)))
+        assert len({keys.document for keys in started}) == 1
+        assert len({keys.signer.kid for keys in started}) == 1
+
+    on_sqlite(tmp_path, scenario)
+
+
+def test_what_one_instance_signs_the_others_verify_while_it_turns_the_ring(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock = ManualClock()
+        one, two = [await signing_keys(database, clock, MemoryRecorder(), shared=True) for _ in range(2)]
+        for turn in range(4):
+            clock.advance(LEAD / 4)
+            for keys in (one, two):
+                await keys.maintain()
+            if turn < 3:
+                continue
+            before = two.signer.kid
+            await one.rotate(Origin())
+            assert one.signer.kid != before
+            assert one.signer.kid in two.jwks.kids()  # before the other one has looked
+            assert two.signer.kid == before
+            assert before in one.jwks.kids()
+            await two.maintain()
+            assert two.signer.kid == one.signer.kid
+            assert two.document == one.document
+
+    on_sqlite(tmp_path, scenario)
+
+
+def test_of_instances_that_turn_the_ring_on_schedule_together_one_does(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock = ManualClock()
+        instances = [await signing_keys(database, clock, MemoryRecorder(), shared=True) for _ in range(4)]
+        first = instances[0].signer.kid
+        clock.advance(LIFE)
+        await asyncio.gather(*(keys.maintain() for keys in instances))
+        await asyncio.gather(*(keys.maintain() for keys in instances))
+        assert len({keys.document for keys in instances}) == 1
+        assert len(instances[0].ring.keys) == 3
+        assert instances[0].signer.kid != first
+
+    on_sqlite(tmp_path, scenario)
+
+
+def test_a_leaked_key_is_refused_by_every_instance_that_looked(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock = ManualClock()
+        one, two = [await signing_keys(database, clock, MemoryRecorder(), shared=True) for _ in range(2)]
+        leaked = one.signer.kid
+        await one.rotate(Origin(), retire_now=leaked)
+        await two.maintain()
+        assert leaked not in two.jwks.kids()
+        with pytest.raises(Conflict):
+            await two.rotate(Origin(), retire_now=leaked)
+
+    on_sqlite(tmp_path, scenario)
+
+
+def test_an_instance_that_lost_sight_of_the_others_signs_nothing(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock = ManualClock()
+        keys = await signing_keys(database, clock, MemoryRecorder(), shared=True)
+        clock.advance(CLOCK_SKEW / 2 + 1)
+        with pytest.raises(Unavailable):
+            _ = keys.signer
+        await keys.maintain()
+        assert keys.signer.kid
+
+    on_sqlite(tmp_path, scenario)

@@ -48,7 +48,7 @@ def test_a_bare_list_and_json_mean_the_same() -> None:
         ("- spiffe_id: spiffe://bank.example\n  selectors: ['unix:uid:1']", "no workload"),
         ("\n\n- spiffe_id: spiffe://bank.example/b\n  selectors: []", ":3: selectors"),
         ("- spiffe_id: spiffe://bank.example/b", "selectors is a list"),
-        ("- spiffe_id: spiffe://bank.example/b\n  selectors: ['k8s:ns:x']", "not a selector"),
+        ("- spiffe_id: spiffe://bank.example/b\n  selectors: ['k9s:ns:x']", "not a selector"),
         ("- spiffe_id: spiffe://bank.example/b\n  selectors: ['unix:uid:-1']", "no process could have"),
         ("- spiffe_id: spiffe://bank.example/b\n  selectors: ['unix:uid:01']", "no process could have"),
         ("- spiffe_id: spiffe://bank.example/b\n  selectors: ['unix:uid:1']\n  tll: 3", "unknown key 'tll'"),
@@ -116,3 +116,40 @@ def test_a_selector_reads_back_as_it_was_written(text: str) -> None:
         except BadInput:
             continue
         assert str(selector) == prefix + text
+
+
+def test_every_field_of_an_entry_can_be_written() -> None:
+    text = """
+spiffe_id: spiffe://bank.example/batch
+parent_id: spiffe://bank.example/agent
+selectors: ["unix:supplementary_group:audit", "systemd:fragment_path:/etc/systemd/system/b.service", "k8s:ns:prod"]
+ttl: {x509: 600, jwt: 60}
+dns_names: [batch.internal]
+federates_with: [partner.example, "spiffe://other.example"]
+admin: true
+downstream: true
+hint: internal
+expires_at: 2027-01-01T00:00:00Z
+"""
+    (entry,) = parse_yaml(text, "bank.example")
+    assert (entry.ttl, entry.jwt_ttl, entry.admin, entry.downstream) == (600, 60, True, True)
+    assert entry.federates_with == ("other.example", "partner.example")
+    assert len(entry.selectors) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("ttl: {x509: 1, other: 2}", "ttl is"),
+        ("ttl: {jwt: -1}", "ttl is"),
+        ("ttl: true", "ttl is"),
+        ("admin: 1", "admin is true or false"),
+        ("downstream: 'yes'", "downstream is true or false"),
+        ("federates_with: partner.example", "federates_with is a list"),
+        ("federates_with: ['UPPER.example']", "federates_with: "),
+        ("federates_with: [bank.example]", "names this trust domain itself"),
+    ],
+)
+def test_a_wrong_field_is_named(line: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        parse_yaml(f"spiffe_id: spiffe://bank.example/b\nselectors: ['unix:uid:1']\n{line}", "bank.example")

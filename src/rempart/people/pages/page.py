@@ -1,0 +1,67 @@
+"""How a page leaves: rendered from its template, with the headers that keep it ours alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import HTMLResponse
+
+from .assets import Assets
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# What a form may lead to besides ourselves: an origin, or an application's own scheme (RFC 8252 section 7.1).
+_SOURCE = re.compile(r"https?://(?:[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?|[a-z][a-z0-9+.-]{1,60}:")
+
+HEADERS = {
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "vary": "accept-language, cookie",
+}
+
+
+def content_security_policy(form_targets: Sequence[str] = ()) -> str:
+    """No inline script or style, nothing from elsewhere. Browsers hold `form-action` against redirects, too: where a
+    form ends at a client, its origin is named; what does not look like one is left out: the browser then refuses."""
+    targets = " ".join(["'self'", *(target for target in form_targets if _SOURCE.fullmatch(target))])
+    return (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+        f"form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+class Pages:
+    """Templates are compiled once each, the first at the first page. `brand`: the name that people know us by."""
+
+    def __init__(self, assets: Assets, brand: str) -> None:
+        self._assets, self._brand = assets, brand
+
+    @cached_property
+    def _environment(self) -> Environment:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        environment = Environment(
+            loader=PackageLoader(__package__ or "", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.globals.update(asset=self._assets.path, brand=self._brand)
+        return environment
+
+    def render(
+        self, template: str, status: int = 200, *, form_targets: Sequence[str] = (), **values: Any
+    ) -> HTMLResponse:
+        body = self._environment.get_template(template + ".html").render(values)
+        return HTMLResponse(body, status, {**HEADERS, "content-security-policy": content_security_policy(form_targets)})

@@ -1,0 +1,33 @@
+"""The entries as one immutable view that finds those of a process without looking at all of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+
+from .model import Entry, Selector
+
+
+class EntryIndex:
+    """Each entry is filed under its rarest selector: whoever has all of an entry's selectors has that one, too."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = tuple(entries)
+        common = Counter(selector for entry in self.entries for selector in entry.selectors)
+        self._filed: dict[Selector, list[int]] = {}
+        for position, entry in enumerate(self.entries):
+            rarest = min(entry.selectors, key=lambda selector: (common[selector], selector))
+            self._filed.setdefault(rarest, []).append(position)
+        self._ends = sorted(entry.expires_at for entry in self.entries if entry.expires_at is not None)
+        self.kinds = frozenset((selector.type, selector.kind) for selector in common)
+        """What entries ask for, as (type, kind)."""
+
+    def matching(self, facts: frozenset[Selector], now: float) -> list[Entry]:
+        """In the order of `entries`."""
+        near = sorted(position for selector in facts for position in self._filed.get(selector, ()))
+        return [entry for position in near if (entry := self.entries[position]).matches(facts, now)]
+
+    def next_expiry(self, now: float) -> float | None:
+        later = bisect_right(self._ends, now)
+        return self._ends[later] if later < len(self._ends) else None
