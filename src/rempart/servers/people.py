@@ -168,7 +168,7 @@ async def compose(
         lead=settings.signing_key_lead,
         shared=settings.state.database != SQLITE,
     ).start()
-    throttle = Throttle(clock, enabled=LOGIN_THROTTLE not in settings.unsafe_disabled)
+    throttle = Throttle(clock, state.counters("logins"), enabled=LOGIN_THROTTLE not in settings.unsafe_disabled)
     metrics = PeopleMetrics(
         queue=lambda: pool.depth,
         entries=lambda: throttle.entries,

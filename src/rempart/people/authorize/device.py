@@ -221,18 +221,18 @@ class DeviceFlow:
 
     async def _guess(self, user_code: str, session: SignedIn | None, origin: Origin) -> tuple[str, str, DeviceRequest]:
         """The letters, the device code and its pending request; a wrong guess counts (section 5.1)."""
-        attempt = self._guesses.begin(session.account_id if session else "nobody", origin.network)
+        attempt = await self._guesses.begin(session.account_id if session else "nobody", origin.network)
         try:
             letters = _NOISE.sub("", user_code[:64]).upper()
             known = await self._user_codes.find(self._hidden(letters))
             device = await self._devices.find(known.value.device_code) if known else None
         except BaseException:
-            attempt.abandoned()
+            await attempt.abandoned()
             raise
         if known is None or device is None or device.value.state != "pending":
-            attempt.failed()
+            await attempt.failed()
             raise _unknown()
-        attempt.succeeded()
+        await attempt.succeeded()
         return letters, known.value.device_code, device.value
 
     async def _answer(
