@@ -34,7 +34,8 @@ class ClientStore(Protocol):
 class GrantHandler(Protocol):
     """One grant type of the token endpoint. `grant` is its registered name."""
 
-    grant: str
+    @property
+    def grant(self) -> str: ...
 
     async def redeem(self, request: TokenRequest) -> Granted:
         """Raises BadInput with an OAuth error as code: `invalid_grant`, `invalid_scope`, `invalid_request`, or
