@@ -30,6 +30,7 @@ from rempart.people.sessions.cookies import SESSION_COOKIE
 from rempart.people.sessions.model import Kind, Opened
 from rempart.people.sessions.ports import SessionEnding
 from rempart.people.sessions.service import Sessions
+from rempart.people.throttle import Throttle
 from rempart.servers.people import People, compose
 from rempart.servers.people_authorize import Authorization, compose_authorization
 from rempart.wiring.process_settings import PeopleSettings
@@ -238,6 +239,7 @@ async def room(*clients: Client, profile: Profile = BASELINE) -> AsyncIterator[R
                 bearers=people.oauth.bearers,
                 origins=origins,
                 sender=listener,
+                guesses=Throttle(clock),
                 recorder=recorder,
                 refusals=people.refusals,
                 clock=clock,

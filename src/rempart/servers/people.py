@@ -248,6 +248,7 @@ async def compose(
         bearers=bearers,
         origins=origins,
         sender=sender,
+        guesses=Throttle(clock, state.counters("user-codes")),
         recorder=recorder,
         refusals=refusals,
         clock=clock,
