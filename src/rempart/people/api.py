@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from rempart.crypto.jose import Claims
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, Unauthenticated
+from rempart.kernel.errors import BadInput, Denied, Unauthenticated
 from rempart.kernel.event import Event, EventType, Severity
 
 from .collapse import Collapse
@@ -51,6 +51,18 @@ class Bearers:
     async def person(self, request: Request, origin: Origin) -> tuple[Claims, Account]:
         """Raises Unauthenticated `missing_token`, `invalid_token`, `invalid_dpop_proof` or `use_dpop_nonce`; a refused
         token is recorded."""
+        claims, account = await self._holder(request, origin, person=True)
+        assert account is not None  # nosec B101 - what `person` asked for
+        return claims, account
+
+    async def client(self, request: Request, origin: Origin, scope: str) -> str:
+        """The client that acts for itself, with this scope. Raises as `person`, and Denied `insufficient_scope`."""
+        claims, _ = await self._holder(request, origin, person=False)
+        if scope not in claims.scope:
+            raise Denied("insufficient_scope", f"this needs the scope {scope}", "register the client with it")
+        return claims.subject
+
+    async def _holder(self, request: Request, origin: Origin, *, person: bool) -> tuple[Claims, Account | None]:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() not in ("bearer", "dpop") or not token:
             raise Unauthenticated("missing_token", "a bearer token is needed", "log in, and send authorization: Bearer")
@@ -59,8 +71,9 @@ class Bearers:
             audience = claims.raw.get("aud")
             if self.audience not in (audience if isinstance(audience, list) else [audience]):
                 raise Unauthenticated("invalid_token", "the access token is not valid: wrong audience", "log in again")
-            if account is None:
-                raise Unauthenticated("invalid_token", "the access token is not valid: it is no person's", "log in")
+            if person is (account is None):
+                whose = "person's" if person else "client's own"
+                raise Unauthenticated("invalid_token", f"the access token is not valid: it is no {whose}", "log in")
             await check_possession(request, claims.raw, token.strip(), self.dpop)
         except (Unauthenticated, BadInput) as error:
             if error.code == "use_dpop_nonce":

@@ -46,14 +46,14 @@ class Problem(JSONResponse):
     media_type = CONTENT_TYPE
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, most: int = MAX_BODY) -> bytes:
     """Raises BadInput `body_too_large`."""
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY:
-                raise BadInput("body_too_large", f"the body is larger than {MAX_BODY} bytes")
+            if len(body) > most:
+                raise BadInput("body_too_large", f"the body is larger than {most} bytes")
     except ClientDisconnect:
         raise BadInput("incomplete", "the request ended before its body") from None
     return bytes(body)
