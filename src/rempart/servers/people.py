@@ -37,6 +37,7 @@ from rempart.people.hashing_pool import HashingPool
 from rempart.people.login import Logins
 from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
+from rempart.people.pages.activity import Activity
 from rempart.people.password_rules import PasswordRules
 from rempart.people.ports import OnceStore
 from rempart.people.refresh_tokens import RefreshTokens
@@ -59,6 +60,8 @@ from .people_factors import SCHEMA as _FACTORS
 from .people_factors import OwnRoom, ProvingRoom, compose_own, compose_proving
 from .people_oauth import SCHEMA as _OAUTH
 from .people_oauth import OAuth, compose_oauth, signing_algorithm
+from .people_pages import SCHEMA as _PAGES
+from .people_pages import compose_pages, remember_activity
 from .people_settings import check_settings
 from .people_state import State, open_state
 
@@ -73,6 +76,7 @@ _SCHEMA = (
     *_FACTORS,
     *_OAUTH,
     *_AUTHORIZATION,
+    *_PAGES,
 )
 _log = logging.getLogger(__name__)
 
@@ -99,6 +103,7 @@ class People:
     families: SqlFamilies
     once: OnceStore
     administration: Administration
+    activity: Activity
     sender: HttpLogoutSender
     sessions: Sessions
     pool: HashingPool
@@ -107,6 +112,7 @@ class People:
     async def maintain(self) -> None:
         await self.keys.maintain()
         await self.accounts.publish()
+        await self.activity.flush()
 
     async def tell_logouts(self) -> None:
         await self.authorization.back_channel.deliver()
@@ -124,6 +130,7 @@ class People:
             await self.administration.close()
             await self.sender.close()
             await self.refusals.flush()
+            await self.activity.flush()
         finally:
             self.pool.close()
             await self.state.close()
@@ -156,6 +163,7 @@ async def compose(
 
     domain = settings.audience
     state = await open_state(settings.state, data_dir, _SCHEMA, clock)
+    recorder = activity = remember_activity(recorder, state.database)
     database, store, families, once = state.database, state.store, state.families, state.once
     pool = HashingPool(settings.argon2_workers)
     keys = await SigningKeys(
@@ -280,22 +288,18 @@ async def compose(
         accounts,
         bearers,
         origins,
-        None,
+        own.reset,
         recorder,
         refusals,
         clock,
     )
+    pages = compose_pages(
+        *(settings.issuer, domain, secret, accounts, sessions, proving, own, authorization, administration.links),
+        *(oauth.clients, activity, origins, clock),
+    )
+    routes = [*public.routes(), *oauth.routes(authorization.grants, authorization.metadata), *authorization.routes]
     return People(
-        api=application(
-            [
-                *public.routes(),
-                *oauth.routes(authorization.grants, authorization.metadata),
-                *authorization.routes,
-                *internal.routes(),
-                *administration.public,
-                *own.routes(bearers, origins),
-            ]
-        ),
+        api=application([*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
         admin=application([*KeysFace(keys).routes(), *oauth.operators, *administration.operators]),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
@@ -313,6 +317,7 @@ async def compose(
         families=families,
         once=once,
         administration=administration,
+        activity=activity,
         sender=sender,
         sessions=sessions,
         pool=pool,
