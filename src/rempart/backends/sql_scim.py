@@ -28,7 +28,7 @@ class SqlScim:
 
     async def put(self, user: ScimUser) -> None:
         folded = user.user_name.casefold()
-        said = json.dumps({"names": dict(user.names), "display_name": user.display_name})
+        said = json.dumps({"names": dict(user.names), "display_name": user.display_name, "marks": dict(user.marks)})
 
         def work(tx: Tx) -> None:
             tx.execute(
@@ -83,5 +83,6 @@ def _user(row: Any) -> ScimUser:
         external_id=row[2],
         names=said["names"],
         display_name=said["display_name"],
+        marks=said["marks"],
         at=row[4],
     )

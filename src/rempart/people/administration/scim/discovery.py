@@ -68,6 +68,7 @@ def schemas(base: str) -> list[dict[str, Any]]:
                     "One address is kept: the primary one, else the first",
                     [
                         _text("value", "The address", required=True),
+                        _text("type", "What it is for", canonicalValues=["work", "home", "other"]),
                         _attribute("primary", "boolean", "Whether it is the one that is kept"),
                     ],
                     multi=True,

@@ -29,12 +29,7 @@ class NotOffered(RempartError):
 
 
 def error_document(error: RempartError) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "schemas": [ERROR],
-        "status": str(error.status),
-        "detail": error.reason,
-        "code": error.code,
-    }
+    document: dict[str, Any] = {"schemas": [ERROR], "status": str(error.status), "detail": error.reason}
     if isinstance(error, ScimRefusal):
         document["scimType"] = error.scim_type
     elif error.code in _UNIQUENESS:

@@ -22,13 +22,17 @@ _LONGEST = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScimUser:
-    """What a provisioning client said of an account beside what the account itself keeps. `at`: when."""
+    """What a provisioning client said of an account beside what the account itself keeps. `at`: when.
+
+    `marks`: `type` and `primary` of the address.
+    """
 
     account_id: str
     user_name: str
     external_id: str | None
     names: Mapping[str, str]
     display_name: str | None
+    marks: Mapping[str, Any]
     at: float
 
 
@@ -60,6 +64,7 @@ class Wanted:
     names: Mapping[str, str]
     display_name: str | None
     email: str
+    marks: Mapping[str, Any]
     active: bool
     password: str | None = field(default=None, repr=False)
 
@@ -81,12 +86,14 @@ def read_user(body: Any) -> Wanted:
     if not isinstance(name, dict):
         raise ScimRefusal("invalidValue", "name is not an object")
     names = {part: text for part in NAMES if (text := _text(name, part))}
+    email, marks = _email(body, user_name)
     return Wanted(
         user_name=user_name,
         external_id=_text(body, "externalId"),
         names=names,
         display_name=_text(body, "displayName"),
-        email=_email(body, user_name),
+        email=email,
+        marks=marks,
         active=_active(body),
         password=_text(body, "password"),
     )
@@ -100,7 +107,7 @@ def write_user(account: Account, kept: ScimUser | None, base: str) -> dict[str, 
         "id": account.id,
         "userName": kept.user_name if kept else account.email,
         "active": not account.disabled,
-        "emails": [{"value": account.email, "primary": True}],
+        "emails": [{"value": account.email, **(kept.marks if kept else {"type": "work", "primary": True})}],
         "groups": [
             {"value": account.role, "display": account.role, "type": "direct", "$ref": f"{base}/Groups/{account.role}"}
         ],
@@ -128,21 +135,25 @@ def version_of(document: Mapping[str, Any]) -> str:
     return f'W/"{digest[:24]}"'
 
 
-def _email(body: dict[str, Any], user_name: str) -> str:
-    """The primary address, else the first, else the user name where that is one. Raises BadInput."""
+def _email(body: dict[str, Any], user_name: str) -> tuple[str, dict[str, Any]]:
+    """The primary address, else the first, else the user name where that is one; and its marks. Raises ScimRefusal."""
     emails = _get(body, "emails")
     if emails is None:
         emails = []
     if not isinstance(emails, list) or len(emails) > 20 or not all(isinstance(entry, dict) for entry in emails):
         raise ScimRefusal("invalidValue", "emails is not a list of objects")
     given = sorted(emails, key=lambda entry: _get(entry, "primary") is not True)
-    address = _text(given[0], "value") if given else None
+    chosen = given[0] if given else {"type": "work", "primary": True}
+    address, kind, primary = _text(chosen, "value"), _text(chosen, "type"), _get(chosen, "primary")
+    if not isinstance(primary, bool | None):
+        raise ScimRefusal("invalidValue", "primary is not true or false")
+    marks = {name: value for name, value in (("type", kind), ("primary", primary)) if value is not None}
     if address is None and "@" in user_name:
         address = user_name
     if address is None:
         raise ScimRefusal("invalidValue", "an account needs an e-mail address, in emails or as userName")
     try:
-        return normalise_email(address)
+        return normalise_email(address), marks
     except BadInput as error:
         raise ScimRefusal("invalidValue", error.reason) from None
 

@@ -157,6 +157,7 @@ class ScimUsers:
             external_id=wanted.external_id,
             names=wanted.names,
             display_name=wanted.display_name,
+            marks=wanted.marks,
             at=self._clock.now(),
         )
 
@@ -171,4 +172,4 @@ def expect(version: str, expected: str | None) -> None:
 
 
 def _said(user: ScimUser) -> tuple[Any, ...]:
-    return user.user_name, user.external_id, dict(user.names), user.display_name
+    return user.user_name, user.external_id, dict(user.names), user.display_name, dict(user.marks)
