@@ -106,6 +106,20 @@ def delete(client_id: IdArgument, state: StateOption = None, as_json: JsonOption
         say(f"deleted {document['id']}")
 
 
+@app.command()
+def invite(
+    ttl: Annotated[int, typer.Option("--ttl", help="Seconds that it is good for")] = 86400,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """An initial access token with which one client registers itself (RFC 7591), printed once."""
+    document = call(state_dir(state), "people", "POST", "/clients/invitations", {"ttl": ttl})
+    if as_json:
+        print_json(document)
+    else:
+        print(document["initial_access_token"])
+
+
 def _one(client: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(client)

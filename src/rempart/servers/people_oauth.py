@@ -13,14 +13,14 @@ from rempart.backends.sql import Database
 from rempart.backends.sql_clients import SqlClients
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
-from rempart.people.access_tokens import AccessTokens
+from rempart.people.access_tokens import SESSION, AccessTokens
 from rempart.people.api import Bearers
 from rempart.people.collapse import Collapse
 from rempart.people.factors.model import SecondFactorNeeded
 from rempart.people.login import Logins
 from rempart.people.login_record import login_failed
 from rempart.people.model import Authenticated, Origin
-from rempart.people.oauth.admin_api import ClientsFace
+from rempart.people.oauth.admin_api import DEFAULT_SCOPES, ClientsFace
 from rempart.people.oauth.client_assertions import ClientAssertions
 from rempart.people.oauth.client_authentication import ClientAuthentication
 from rempart.people.oauth.clients import Clients
@@ -34,12 +34,14 @@ from rempart.people.oauth.metadata import Metadata
 from rempart.people.oauth.model import Grant
 from rempart.people.oauth.ports import GrantHandler, TrustBundle
 from rempart.people.oauth.profile import Profile, profile_named
+from rempart.people.oauth.registration import Invitations, RegistrationFace
 from rempart.people.oauth.token_endpoint import TokenEndpoint
 from rempart.people.oauth.token_faces import TokenFaces
 from rempart.people.oauth.workload_assertions import WorkloadAssertionGrant
 from rempart.people.ports import AccountStore, OnceStore, RefreshStore, Tally
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins
+from rempart.wiring.people_oauth import INVITED
 from rempart.wiring.process_settings import PeopleSettings
 
 SCHEMA = sql_clients.SCHEMA
@@ -124,6 +126,7 @@ def compose_oauth(
     ]
     if bundle is not None:
         own.append(WorkloadAssertionGrant(bundle, clock, issuer=issuer, trust_domain=domain))
+    invitations = Invitations(once, recorder, clock) if settings.client_registration == INVITED else None
     faces = TokenFaces(authentication, access, live, refresh, origins, recorder, clock)
 
     def routes(handlers: Sequence[GrantHandler], metadata: Mapping[str, Any]) -> list[BaseRoute]:
@@ -144,15 +147,20 @@ def compose_oauth(
             hidden = set() if await clients.any_with(Grant.PASSWORD) else {Grant.PASSWORD}
             return [grant for grant in endpoint.grants if grant not in hidden]
 
+        registration: list[BaseRoute] = []
+        more = {**metadata, "scopes_supported": [*DEFAULT_SCOPES, SESSION]}
+        if invitations is not None:
+            registration = RegistrationFace(clients, invitations, origins, refusals, clock).routes()
+            more["registration_endpoint"] = f"{issuer}/register"
         told = Metadata(
             profile,
             grants,
-            metadata,
+            more,
             issuer=issuer,
             max_age=settings.jwks_max_age,
             signing=signing_algorithm(settings),
         )
-        return [*endpoint.routes(), *faces.routes(), *told.routes()]
+        return [*endpoint.routes(), *faces.routes(), *told.routes(), *registration]
 
     return OAuth(
         clients=clients,
@@ -161,6 +169,6 @@ def compose_oauth(
         live=live,
         bearers=Bearers(live, dpop, domain, refusals, clock),
         profile=profile,
-        operators=ClientsFace(clients).routes(),
+        operators=ClientsFace(clients, invitations).routes(),
         routes=routes,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rempart.kernel.errors import BadInput
+from rempart.kernel.errors import BadInput, Conflict
 from rempart.people.admin_api import operator
+from rempart.people.model import Origin
 from rempart.people.requests import Body, query_int, read_json
 
 from .clients import Clients, new_secret
@@ -44,14 +45,26 @@ class NewClient(Body, frozen=True):
     certificate_bound: bool = False
 
 
+class Invite(Body, frozen=True):
+    ttl: int = 86400
+
+
+class Inviting(Protocol):
+    async def make(self, ttl: int, origin: Origin) -> str:
+        """An initial access token, good for `ttl` seconds."""
+
+
 class ClientsFace:
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
+    """`invitations` None where registration is off."""
+
+    def __init__(self, clients: Clients, invitations: Inviting | None) -> None:
+        self._clients, self._invitations = clients, invitations
 
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/clients", self.list_clients, methods=["GET"]),
             Route("/clients", self.add, methods=["POST"]),
+            Route("/clients/invitations", self.invite, methods=["POST"]),
             Route("/clients/{client}", self.show, methods=["GET"]),
             Route("/clients/{client}", self.delete, methods=["DELETE"]),
         ]
@@ -71,6 +84,14 @@ class ClientsFace:
         made = new_secret() if client.method in SECRETS and body.secret is None else None
         kept = await self._clients.add(client, made or body.secret, (await operator(request)).origin)
         return JSONResponse(kept.shown() | ({"secret": made} if made else {}), 201)
+
+    async def invite(self, request: Request) -> Response:
+        """An initial access token (RFC 7591 section 1.2), shown once."""
+        body = await read_json(request, Invite)
+        if self._invitations is None:
+            raise Conflict("registration_off", "clients can't register themselves here", "set client_registration")
+        token = await self._invitations.make(body.ttl, (await operator(request)).origin)
+        return JSONResponse({"initial_access_token": token, "expires_in": body.ttl}, 201)
 
     async def show(self, request: Request) -> Response:
         return JSONResponse((await self._clients.show(_id(request))).shown())
