@@ -16,7 +16,7 @@ from rempart.backends.sql_factors import SqlFactors
 from rempart.kernel.errors import Conflict, NotFound
 from rempart.kernel.event import Event, EventType
 from rempart.people.factors.model import REMOVE_ALL, Change, Passkey
-from rempart.people.model import Account, Credentials
+from rempart.people.model import GONE, Account, Credentials
 
 __all__ = ["postgres_server"]  # a fixture
 Scenario = Callable[[SqlFactors, SqlAccounts], Coroutine[Any, Any, None]]
@@ -151,6 +151,45 @@ def test_a_backup_code_is_spent_once_whoever_races(run: Callable[[Scenario], Non
         assert sorted(spent) == [False] * 9 + [True]
         assert not await store.spend_backup_code("usr_bob", b"b" * 32)
         assert (await store.held(ANN.id)).backup_codes == 1
+
+    run(scenario)
+
+
+def test_an_erased_account_has_nothing_left(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: SqlFactors, accounts: SqlAccounts) -> None:
+        bob = replace(ANN, id="usr_bob", email="bob@bank.example")
+        await accounts.add(bob, Credentials("$hash"), told())
+        change = Change(add_passkey=passkey(), totp=(b"sealed", 1), backup_codes=(b"a",), short_password=True)
+        await store.change(next_of(ANN), change, told())
+        await store.change(next_of(bob), replace(change, add_passkey=replace(passkey(2), account_id=bob.id)), told())
+        account = await accounts.get(ANN.id)
+        assert account is not None
+        assert account.second_factor
+        email = f"{ANN.id}@{GONE}"
+        await accounts.replace(replace(account, email=email, disabled=True, version=3), told())
+        await store.forget_erased()
+        held = await store.held(ANN.id)
+        assert (held.passkeys, held.backup_codes, held.short_password) == ((), 0, False)
+        found = await accounts.by_email(email)
+        assert found is not None
+        assert found[1].totp is None
+        assert len((await store.held(bob.id)).passkeys) == 1
+
+    run(scenario)
+
+
+def test_a_passkey_is_a_second_factor(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: SqlFactors, accounts: SqlAccounts) -> None:
+        async def has_factor() -> bool:
+            account = await accounts.get(ANN.id)
+            assert account is not None
+            return account.second_factor
+
+        assert not await has_factor()
+        await store.change(next_of(ANN), Change(add_passkey=passkey()), told())
+        assert await has_factor()
+        await store.change(next_of(ANN, 2), Change(remove_passkey="psk_1"), told())
+        assert not await has_factor()
 
     run(scenario)
 

@@ -33,7 +33,7 @@ class SecondFactors(Protocol):
         """None when this account needs no second factor."""
 
     async def try_code(
-        self, account: Account, credentials: Credentials, text: str, device: str | None, origin: Origin
+        self, account: Account, credentials: Credentials, text: str, device: str | None
     ) -> tuple[str, ...] | str:
         """The methods it adds to `amr`, or why it was refused; a code that was right is used up by this call.
 
@@ -92,7 +92,7 @@ class Logins:
             verified = await self._pool.run(
                 lambda: self._hasher.verify(password, credentials.password_hash), known=known
             )
-            outcome = await self._judge(account, credentials, verified, otp, device, origin, in_steps)
+            outcome = await self._judge(account, credentials, verified, otp, device, in_steps)
             if account is None or isinstance(outcome, str):
                 await attempt.failed()
                 await self._record.refused(EventType.LOGIN_FAILED, str(outcome), alias, account, origin)
@@ -162,7 +162,6 @@ class Logins:
         verified: bool,
         otp: str | None,
         device: str | None,
-        origin: Origin,
         in_steps: bool,
     ) -> tuple[str, ...] | SecondFactorNeeded | str:
         """The methods that proved it, what is needed besides, or why not (for the record only)."""
@@ -178,7 +177,7 @@ class Logins:
             return ("pwd",)
         if otp:
             try:
-                more = await self._factors.try_code(account, credentials, otp, device_id, origin)
+                more = await self._factors.try_code(account, credentials, otp, device_id)
             except Throttled:  # told openly, it would say that the password is right
                 return "too many wrong one-time codes"
             return more if isinstance(more, str) else ("pwd", *more, "mfa")

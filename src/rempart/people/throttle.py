@@ -20,6 +20,7 @@ from .throttle_counters import Allowance, Counters, LocalCounters, Place
 PAIR = Allowance("pair", free=5, first=1, longest=900, forgiven_after=3600, at_once=16)
 DEVICE = Allowance("device", free=10, first=1, longest=300, forgiven_after=300, at_once=16)
 ACCOUNT = Allowance("account", free=100, first=1, longest=300, forgiven_after=120, at_once=64)
+FACTOR = Allowance("factor", free=10, first=1, longest=3600, forgiven_after=3600, at_once=16)
 NETWORK = Allowance("network", free=100, first=1, longest=60, forgiven_after=10, at_once=512)
 
 
@@ -71,6 +72,20 @@ class Throttle:
             # account's failures forgiven by its owner's login, who watches from afar could tell it from one that
             # doesn't exist.
             places = [pair, Place(NETWORK, network, own=False), Place(ACCOUNT, account, own=False)]
+        return await self._start(places)
+
+    async def begin_factor(self, account: str, device: str | None) -> Attempt:
+        """For a one-time code of somebody whose password was right: six digits allow but few guesses in all.
+
+        From everywhere they count together, so a right password and many addresses don't give more; only a known
+        device counts for itself. Raises as `begin`.
+        """
+        if not self._enabled:
+            return Attempt(self._counters, ())
+        place = Place(FACTOR, account, own=True) if device is None else Place(DEVICE, f"factor {device}", own=True)
+        return await self._start([place])
+
+    async def _start(self, places: Sequence[Place]) -> Attempt:
         wait = await self._counters.start(places)
         if wait > 0:
             raise Throttled(

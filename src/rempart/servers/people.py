@@ -122,6 +122,7 @@ class People:
         now = self.clock.now()
         await self.families.sweep(now - _SWEEP_AFTER)
         await self.once.sweep(now)
+        await self.proving.store.forget_erased()
         await self.authorization.back_channel.sweep()
         await self.sessions.sweep()
 
