@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -16,5 +17,6 @@ def bank() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def idp(bank: Running) -> Idp:
-    return registered(bank)
+def idp(bank: Running) -> Iterator[Idp]:
+    with contextlib.closing(registered(bank)) as idp:
+        yield idp

@@ -113,6 +113,10 @@ class Idp:
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.bank.ca)
 
+    def close(self) -> None:
+        if "browser" in self.__dict__:
+            self.browser.http.close()
+
     @property
     def issuer(self) -> str:
         return str(self.bank.status["issuer"])
@@ -247,7 +251,7 @@ _CODE = ["--grant", "authorization_code", "--grant", "refresh_token"]
 
 
 def registered(bank: Running) -> Idp:
-    """Registers one client of each kind by the operator's command."""
+    """Registers one client of each kind by the operator's command; `close` the answer at the end."""
     idp = Idp(bank, bank.account("user"))
 
     def add(id: str, *options: str, secret: str | None = None) -> None:

@@ -31,7 +31,7 @@ BAD_HEADERS = {
     "public-client-empty": basic("p-spa", ""),
     "no-colon": "Basic " + base64.b64encode(b"p-api").decode(),
     "not-base64": "Basic ???",
-    "empty": "Basic ",
+    "empty": "Basic =",
     "no-credentials": "Basic",
     "not-utf8": "Basic " + base64.b64encode(b"\xff\xfe:\xff").decode(),
     "bad-percent": "Basic " + base64.b64encode(b"p-api%zz:x").decode(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
-from tests.probe.kit import CALLBACK, SECRET, VERIFIER, Idp, pkce
+from tests.people_browser import Browser, sign_in
+from tests.probe.kit import CALLBACK, SECRET, SIGNED_OUT, VERIFIER, Idp, decoded, pkce
 
 Spoil = Callable[[Idp, str], httpx.Response]
 SPOILED: dict[str, Spoil] = {
@@ -87,8 +88,6 @@ def test_another_clients_try_takes_nothing_from_the_owner_but_its_own(idp: Idp) 
 
 
 def test_the_tokens_are_what_the_standards_say(idp: Idp) -> None:
-    from tests.probe.kit import decoded
-
     tokens = idp.tokens()
     header, claims = decoded(tokens["access_token"])
     assert header["typ"] == "at+jwt"
@@ -103,9 +102,15 @@ def test_the_tokens_are_what_the_standards_say(idp: Idp) -> None:
     assert set(tokens["scope"].split()) == {"openid", "email", "offline_access"}
 
 
-def test_without_offline_access_there_is_no_refresh_token_or_it_dies_with_the_session(idp: Idp) -> None:
-    answer: dict[str, Any] = idp.redeem(idp.code(scope="openid")).json()
-    assert "refresh_token" not in answer
+def test_without_offline_access_refreshing_ends_with_the_session(idp: Idp) -> None:
+    """OpenID Connect Core section 11."""
+    with idp.http() as http:
+        browser = Browser(http)
+        at = sign_in(browser, idp.request_url(scope="openid"), idp.person["email"], idp.person["password"])
+        tokens = idp.redeem(parse_qs(urlsplit(at).query)["code"][0]).json()
+        out = {"id_token_hint": tokens["id_token"], "post_logout_redirect_uri": SIGNED_OUT}
+        assert browser.open(f"{idp.endpoint('end_session_endpoint')}?{urlencode(out)}") == SIGNED_OUT
+        assert "refresh_token" not in tokens or idp.refresh(tokens["refresh_token"]).status_code == 400
 
 
 def test_without_openid_there_is_no_id_token(idp: Idp) -> None:

@@ -25,6 +25,7 @@ SCHEMA = (
     " version BIGINT NOT NULL, epoch BIGINT NOT NULL, created_at DOUBLE PRECISION NOT NULL,"
     " updated_at DOUBLE PRECISION NOT NULL, password_hash TEXT NOT NULL, totp BLOB,"
     " totp_step BIGINT NOT NULL DEFAULT 0)",
+    "ALTER TABLE accounts ADD COLUMN passkeys BIGINT NOT NULL DEFAULT 0",
     "CREATE INDEX IF NOT EXISTS administrators ON accounts(role) WHERE role = 'admin' AND disabled = 0",
     "CREATE TABLE IF NOT EXISTS outbox(id TEXT PRIMARY KEY, event BLOB NOT NULL)",
     "ALTER TABLE outbox ADD COLUMN left_at BIGINT NOT NULL DEFAULT 0",
@@ -32,7 +33,8 @@ SCHEMA = (
     "ALTER TABLE outbox ADD COLUMN claimed_at DOUBLE PRECISION NOT NULL DEFAULT 0",
 )
 _ABANDONED = 30.0  # seconds
-_ACCOUNT = "id, email, name, role, payment_limit, disabled, totp IS NOT NULL, version, epoch, created_at, updated_at"
+_FACTOR = "(totp IS NOT NULL OR passkeys > 0)"  # `sql_factors` counts the passkeys
+_ACCOUNT = f"id, email, name, role, payment_limit, disabled, {_FACTOR}, version, epoch, created_at, updated_at"
 
 
 class SqlAccounts:

@@ -10,7 +10,7 @@ from typing import Any
 from rempart.kernel.errors import Conflict, NotFound
 from rempart.kernel.event import Event
 from rempart.people.factors.model import Change, Held, Passkey
-from rempart.people.model import Account
+from rempart.people.model import GONE, Account
 
 from .sql import Database, Tx, UniqueViolation
 from .sql_accounts import leave
@@ -76,6 +76,17 @@ class SqlFactors:
         except UniqueViolation:
             raise Conflict("passkey_known", "this passkey is registered already", "use another one") from None
 
+    async def forget_erased(self) -> None:
+        """Drop what erased accounts had."""
+        erased = "SELECT id FROM accounts WHERE disabled = 1 AND email LIKE ?"
+
+        def work(tx: Tx) -> None:
+            for table in ("passkeys", "backup_codes", "short_passwords"):
+                tx.execute(f"DELETE FROM {table} WHERE account_id IN ({erased})", (f"%@{GONE}",))  # nosec B608 - constants
+            tx.execute("UPDATE accounts SET totp = NULL WHERE totp IS NOT NULL AND email LIKE ?", (f"%@{GONE}",))
+
+        await self._database.write(work)
+
     async def rename_passkey(self, account_id: str, passkey_id: str, name: str) -> bool:
         statement = "UPDATE passkeys SET name = ? WHERE id = ? AND account_id = ?"
         values = (name, passkey_id, account_id)
@@ -117,6 +128,10 @@ def _passkeys(tx: Tx, account_id: str, change: Change) -> None:
                 *(" ".join(new.transports), new.created_at, new.last_used_at),
             ),
         )
+    tx.execute(
+        "UPDATE accounts SET passkeys = (SELECT count(*) FROM passkeys p WHERE p.account_id = ?) WHERE id = ?",
+        (account_id, account_id),
+    )
 
 
 def _passkey(row: Any) -> Passkey:

@@ -109,6 +109,7 @@ class Accounts:
         totp: str | None = None,
         invited: bool = False,
         disabled: bool = False,
+        account_id: str | None = None,
         actor: Actor,
     ) -> Added:
         """Raises BadInput for each field, Conflict `email_taken`, Denied as `Roles.require`.
@@ -118,7 +119,7 @@ class Accounts:
         address = normalise_email(email)
         now = self._clock.now()
         account = Account(
-            id=new_id("usr"),
+            id=account_id or new_id("usr"),
             email=address,
             name=clean_name(name if name is not None else address.partition("@")[0]),
             role=self.roles.check(role),

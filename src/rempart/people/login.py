@@ -33,7 +33,7 @@ class SecondFactors(Protocol):
         """None when this account needs no second factor."""
 
     async def try_code(
-        self, account: Account, credentials: Credentials, text: str, device: str | None, origin: Origin
+        self, account: Account, credentials: Credentials, text: str, device: str | None
     ) -> tuple[str, ...] | str:
         """The methods it adds to `amr`, or why it was refused; a code that was right is used up by this call.
 
@@ -92,21 +92,21 @@ class Logins:
             verified = await self._pool.run(
                 lambda: self._hasher.verify(password, credentials.password_hash), known=known
             )
-            outcome = await self._judge(account, credentials, verified, otp, device, origin, in_steps)
+            outcome = await self._judge(account, credentials, verified, otp, device, in_steps)
             if account is None or isinstance(outcome, str):
-                attempt.failed()
+                await attempt.failed()
                 await self._record.refused(EventType.LOGIN_FAILED, str(outcome), alias, account, origin)
                 raise login_failed()
             await self._rehash(account, credentials, password)
             if isinstance(outcome, tuple):
                 await self._record.succeeded(account, outcome, known, origin)
-            attempt.succeeded()
+            await attempt.succeeded()
         except Throttled as error:
             self._record.tally.login("busy")
-            attempt.abandoned()
+            await attempt.abandoned()
             raise error
         except BaseException:
-            attempt.abandoned()
+            await attempt.abandoned()
             raise
         if isinstance(outcome, SecondFactorNeeded):
             return outcome
@@ -124,12 +124,12 @@ class Logins:
         try:
             verified = await self._pool.run(lambda: self._hasher.verify(password, encoded), known=known)
             if not verified or encoded is self._dummy:
-                attempt.failed()
+                await attempt.failed()
                 await self._record.refused(EventType.LOGIN_FAILED, "wrong password", alias, account, origin)
                 raise login_failed()
-            attempt.succeeded()
+            await attempt.succeeded()
         except BaseException:
-            attempt.abandoned()
+            await attempt.abandoned()
             raise
 
     def remember(self, account: Account) -> str:
@@ -142,14 +142,14 @@ class Logins:
         """The attempt, and whether it comes from where the account was before."""
         device_id = self._devices.known(device, account)
         try:
-            return self._throttle.begin(alias, origin.network, device=device_id), device_id is not None
+            return await self._throttle.begin(alias, origin.network, device=device_id), device_id is not None
         except Throttled:
             if device_id is None:
                 # The same read for an unknown account: who is throttled must not learn from the time it took.
                 owner = account.id if account else _NOBODY
                 if await self._families.knows_network(owner, origin.network):
                     try:
-                        return self._throttle.begin(alias, origin.network, known_network=True), True
+                        return await self._throttle.begin(alias, origin.network, known_network=True), True
                     except Throttled:
                         pass
             await self._record.refused(EventType.LOGIN_THROTTLED, "too many failures", alias, account, origin)
@@ -162,7 +162,6 @@ class Logins:
         verified: bool,
         otp: str | None,
         device: str | None,
-        origin: Origin,
         in_steps: bool,
     ) -> tuple[str, ...] | SecondFactorNeeded | str:
         """The methods that proved it, what is needed besides, or why not (for the record only)."""
@@ -178,7 +177,7 @@ class Logins:
             return ("pwd",)
         if otp:
             try:
-                more = await self._factors.try_code(account, credentials, otp, device_id, origin)
+                more = await self._factors.try_code(account, credentials, otp, device_id)
             except Throttled:  # told openly, it would say that the password is right
                 return "too many wrong one-time codes"
             return more if isinstance(more, str) else ("pwd", *more, "mfa")

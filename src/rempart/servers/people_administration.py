@@ -9,20 +9,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from rempart.backends import sql_epochs
+from rempart.backends import sql_epochs, sql_scim
 from rempart.backends.file_mailer import FileMailer
 from rempart.backends.smtp_mailer import Relay, SmtpMailer
 from rempart.backends.sql import Database
 from rempart.backends.sql_epochs import SqlEpochs
+from rempart.backends.sql_scim import SqlScim
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
-from rempart.people.accounts import Accounts
+from rempart.people.accounts import Accounts, Actor
 from rempart.people.admin_api import operator
 from rempart.people.administration.epoch_feed import EpochFeed
 from rempart.people.administration.imports import Imports
 from rempart.people.administration.links import Links
+from rempart.people.administration.scim.groups import ScimGroups
+from rempart.people.administration.scim.scim_api import SCOPE, Identify, ScimFace
+from rempart.people.administration.scim.users import ScimUsers
 from rempart.people.administration.users_api import FactorReset, UsersFace, administrators
 from rempart.people.api import Bearers
 from rempart.people.collapse import Collapse
@@ -30,7 +35,7 @@ from rempart.people.ports import AccountStore, Mailer, OnceStore
 from rempart.people.requests import Origins
 from rempart.wiring.process_settings import PeopleSettings
 
-SCHEMA = sql_epochs.SCHEMA
+SCHEMA = (*sql_epochs.SCHEMA, *sql_scim.SCHEMA)
 
 
 @dataclass
@@ -70,13 +75,18 @@ def compose_administration(
     accounts: Accounts,
     bearers: Bearers,
     origins: Origins,
-    factors: FactorReset | None,
+    factors: FactorReset,
     recorder: Recorder,
     refusals: Collapse,
     clock: Clock,
 ) -> Administration:
     """`key` names mail addresses in records."""
     mailer = _mailer(settings, data_dir)
+    base = f"{settings.issuer}/scim/v2"
+    kept = SqlScim(database)
+    scim = ScimFace(
+        ScimUsers(accounts, kept, clock, base), ScimGroups(accounts, kept, base), _clients(bearers, origins), base
+    )
     links = Links(
         once,
         store,
@@ -92,7 +102,17 @@ def compose_administration(
     imports = Imports(accounts)
     by_token = UsersFace(accounts, links, imports, factors, administrators(bearers, accounts, origins), "/auth/admin")
     by_socket = UsersFace(accounts, links, imports, factors, operator)
-    return Administration(by_token.routes(), by_socket.routes(), links, EpochFeed(SqlEpochs(database), clock))
+    return Administration(
+        [*by_token.routes(), scim.mount()], by_socket.routes(), links, EpochFeed(SqlEpochs(database), clock)
+    )
+
+
+def _clients(bearers: Bearers, origins: Origins) -> Identify:
+    async def identify(request: Request) -> Actor:
+        origin = origins.of(request)
+        return Actor(origin, client=await bearers.client(request, origin, SCOPE))
+
+    return identify
 
 
 def _mailer(settings: PeopleSettings, data_dir: Path) -> Mailer:

@@ -16,5 +16,6 @@ def people_settings(app: AppSettings, issuer: str, unsafe_disabled: list[str]) -
         mail=app.mail,
         state=app.state,
         security_profile=app.security_profile,
+        client_registration=app.client_registration,
         unsafe_disabled=unsafe_disabled,
     )

@@ -67,6 +67,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     mail: MailSettings = MailSettings()
     state: StateSettings = StateSettings()
     security_profile: str = "baseline"  # or "fapi2"
+    client_registration: str = "off"  # or "invited"
     unsafe_disabled: list[str] = []
 
 

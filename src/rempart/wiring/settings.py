@@ -12,6 +12,7 @@ from rempart.people.administration.roles import RoleRules
 from .check import Problem, Problems, Reader
 from .locate import lines
 from .people_mail import MailSettings, read_mail
+from .people_oauth import OFF, read_registration
 from .people_roles import read_roles
 from .people_state import StateSettings, read_profile, read_state
 from .workload_settings import WorkloadSettings, read_workloads
@@ -95,6 +96,7 @@ class AppSettings:
     mail: MailSettings = field(default_factory=MailSettings)
     state: StateSettings = field(default_factory=StateSettings)
     security_profile: str = "baseline"
+    client_registration: str = OFF
 
 
 def load(directory: Path) -> AppSettings:
@@ -186,6 +188,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         mail=read_mail(mail),
         state=read_state(people),
         security_profile=read_profile(people),
+        client_registration=read_registration(people),
     )
     _between(root, settings)
     for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, root):

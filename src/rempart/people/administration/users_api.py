@@ -70,7 +70,7 @@ class UsersFace:
         accounts: Accounts,
         links: Links,
         imports: Imports,
-        factors: FactorReset | None,
+        factors: FactorReset,
         identify: Identify,
         prefix: str = "",
     ) -> None:
@@ -154,8 +154,6 @@ class UsersFace:
         actor = await self._identify(request)
         account = await self._user(request, actor)
         await self._accounts.may_change(account, actor)
-        if self._factors is None:
-            raise NotFound("no_factors", "second factors are not kept here")
         changed = await self._factors.reset(account, actor.origin, actor=actor.person, role=actor.role)
         return JSONResponse(changed.public())
 

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 from ..access_tokens import SESSION
 from ..requests import Origins
 from .id_tokens import claims_of
-from .model import OPENID
+from .model import OFFLINE, OPENID
 from .ports import Bearers
 
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
@@ -25,6 +25,7 @@ class UserinfoFace:
     def metadata(self) -> dict[str, object]:
         return {
             "userinfo_endpoint": f"{self._issuer}/userinfo",
+            "scopes_supported": [OPENID, "profile", "email", "roles", OFFLINE, SESSION],
             "claims_supported": [
                 *("iss", "sub", "aud", "azp", "iat", "exp", "auth_time", "nonce", "acr", "amr", "sid", "at_hash"),
                 *("name", "updated_at", "email", "role", "payment_limit"),

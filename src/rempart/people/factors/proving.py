@@ -77,7 +77,7 @@ class Factors:
         opened = self._tickets.open(ticket)
         account, credentials = await self._current(opened)
         if isinstance(proof, OneTimeCode):
-            outcome = await self.try_code(account, credentials, proof.text, opened.device, origin)
+            outcome = await self.try_code(account, credentials, proof.text, opened.device)
         else:
             outcome = await self._passkeys.prove(account, proof.response, ticket, origin)
         if isinstance(outcome, str):
@@ -99,18 +99,18 @@ class Factors:
         return Person(account=account, session="", amr=opened.amr, auth_time=opened.issued_at)
 
     async def try_code(
-        self, account: Account, credentials: Credentials, text: str, device: str | None, origin: Origin
+        self, account: Account, credentials: Credentials, text: str, device: str | None
     ) -> tuple[str, ...] | str:
-        attempt = self._throttle.begin(f"factor {account.id}", origin.network, device=device and f"factor {device}")
+        attempt = await self._throttle.begin_factor(account.id, device)
         try:
             why = await self._codes.spend(account, credentials, text)
         except BaseException:
-            attempt.abandoned()
+            await attempt.abandoned()
             raise
         if why:
-            attempt.failed()
+            await attempt.failed()
             return why
-        attempt.succeeded()
+        await attempt.succeeded()
         return ("otp",)
 
     async def current(self, account_id: str) -> tuple[Account, Credentials]:

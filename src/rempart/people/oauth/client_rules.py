@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from rempart.crypto.jws import PublicKey
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
 from rempart.people.model import FIRST_PARTY
@@ -14,6 +16,7 @@ from .model import FOR_PERSONS, SECRETS, Client, Grant, Method
 from .profile import Profile
 
 MAX_URIS = 16
+MAX_KEYS = 8
 MAX_SCOPES = 64
 LEAST_SECRET = 16  # characters, when somebody else chose it; ours has 43
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
@@ -32,6 +35,7 @@ def check_client(client: Client, profile: Profile) -> Client:
     if not 1 <= len(client.name) <= 100 or not client.name.isprintable():
         raise _bad("a name has 1 to 100 printable characters")
     _check_method(client, profile)
+    _check_keys(client, profile)
     for uris in (client.redirect_uris, client.post_logout_redirect_uris):
         _check_count("URIs", uris, MAX_URIS)
         for uri in uris:
@@ -93,6 +97,21 @@ def _check_method(client: Client, profile: Profile) -> None:
         raise _bad("a certificate's thumbprint is SHA-256, base64url")
     if client.certificate_bound and client.method is not Method.TLS:
         raise _bad("only a client that authenticates by mTLS has certificate-bound tokens")
+
+
+def _check_keys(client: Client, profile: Profile) -> None:
+    """Public keys only, each of use with this profile, and those with a `kid` with one of their own."""
+    _check_count("keys", [json.dumps(jwk, sort_keys=True) for jwk in client.jwks], MAX_KEYS)
+    kids = [jwk["kid"] for jwk in client.jwks if "kid" in jwk]
+    if not all(isinstance(kid, str) and len(kid) <= 256 for kid in kids) or len(set(kids)) != len(kids):
+        raise _bad("a key's kid is a text, of that key alone")
+    for jwk in client.jwks:
+        try:
+            key = PublicKey.load(jwk)
+        except BadInput as error:
+            raise _bad(error.reason) from None
+        if not key.algorithms & set(profile.algorithms):
+            raise _bad(f"the security profile {profile.name} doesn't take signatures by such a key")
 
 
 def _check_grants(client: Client, profile: Profile) -> None:

@@ -7,7 +7,6 @@ import hmac
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -52,6 +51,9 @@ class Clients:
             self._known.popitem(last=False)
         return client
 
+    async def any_with(self, grant: str) -> bool:
+        return await self._store.any_with(grant)
+
     async def workload(self, spiffe_id: str) -> Client | None:
         return await self._store.by_spiffe_id(spiffe_id)
 
@@ -74,12 +76,7 @@ class Clients:
             raise BadInput("weak_secret", f"a client's secret has at least {LEAST_SECRET} characters", "let it be made")
         if client.spiffe_id == self._gateway:
             raise BadInput("invalid_client_metadata", "everybody comes through the gateway: it is nobody's proof")
-        kept = check_client(
-            msgspec.structs.replace(
-                client, secret_hash=self.hash(secret) if secret else b"", created_at=self._clock.now()
-            ),
-            self.profile,
-        )
+        kept = check_client(self.proved_by(client, secret), self.profile)
         if await self._store.get(kept.id) is not None:
             raise Conflict("client_exists", "there is a client of this id", "delete it first, or choose another id")
         event = self._event(origin, None, kept.shown())
@@ -87,6 +84,11 @@ class Clients:
         await self._store.add(kept)
         self._known.pop(kept.id, None)
         return kept
+
+    def proved_by(self, client: Client, secret: str | None) -> Client:
+        """The client as it would be kept."""
+        secret_hash = self.hash(secret) if secret else b""
+        return msgspec.structs.replace(client, secret_hash=secret_hash, created_at=self._clock.now())
 
     async def delete(self, client_id: str, origin: Origin) -> Client:
         """Its tokens and refresh families are refused from then on. Raises NotFound `no_such_client`."""
@@ -99,10 +101,6 @@ class Clients:
     def hash(self, secret: str) -> bytes:
         """Keyed, because a person may have chosen it."""
         return hmac.digest(self._key, secret.encode("utf-8", "replace"), "sha256")
-
-    async def refused(self, origin: Origin, client_id: str, why: str) -> None:
-        event = self._event(origin, None, None)
-        await self._recorder.record(replace(event, success=False, reason=why, details={"client": client_id[:64]}))
 
     def _event(self, origin: Origin, before: dict[str, Any] | None, after: dict[str, Any] | None) -> Event:
         about = after or before or {}

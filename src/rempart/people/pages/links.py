@@ -24,10 +24,8 @@ class LinkPages:
     def routes(self, door: Door) -> list[BaseRoute]:
         routes: list[BaseRoute] = [Route("/auth/forgot/sent", door(self.sent), methods=["GET"])]
         for path, purpose in _ASK.items():
-            routes += [
-                Route(path, door(_for(self.ask, purpose)), methods=["GET"]),
-                Route(path, door(_for(self.send, purpose)), methods=["POST"]),
-            ]
+            routes.append(Route(path, door(_for(self.ask, purpose)), methods=["GET"]))
+        routes.append(Route("/auth/forgot", door(_for(self.send, "reset")), methods=["POST"]))
         for path, purpose in _USE.items():
             routes += [
                 Route(path, door(_for(self.show, purpose)), methods=["GET"]),

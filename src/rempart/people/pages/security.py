@@ -100,8 +100,10 @@ class SecurityPages:
                 who, form.get("current", ""), form.get("password", ""), visit.device, visit.origin
             )
         except _REFUSALS as error:
-            field = "current" if isinstance(error, Unauthenticated | Throttled) else "password"
-            problems = [visit.problem(error, field)]
+            if error.code == "login_failed":
+                problems = [Problem("current", visit.texts.plain("error.wrong_password"))]
+            else:
+                problems = [visit.problem(error, "current" if isinstance(error, Throttled) else "password")]
             return visit.show("account_password", status=error.status, problems=problems)
         return self._changed(visit, changed, "password_changed")
 

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from rempart.kernel.errors import BadInput, RempartError, Throttled, Unauthenticated
 
-from .model import Entered, HalfDone, Next, Waiting
+from .model import Entered, FactorChoice, HalfDone, Next, Waiting
 from .options import as_attribute
 from .ports import Interactions, SigningIn
 from .visit import SIGN_IN, Door, Problem, Visit
@@ -20,6 +20,7 @@ SET_UP = SIGN_IN + "/set-up"
 CONSENT = "/auth/consent"
 _NOTICES = frozenset({"reset", "invitation", "factor-reset"})
 _OVER = frozenset({"sign_in_expired"})
+PHISHING_RESISTANT = "phr"  # the `acr` that only a passkey reaches
 
 
 def go_on(visit: Visit, path: str = SIGN_IN) -> str:
@@ -55,7 +56,7 @@ class SignInPages:
             return await self._form(visit, waiting)
         if waiting.next is Next.STEP_UP:
             half = await self.signing_in.step_up(visit.who)
-            if half is None:
+            if half is None or not await self._can_reach(half, waiting.acr):
                 return visit.show("factor_missing", status=403, waiting=waiting, form_targets=[waiting.redirect_source])
             visit.half_way(half)
             return visit.go(go_on(visit, FACTOR))
@@ -120,6 +121,9 @@ class SignInPages:
             await self.interactions.decide(visit.request, handle, who, approved=approved, origin=visit.origin)
         )
 
+    async def _can_reach(self, half: HalfDone, acr: str) -> bool:
+        return acr != PHISHING_RESISTANT or (await self.signing_in.choice(half.step)).options is not None
+
     async def _waiting(self, visit: Visit, handle: str) -> Waiting:
         waiting = await self.interactions.get(handle, visit.who)
         visit.prefer(waiting.locale)
@@ -151,6 +155,8 @@ class SignInPages:
             return self._begin_again(visit)
         if not choice.code and choice.options is None:
             return visit.go(go_on(visit, SET_UP))
+        if waiting is not None and waiting.next is Next.STEP_UP and waiting.acr == PHISHING_RESISTANT:
+            choice = FactorChoice(code=False, options=choice.options)
         return visit.show(
             "factor",
             status=error.status if error else 200,

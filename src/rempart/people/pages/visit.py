@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import RempartError, Throttled
+from rempart.kernel.errors import RempartError, Throttled, Unauthenticated
 from rempart.people.model import Origin
 from rempart.people.requests import Origins
 
@@ -28,7 +28,7 @@ DEVICE_COOKIE = "__Host-rempart-device"
 LANGUAGE_COOKIE = "__Host-rempart-language"
 SIGN_IN = "/auth/sign-in"
 ACCOUNT = "/auth/account"
-RECENT = 900.0  # seconds since the last proof, for changing what proves one
+RECENT = 570.0  # seconds since the last proof, for changing what proves one: the factors' room takes ten minutes
 _YEAR = 365 * 86400
 _STEP_LIFE = 600
 _NEXT = re.compile(r"/auth/(?:account(?:/[a-z-]{1,20})?|device(?:\?user_code=[A-Za-z0-9-]{1,20})?)")
@@ -125,7 +125,11 @@ class Visit:
         return Problem(field, self.reason(error))
 
     def reason(self, error: RempartError) -> str:
-        """The catalogue's text for it: reasons in English, or with what others wrote in them, stay outside."""
+        """The catalogue's text for it: reasons in English, or with what others wrote in them, stay outside.
+
+        Raises SignInNeeded where a proof must be fresh."""
+        if error.code == "proof_too_old":
+            raise SignInNeeded
         if isinstance(error, Throttled):
             return self.texts.plain("error.throttled", seconds=error.retry_after)
         key = f"error.{error.code}"
@@ -199,7 +203,11 @@ class Door:
                 visit.origin = self._origins.of(request)
                 if visit.session:
                     visit.who = await self._sessions.find(visit.session, visit.origin)
-                return await handler(visit)
+                try:
+                    return await handler(visit)
+                except Unauthenticated as error:
+                    visit.reason(error)  # where a proof must be fresh this is a SignInNeeded
+                    raise
             except SignInNeeded:
                 again = {"again": "1"} if visit.who else {}
                 query = request.url.query if request.url.path == "/auth/device" else ""

@@ -1,4 +1,5 @@
-"""Opening, finding, raising and ending sessions; every change is recorded before it is answered.
+"""Opening, finding, raising and ending sessions; every change is recorded before it is answered, and what takes
+something from somebody before it is done: a record that can't be written costs nobody their session.
 
 A token is 256 random bits, kept as SHA-256. A session bound to a key dies when a use comes without proof of it:
 somebody else holds the token. Where there is no key, signals of the place only ask for authentication again.
@@ -125,9 +126,9 @@ class Sessions:
             who = replace(who, amr=tuple(dict.fromkeys((*current.amr, *who.amr))))
         raised = self._fresh(current.id, who, current.kind, current.key, current.created_at, now, origin)
         token, token_hash = _new_token()
+        await self._record(EventType.SESSION_OPENED, raised, origin, reason="privilege raised")
         if not await self._store.replace(old.token_hash, sealed(raised, token_hash, self._key)):
             return await self.open(who, session.kind, origin, key=session.key)
-        await self._record(EventType.SESSION_OPENED, raised, origin, reason="privilege raised")
         return Opened(token, raised)
 
     async def end(self, session_id: str, why: str, origin: Origin) -> bool:
@@ -169,10 +170,8 @@ class Sessions:
     ) -> bool:
         for listener in self._ending:
             await listener.session_ends(session.id, session.account_id)
-        if not await self._store.end(session.id):
-            return False
         await self._record_end(session.id, session.account_id, why, origin, severity)
-        return True
+        return await self._store.end(session.id)
 
     async def _ended(self, session_id: str, account_id: str, why: str, origin: Origin) -> None:
         for listener in self._ending:
