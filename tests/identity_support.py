@@ -20,7 +20,9 @@ from typing import Any
 from tests.support import short_directory
 
 from rempart.kernel.clock import SystemClock
+from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import EventType, Severity
+from rempart.servers.disk_upstream import DiskUpstream
 from rempart.servers.root_keeper import RootKeeper
 from rempart.servers.root_store import RootStore
 from rempart.workloads import authority
@@ -94,27 +96,30 @@ class SmallSupervisor:
             return {"name": name, "kind": kind, "spiffe_id": "", "start_time": start_time}
         if "roots" in question:
             with self.turn:
-                asyncio.run(self.roots.step(question["roots"]))
+                with contextlib.suppress(Unavailable):  # upstream files that are being replaced
+                    asyncio.run(self.roots.step(question["roots"]))
                 return asyncio.run(self.roots.told(question["roots"], question["published"]))
         kind = question["sign"]
         with self.turn:
-            root, sealed = self.roots.signing(kind)
+            signer = asyncio.run(self.roots.signer(kind))
         job = {
             "kind": kind,
             "trust_domain": TRUST_DOMAIN,
-            "root": root.certificate,
-            "sealed": base64.b64encode(sealed).decode(),
+            "root": signer.certificate,
+            "sealed": base64.b64encode(signer.sealed).decode(),
             "key": self.key.hex(),
             "csr": question["csr"],
             "ttl": self.issuing_ttl,
             "names": self.names,
         }
-        signer = subprocess.run(
+        if signer.upstream_key:
+            job = {**job, "upstream_key": signer.upstream_key, "sealed": "", "key": ""}
+        ran = subprocess.run(
             [sys.executable, "-m", "rempart.servers.root_signer"], input=json.dumps(job).encode(), capture_output=True
         )
-        if signer.returncode:
-            return {"error": signer.stderr.decode()}
-        return {"certificate": signer.stdout.decode()}
+        if ran.returncode:
+            return {"error": ran.stderr.decode()}
+        return {"certificate": ran.stdout.decode() + signer.chain}
 
 
 @dataclass
@@ -225,14 +230,18 @@ class IdentityProcess:
 
 @contextlib.contextmanager
 def running_identity(
-    entries: list[dict[str, Any]] | None = None, *, svid_ttl: int = 3600, issuing_ttl: int = 86400
+    entries: list[dict[str, Any]] | None = None,
+    *,
+    svid_ttl: int = 3600,
+    issuing_ttl: int = 86400,
+    upstream: DiskUpstream | None = None,
 ) -> Iterator[IdentityProcess]:
     """By default this process's uid has the identity `/test`."""
     with short_directory("rpid") as directory:
         for name in ("data", "journal", "run", "run/admin", "secrets", "tls", "trust"):
             (directory / name).mkdir(mode=0o700)
         key = os.urandom(32)
-        store = RootStore(directory, TRUST_DOMAIN, key)
+        store = RootStore(directory, TRUST_DOMAIN, key, upstream)
         lives = dict.fromkeys(authority.KINDS, float(issuing_ttl))
         roots = RootKeeper(store, lives, _tell_nobody, SystemClock(), margin=1.0)
         names = ["localhost", "127.0.0.1"]
@@ -246,8 +255,8 @@ def running_identity(
             sockets[name].listen(1024)
         settings = {
             "trust_domain": TRUST_DOMAIN,
-            "spiffe_root_pem": roots.signing("spiffe")[0].certificate,
-            "web_root_pem": roots.signing("web")[0].certificate,
+            "spiffe_root_pem": roots.current("spiffe").certificate,
+            "web_root_pem": roots.current("web").certificate,
             "web_names": names,
             "gateway_spiffe_id": f"spiffe://{TRUST_DOMAIN}/rempart/gateway",
             "entries": entries

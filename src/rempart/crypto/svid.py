@@ -100,8 +100,11 @@ def _refuse(why: str) -> Unauthenticated:
     return Unauthenticated("bad_svid", f"the peer's certificate is refused: {why}", "use an SVID of the workload API")
 
 
-def verify_issuing(certificate: Certificate, key: EcKey, roots: Sequence[bytes], *, now: float) -> bytes:
-    """That a root-signer's answer is a CA for `key`, valid now, under one of `roots`: which is returned.
+def verify_issuing(
+    certificate: Certificate, key: EcKey, roots: Sequence[bytes], *, above: Sequence[bytes] = (), now: float
+) -> bytes:
+    """That a root-signer's answer is a CA for `key`, valid now, under one of `roots`: which is returned. `above`: what
+    lies between the two, the lowest first.
 
     Raises Unauthenticated `bad_issuing_certificate`.
     """
@@ -109,9 +112,12 @@ def verify_issuing(certificate: Certificate, key: EcKey, roots: Sequence[bytes],
     spki = loaded.public_key().public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
     if spki != key.public_der() or not certificate.not_before <= now < certificate.not_after:
         raise Unauthenticated("bad_issuing_certificate", "the issuing certificate is for another key or another time")
+    chain = [loaded, *(load(der) for der in above)]
+    for below, (subject, issuer) in enumerate(itertools.pairwise(chain), 1):
+        _verify_issued(subject, issuer, below)
     for root in roots:
         try:
-            _verify_issued(loaded, load(root), 1)
+            _verify_issued(chain[-1], load(root), len(chain))
         except Unauthenticated:
             continue
         return root

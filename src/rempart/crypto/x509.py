@@ -12,16 +12,20 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as ser
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
+
+if TYPE_CHECKING:
+    from .ca_key import CaKey
 
 BACKDATED = 30.0
 """Seconds that not-before lies in the past, for peers whose clock is a little behind."""
@@ -50,6 +54,7 @@ UNREADABLE = (  # what the library raises for malformed certificates; not all of
     x509.UnsupportedGeneralNameType,
     x509.ExtensionNotFound,
 )
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _SIGNS_CERTIFICATES = x509.KeyUsage(**(_NO_USAGE | {"key_cert_sign": True}))
 _SIGNS_HANDSHAKES = x509.KeyUsage(**(_NO_USAGE | {"digital_signature": True}))
 
@@ -205,7 +210,7 @@ def sign_issuing(
     request_pem: str | bytes,
     *,
     root: Certificate,
-    root_key: EcKey,
+    root_key: EcKey | CaKey,
     common_name: str,
     trust_domain: str | None,
     host_names: Sequence[str],
@@ -228,13 +233,22 @@ def sign_issuing(
     signer = load(root.der)
     builder = _ca_builder(
         _name(common_name), signer.subject, public, path_length=0, now=now, ttl=min(ttl, root.not_after - now)
-    ).add_extension(_authority_key(root_key), critical=False)
+    ).add_extension(_above(signer), critical=False)
     if trust_domain is not None:
         san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")])
         builder = builder.add_extension(san, critical=False)
     if host_names:
         builder = builder.add_extension(_constraints(host_names), critical=True)
     return _describe(builder.sign(root_key._key, hashes.SHA256()))
+
+
+def _above(signer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """As the certificate above says of itself (RFC 5280 section 4.2.1.1): who made it may name keys in another way."""
+    try:
+        known = signer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())  # type: ignore[arg-type]  # RSA or EC
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known)
 
 
 def _authority_key(issuer_key: EcKey) -> x509.AuthorityKeyIdentifier:
@@ -320,13 +334,20 @@ def sign_server(
 
 
 def public_jwk(der: bytes) -> dict[str, str]:
-    """The key of a certificate as a JWK without `kid` (RFC 7518 section 6.2); raises BadInput for other than P-256."""
+    """The key of a certificate as a JWK without `kid` (RFC 7518 sections 6.2 and 6.3).
+
+    Raises BadInput `bad_certificate` for other than RSA and the curves P-256, P-384 and P-521.
+    """
+
+    def text(number: int, size: int = 0) -> str:
+        octets = number.to_bytes(size or (number.bit_length() + 7) // 8, "big")
+        return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
     public = load(der).public_key()
-    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
-        raise BadInput("bad_certificate", "the key of this certificate is not on P-256")
-    numbers = public.public_numbers()
-    x, y = (
-        base64.urlsafe_b64encode(coordinate.to_bytes(32, "big")).rstrip(b"=").decode()
-        for coordinate in (numbers.x, numbers.y)
-    )
-    return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
+    if isinstance(public, rsa.RSAPublicKey):
+        rsa_numbers = public.public_numbers()
+        return {"kty": "RSA", "n": text(rsa_numbers.n), "e": text(rsa_numbers.e)}
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name not in _CURVES:
+        raise BadInput("bad_certificate", "the key of this certificate is of a kind that is not used here")
+    numbers, size = public.public_numbers(), (public.curve.key_size + 7) // 8
+    return {"kty": "EC", "crv": _CURVES[public.curve.name], "x": text(numbers.x, size), "y": text(numbers.y, size)}

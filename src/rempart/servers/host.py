@@ -27,6 +27,7 @@ from rempart.wiring.plan_model import Plan
 from rempart.wiring.ports import Ports
 from rempart.wiring.settings import AppSettings, load
 
+from .disk_upstream import DiskUpstream
 from .key_material import KeyMaterial, ensure_roots, master_key
 from .leftovers import kill_leftovers
 from .port_claims import PortClaims
@@ -93,7 +94,9 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
         (state.path / name).mkdir(mode=0o700, exist_ok=True)
     state.save()
     master = master_key(state.path, request.profile)
-    roots = ensure_roots(state.path, app.trust_domain, master)
+    disk = app.workloads.upstream
+    upstream = DiskUpstream(disk.cert, disk.key, disk.bundle, app.trust_domain) if disk else None
+    roots = ensure_roots(state.path, app.trust_domain, master, upstream)
     wanted = {app.listen_port, *(service.port for service in app.services if service.port)}
     options = Options(
         state=state.path,
@@ -111,7 +114,7 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
     for purpose, (host, port) in plan.tcp_ports.items():
         if not claims.free(host, port):
             raise _port_taken(purpose, host, port)
-    return Prepared(plan, state, KeyMaterial(state.path, app.trust_domain, master), claims)
+    return Prepared(plan, state, KeyMaterial(state.path, app.trust_domain, master, upstream), claims)
 
 
 def _check_readable(environment: Path, package: Path) -> None:

@@ -15,7 +15,8 @@ from rempart.kernel.errors import BadInput, Integrity, Unavailable
 from rempart.wiring.plan import Roots
 from rempart.workloads import authority
 
-from .root_store import RootStore
+from .disk_upstream import DiskUpstream
+from .root_store import RootStore, Signer
 from .state_files import write_file
 
 KEY_FILE_VARIABLE = "REMPART_MASTER_KEY_FILE"
@@ -28,23 +29,27 @@ class KeyMaterial:
     state: Path
     trust_domain: str
     master: bytes
+    upstream: DiskUpstream | None = None
 
     def process_key(self, name: str) -> bytes:
         return derive_key(self.master, f"process/{name}")
 
     def root_store(self) -> RootStore:
-        return RootStore(self.state, self.trust_domain, derive_key(self.master, authority.SEAL_PURPOSE))
+        return RootStore(self.state, self.trust_domain, derive_key(self.master, authority.SEAL_PURPOSE), self.upstream)
 
     def signing_job(
-        self, kind: str, csr: str, *, root: str, sealed: bytes, ttl: float, names: tuple[str, ...]
+        self, kind: str, csr: str, *, signer: Signer, ttl: float, names: tuple[str, ...]
     ) -> dict[str, object]:
-        """The document for `servers/root_signer.py`, which alone unseals a root key. `root` is its certificate, PEM."""
+        """The document for `servers/root_signer.py`, which alone unseals a root key."""
+        own = {
+            "sealed": base64.b64encode(signer.sealed).decode(),
+            "key": derive_key(self.master, authority.SEAL_PURPOSE).hex(),
+        }
         return {
             "kind": kind,
             "trust_domain": self.trust_domain,
-            "root": root,
-            "sealed": base64.b64encode(sealed).decode(),
-            "key": derive_key(self.master, authority.SEAL_PURPOSE).hex(),
+            "root": signer.certificate,
+            **({"upstream_key": signer.upstream_key} if signer.upstream_key else own),
             "csr": csr,
             "ttl": ttl,
             "names": list(names) if kind == "web" else [],
@@ -98,9 +103,12 @@ def _read_key(path: Path) -> bytes:
     return key
 
 
-def ensure_roots(state: Path, trust_domain: str, master: bytes) -> Roots:
-    """Create what is missing, check what is there. Raises Integrity `seal_broken`, Unavailable `clock_before_start`."""
-    store = RootStore(state, trust_domain, derive_key(master, authority.SEAL_PURPOSE))
+def ensure_roots(state: Path, trust_domain: str, master: bytes, upstream: DiskUpstream | None = None) -> Roots:
+    """Create what is missing, check what is there.
+
+    Raises Integrity `seal_broken`, Unavailable `clock_before_start` | `bad_upstream`.
+    """
+    store = RootStore(state, trust_domain, derive_key(master, authority.SEAL_PURPOSE), upstream)
     certificates = {}
     for kind in authority.KINDS:
         try:

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from typing import Any
 
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, RempartError, Unavailable
+from rempart.kernel.errors import BadInput, Conflict, RempartError, Unavailable
 from rempart.kernel.event import EventType, Severity
 from rempart.workloads.root_rotation import Root, RootSet
 
-from .root_store import RootStore
+from .root_store import RootStore, Signer
 
 OVERLAP = 600.0
 SCHEDULED_OVERLAP = 86400.0
@@ -49,10 +49,27 @@ class RootKeeper:
             raise BadInput("bad_authority", f"{kind[:80]!r} is not an authority", "use spiffe or web")
         return self._sets[kind]
 
-    def signing(self, kind: str) -> tuple[Root, bytes]:
-        """The root that signs now and its sealed key. Raises BadInput `bad_authority`."""
-        root = self._set(kind).current
-        return root, self._store.sealed(root)
+    def current(self, kind: str) -> Root:
+        """The root that signs now. Raises BadInput `bad_authority`."""
+        return self._set(kind).current
+
+    async def signer(self, kind: str) -> Signer:
+        """What signs now. Where the upstream authority has already got another root, which is prepared, that one.
+
+        Raises BadInput `bad_authority`, and as `RootStore.signer`.
+        """
+        async with self._changing:
+            roots = self._set(kind)
+            try:
+                return self._store.signer(roots.current)
+            except Unavailable:
+                if roots.next is None:
+                    raise
+                signer = self._store.signer(roots.next)
+            after = roots.activate(self._clock.now(), vouches_for=self._ttl[kind] + self._margin)
+            await self._record(kind, roots, after, f"the new {kind} root signs: the old one can't any more", None)
+            self._keep(kind, after)
+            return signer
 
     async def told(self, kind: str, published: Collection[str]) -> dict[str, Any]:
         """For identity, which says what it publishes and learns what it should: `RootSet.document`."""
@@ -71,8 +88,8 @@ class RootKeeper:
         async with self._changing:
             before = self._set(kind)
             before.prepare(before.current, overlap)  # refuses before a key is made
-            after = before.prepare(self._store.create(kind), overlap)
-            why = "asked for by the operator" if operator else "half of its life is over"
+            after = before.prepare(self._successor(kind), overlap)
+            why = "asked for by the operator" if operator else "half of its life is over, or the upstream authority's"
             await self._record(kind, before, after, f"a new {kind} root is trusted beside the old one: {why}", operator)
             self._keep(kind, after)
             return after.document()
@@ -89,7 +106,7 @@ class RootKeeper:
             before = self._set(kind)
             after = before.hasten(grace, grace)
             if after.phase == "steady":
-                after = after.prepare(self._store.create(kind), grace).hasten(grace, grace)
+                after = after.prepare(self._successor(kind), grace).hasten(grace, grace)
             why = f"the {kind} root is compromised: another one takes its place at once"
             await self._record(kind, before, after, why, operator, Severity.HIGH)
             self._keep(kind, after)
@@ -122,9 +139,10 @@ class RootKeeper:
                 what = "signs from now on" if after.previous else "alone is trusted: nothing of the old one is valid"
                 await self._record(kind, before, after, f"the new {kind} root {what}", None)
                 self._keep(kind, after)
-            due = after.is_due(now)
-        if due:
-            await self.rotate(kind, overlap=SCHEDULED_OVERLAP, operator=None)
+            due = after.is_due(now) and not self._store.is_upstream(kind)
+            changed = after.phase == "steady" and self._store.has_changed(kind, after.current)
+        if due or changed:
+            await self.rotate(kind, overlap=OVERLAP if changed else SCHEDULED_OVERLAP, operator=None)
 
     async def keep(self) -> None:
         """For ever. A step that fails is an alarm, and is tried again."""
@@ -138,6 +156,17 @@ class RootKeeper:
                     why = f"the {kind} root could not be rotated: {error.reason}"
                     await self._tell(EventType.ALARM, why, Severity.HIGH, {"authority": f"{kind}-root"})
             await asyncio.sleep(wait)
+
+    def _successor(self, kind: str) -> Root:
+        """Raises Conflict `upstream_root`, Unavailable `bad_upstream`."""
+        root = self._store.create(kind)
+        if root.certificate == self._sets[kind].current.certificate:
+            raise Conflict(
+                "upstream_root",
+                "this root is an upstream authority's, which has no other one",
+                "replace the files that [workloads.upstream] names first",
+            )
+        return root
 
     def _keep(self, kind: str, after: RootSet) -> None:
         self._store.save(kind, after)

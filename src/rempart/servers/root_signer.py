@@ -2,7 +2,8 @@
 reads nothing but its parent's pipe.
 
 stdin, one JSON document: `{"kind": "spiffe"|"web", "trust_domain", "root": PEM, "sealed": base64 of the sealed root
-key, "key": hex of the 32-byte sealing key, "csr": PEM, "ttl": seconds, "names": [DNS names and addresses, for web]}`.
+key, "key": hex of the 32-byte sealing key, "csr": PEM, "ttl": seconds, "names": [DNS names and addresses, for web]}`;
+below an upstream authority `"upstream_key": PEM` in place of `sealed` and `key`.
 stdout: the certificate (PEM), exit code 0; else one JSON problem `{"code", "reason"}` on stderr and the exit code
 of its class.
 """
@@ -25,10 +26,11 @@ class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
     trust_domain: str
     root: str
-    sealed: str
-    key: str
     csr: str
     ttl: float
+    sealed: str = ""
+    key: str = ""
+    upstream_key: str = ""
     names: list[str] = []
 
 
@@ -41,12 +43,15 @@ def sign(document: bytes) -> str:
         key, sealed = bytes.fromhex(job.key), base64.b64decode(job.sealed, validate=True)
     except (msgspec.DecodeError, ValueError):  # its text might quote the key
         raise BadInput("bad_job", "stdin does not hold a signing job") from None
-    private_key = authority.unseal_root_key(key, sealed, kind=job.kind, trust_domain=job.trust_domain)
+    private_key = b""
+    if not job.upstream_key:
+        private_key = authority.unseal_root_key(key, sealed, kind=job.kind, trust_domain=job.trust_domain)
     return authority.sign_issuing(
         job.kind,
         job.trust_domain,
         root_certificate_pem=job.root,
         root_key_der=private_key,
+        root_key_pem=job.upstream_key,
         csr_pem=job.csr,
         ttl=job.ttl,
         names=job.names,

@@ -8,32 +8,57 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from rempart.crypto.x509 import pem_to_ders
-from rempart.kernel.errors import Integrity
+from rempart.kernel.errors import Integrity, Unavailable
 from rempart.workloads import authority
 from rempart.workloads.root_rotation import Root, RootSet
 
+from .disk_upstream import DiskUpstream
 from .state_files import write_file
 
 PUBLIC = {"spiffe": "trust/bundle.pem", "web": "tls/ca.pem"}
 
 
-class RootStore:
-    """`sealing_key`: 32 bytes. One writer: the supervisor."""
+UPSTREAM = "upstream"
+"""In place of the name of a sealed key: the key lies with an upstream authority."""
 
-    def __init__(self, state: Path, trust_domain: str, sealing_key: bytes) -> None:
-        self._state, self._trust_domain, self._key = state, trust_domain, sealing_key
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """What signs an issuing CA: its certificate (PEM), and its key either `sealed` or, of an upstream one, as PEM.
+    `chain` (PEM) goes with what it signs: certificates below the root, the signer first."""
+
+    certificate: str
+    chain: str = ""
+    sealed: bytes = b""
+    upstream_key: str = field(default="", repr=False)
+
+
+class RootStore:
+    """`sealing_key`: 32 bytes. `upstream` signs for the trust domain in place of a root of ours. One writer: the
+    supervisor."""
+
+    def __init__(
+        self, state: Path, trust_domain: str, sealing_key: bytes, upstream: DiskUpstream | None = None
+    ) -> None:
+        self._state, self._trust_domain, self._key, self._upstream = state, trust_domain, sealing_key, upstream
         self._secrets = state / "secrets"
+        self._seen: object = None
 
     def load(self, kind: str) -> RootSet:
         """Create the first root when there is none. Raises Integrity `seal_broken` | `root_state_broken`."""
         roots = self._read(kind)
         for root in roots.roots:
+            if root.sealed == UPSTREAM:
+                continue
             authority.unseal_root_key(self._key, self.sealed(root), kind=kind, trust_domain=self._trust_domain)
+        if roots.current.sealed == UPSTREAM and not self._file(kind).exists():
+            self.save(kind, roots)
         self._show(kind, roots)
         return roots
 
@@ -51,12 +76,46 @@ class RootStore:
         return RootSet(current=self.create(kind, first))
 
     def create(self, kind: str, name: str = "") -> Root:
-        """A new root, its key sealed on disk; nobody trusts it yet."""
+        """A new root, its key sealed on disk; nobody trusts it yet. With an upstream authority: its root, as it is now.
+
+        Raises Unavailable `bad_upstream`.
+        """
+        if self.is_upstream(kind) and self._upstream:
+            return Root(self._upstream.read().root, UPSTREAM)
         certificate, key = authority.create_root(kind, self._trust_domain)
         name = name or f"{kind}-root-{secrets.token_hex(8)}.sealed"
         sealed = authority.seal_root_key(self._key, key, kind=kind, trust_domain=self._trust_domain)
         write_file(self._secrets / name, sealed)
         return Root(certificate, name)
+
+    def is_upstream(self, kind: str) -> bool:
+        return kind == "spiffe" and self._upstream is not None
+
+    def has_changed(self, kind: str, root: Root) -> bool:
+        """Is `root` not the one that should sign: because rempart.toml names an upstream authority now, or none any
+        more, or because that has another root? Its files are read again only when they have changed.
+
+        Raises Unavailable `bad_upstream`.
+        """
+        if self.is_upstream(kind) != (root.sealed == UPSTREAM):
+            return True
+        if self._upstream is None or root.sealed != UPSTREAM or (seen := self._upstream.stamp()) == self._seen:
+            return False
+        changed = self._upstream.read().root != root.certificate
+        if not changed:
+            self._seen = seen
+        return changed
+
+    def signer(self, root: Root) -> Signer:
+        """Raises Integrity `root_key_lost`, Unavailable `bad_upstream` | `upstream_changed` (it is not `root`'s)."""
+        if root.sealed != UPSTREAM:
+            return Signer(root.certificate, sealed=self.sealed(root))
+        if self._upstream is None:
+            raise Unavailable("upstream_changed", "the upstream authority is not in rempart.toml any more")
+        upstream = self._upstream.read()
+        if upstream.root != root.certificate:
+            raise Unavailable("upstream_changed", "the upstream authority has another root now: it is being taken over")
+        return Signer(upstream.signer, upstream.chain, upstream_key=upstream.key)
 
     def sealed(self, root: Root) -> bytes:
         try:

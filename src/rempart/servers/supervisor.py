@@ -225,9 +225,9 @@ class Supervisor:
 
     async def sign(self, kind: str, csr: str) -> str:
         """Run the one-shot root signer; of the request only `kind` and `csr` are used."""
-        root, sealed = self.roots.signing(kind)
+        signer = await self.roots.signer(kind)
         ttl, names = ISSUING_TTL[kind], self.plan.web_names
-        job = self.keys.signing_job(kind, csr, root=root.certificate, sealed=sealed, ttl=ttl, names=names)
+        job = self.keys.signing_job(kind, csr, signer=signer, ttl=ttl, names=names)
         child, output = self._start_signer(json.dumps(job).encode())
         try:
             async with asyncio.timeout(SIGN_WITHIN):
@@ -243,7 +243,7 @@ class Supervisor:
             raise Unavailable(
                 "signing_failed", f"the root signer ended with {status}", "see `rempart logs root-signer`"
             )
-        return certificate
+        return certificate + signer.chain
 
     def _start_signer(self, job: bytes) -> tuple[Child, int]:
         spec, _ = self.provisions.launch(self.plan.process("root-signer"), None)

@@ -184,7 +184,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),
         rates=_rates(rates),
         roles=read_roles(roles),
-        workloads=read_workloads(workloads, domain),
+        workloads=read_workloads(workloads, directory, domain),
         mail=read_mail(mail),
         state=read_state(people),
         security_profile=read_profile(people),

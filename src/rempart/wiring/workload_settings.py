@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from .check import Reader
 
@@ -19,12 +20,33 @@ class Registrar:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamFiles:
+    """PEM files of a CA that signs for the trust domain in place of a root of ours."""
+
+    cert: Path
+    key: Path
+    bundle: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadSettings:
     registrars: tuple[Registrar, ...] = ()
+    upstream: UpstreamFiles | None = None
 
 
-def read_workloads(workloads: Reader, domain: str) -> WorkloadSettings:
-    return WorkloadSettings(registrars=_registrars(workloads, domain))
+def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadSettings:
+    """Paths count from `directory`, where rempart.toml lies."""
+    return WorkloadSettings(registrars=_registrars(workloads, domain), upstream=_upstream(workloads, directory))
+
+
+def _upstream(workloads: Reader, directory: Path) -> UpstreamFiles | None:
+    reader = workloads.table("upstream")
+    if not reader.content:
+        return None
+    cert, key = reader.text("cert", required=True), reader.text("key", required=True)
+    bundle = reader.text("bundle")
+    reader.no_more()
+    return UpstreamFiles(directory / cert, directory / key, directory / bundle if bundle else None)
 
 
 def _registrars(workloads: Reader, domain: str) -> tuple[Registrar, ...]:

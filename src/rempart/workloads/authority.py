@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from rempart.crypto import aead, x509
+from rempart.crypto.ca_key import CaKey
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import parse_trust_domain
 
@@ -60,13 +61,15 @@ def sign_issuing(
     trust_domain: str,
     *,
     root_certificate_pem: str,
-    root_key_der: bytes,
+    root_key_der: bytes = b"",
+    root_key_pem: str = "",
     csr_pem: str,
     ttl: float,
     names: Sequence[str] = (),
     now: float | None = None,
 ) -> str:
-    """The certificate (PEM) of an issuing CA. `names` (DNS names and addresses) bound what a `web` one may sign.
+    """The certificate (PEM) of an issuing CA. `names` (DNS names and addresses) bound what a `web` one may sign. The
+    key is one of ours (DER), or that of an upstream authority (PEM).
 
     Raises BadInput `bad_certificate_request`, `bad_certificate`, `bad_private_key`, `bad_authority`,
     `unbounded_web_authority`.
@@ -80,7 +83,7 @@ def sign_issuing(
     certificate = x509.sign_issuing(
         csr_pem,
         root=root,
-        root_key=x509.EcKey.from_der(root_key_der),
+        root_key=CaKey.from_pem(root_key_pem) if root_key_pem else x509.EcKey.from_der(root_key_der),
         common_name=f"{trust_domain} {kind} issuing",
         trust_domain=trust_domain if kind == "spiffe" else None,
         host_names=names if kind == "web" else (),

@@ -171,7 +171,7 @@ class Identities:
                 svid = X509Svid(
                     entry.spiffe_id if entry else None,
                     entry.hint if entry else "",
-                    (leaf, issuing.certificate),
+                    (leaf, *issuing.chain),
                     private,
                 )
                 slot.svid, slot.refresh_at = svid, now + (leaf.not_after - now) / 2

@@ -27,9 +27,17 @@ RETRY = (0.5, 30.0)
 
 @dataclass(frozen=True, slots=True)
 class Issuing:
+    """`above` lies between it and its root: nothing, unless an upstream authority is no root itself."""
+
     certificate: x509.Certificate
     key: x509.EcKey = field(repr=False)
     rotate_at: float
+    above: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """What follows the leaf in a handshake."""
+        return self.certificate, *self.above
 
 
 class IssuingAuthority:
@@ -71,8 +79,10 @@ class IssuingAuthority:
             key = x509.EcKey.generate()
             now = self._clock.now()
             answer = await self._supervisor.sign(self.kind, key.request().decode())
-            certificate = x509.Certificate.parse(x509.pem_to_ders(answer)[0])
-            signer = verify_issuing(certificate, key, [root.der for root in self.roots], now=now)
+            certificate, *above = map(x509.Certificate.parse, x509.pem_to_ders(answer))
+            signer = verify_issuing(
+                certificate, key, [root.der for root in self.roots], above=[one.der for one in above], now=now
+            )
             before = self._active
             await self._recorder.record(
                 Event(
@@ -87,7 +97,7 @@ class IssuingAuthority:
                 )
             )
             self.signed_by = x509.Certificate.parse(signer).fingerprint
-            self._active = Issuing(certificate, key, now + (certificate.not_after - now) / 2)
+            self._active = Issuing(certificate, key, now + (certificate.not_after - now) / 2, tuple(above))
             if before is not None:
                 self._retired.append(before.certificate)
             self._retired = [c for c in self._retired if c.not_after > now][-16:]

@@ -84,11 +84,17 @@ class RootSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def advance(self, now: float, *, vouches_for: float) -> RootSet:
         """The step that is due, or itself. `vouches_for`: seconds that anything the old root signed may stay valid."""
         if self.next is not None and self.activate_at is not None and now >= self.activate_at:
-            stays = vouches_for if self.grace is None else min(self.grace, vouches_for)
-            return RootSet(current=self.next, previous=self.current, retire_at=now + stays)
+            return self.activate(now, vouches_for=vouches_for)
         if self.previous is not None and (self.retire_at is None or now >= self.retire_at):
             return RootSet(current=self.current)
         return self
+
+    def activate(self, now: float, *, vouches_for: float) -> RootSet:
+        """The next one signs from now on."""
+        if self.next is None:
+            return self
+        stays = vouches_for if self.grace is None else min(self.grace, vouches_for)
+        return RootSet(current=self.next, previous=self.current, retire_at=now + stays)
 
     def is_due(self, now: float) -> bool:
         """Steady, and half of the root's life is over."""
