@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Play the critical flows against the running system"),
     "attack": ("attack", "Attack the running system and report what stopped each attack"),
     "user": ("user", "People: accounts, roles, limits"),
+    "role": ("role", "Roles: built-in ones and the application's own"),
     "client": ("client", "OAuth clients"),
     "entry": ("entry", "SPIFFE registration entries"),
     "svid": ("svid", "Identities of the calling workload"),
