@@ -148,8 +148,9 @@ class MerkleLog:
         size = self.size
         return inclusion_proof(lambda level, at: self._tiles.node(size, level, at), index, size)
 
-    def prove_consistency(self, old: int) -> list[bytes]:
-        size = self.size
+    def prove_consistency(self, old: int, size: int | None = None) -> list[bytes]:
+        """From `old` to `size` events; by default to all."""
+        size = self.size if size is None else size
         return consistency_proof(lambda level, at: self._tiles.node(size, level, at), old, size)
 
     # -- inside ------------------------------------------------------------------------------------------------------
