@@ -18,19 +18,21 @@ from tests.people_fakes import MemoryRecorder
 from tests.people_harness import GATEWAY, ISSUER, PASSWORD, WEAK_HASH
 
 from rempart.crypto.aead import derive_key
-from rempart.crypto.jose import Jwks, verify_jwt
+from rempart.crypto.jose import Claims, Jwks, verify_jwt
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Unauthenticated
 from rempart.people.accounts import Actor
-from rempart.people.api import Bearers
-from rempart.people.model import Account, Authenticated, Origin
+from rempart.people.model import Account, Authenticated, Origin, RefreshFamily
 from rempart.people.oauth.model import Binding, Client, Grant, Granted, Method, TokenRequest
 from rempart.people.oauth.profile import BASELINE, Profile
 from rempart.people.requests import Origins, application
 from rempart.people.sessions.cookies import SESSION_COOKIE
 from rempart.people.sessions.model import Kind, Opened
+from rempart.people.sessions.ports import SessionEnding
+from rempart.people.sessions.service import Sessions
+from rempart.people.throttle import Throttle
 from rempart.servers.people import People, compose
-from rempart.servers.people_authorize import SCHEMA, Authorization, compose_authorization
+from rempart.servers.people_authorize import Authorization, compose_authorization
 from rempart.wiring.process_settings import PeopleSettings
 
 CALLBACK = "https://app.example/cb"
@@ -84,8 +86,22 @@ class ListeningClient:
 
 
 @dataclass
+class AnyBearer:
+    """Whoever presents an access token of ours."""
+
+    people: People
+
+    async def person(self, request: Request, origin: Origin) -> tuple[Claims, Account]:
+        claims = self.people.tokens.verify(request.headers.get("authorization", "").removeprefix("Bearer "))
+        account = await self.people.store.get(claims.subject)
+        assert account is not None
+        return claims, account
+
+
+@dataclass
 class Room:
     people: People
+    sessions: Sessions
     authorization: Authorization
     clients: ListedClients
     listener: ListeningClient
@@ -107,7 +123,7 @@ class Room:
         account = await self.account(email)
         self.clock.advance(1)
         who = Authenticated(account=account, amr=amr, auth_time=self.clock.now())
-        opened = await self.people.sessions.open(who, Kind.WEB, ORIGIN)
+        opened = await self.sessions.open(who, Kind.WEB, ORIGIN)
         self.browser.cookies.set(SESSION_COOKIE, opened.token)
         self.clock.advance(1)
         return opened
@@ -129,6 +145,32 @@ class Room:
         return await self.authorization.grants[0].redeem(
             TokenRequest(client=client, form=given, origin=ORIGIN, binding=Binding(jkt=jkt))
         )
+
+    async def family(self, granted: Granted, client: Client = APP) -> None:
+        """As the token endpoint does: a refresh family under the grant's id, then the handler's last word."""
+        assert granted.account is not None
+        family = RefreshFamily(
+            id=granted.grant_id,
+            account_id=granted.account.id,
+            epoch=granted.account.epoch,
+            amr=granted.amr,
+            scope=" ".join(granted.scope),
+            network="",
+            user_agent="",
+            created_at=self.clock.now(),
+            last_used_at=self.clock.now(),
+            expires_at=self.clock.now() + 86400,
+            client_id=client.id,
+            session_id=granted.session_id,
+        )
+        await self.people.families.open(family, granted.grant_id.encode(), keep=50)
+        if granted.settle is not None:
+            await granted.settle()
+
+    async def stands(self, granted: Granted) -> bool:
+        """Whether what was granted is not revoked."""
+        found = await self.people.families.find(granted.grant_id)
+        return found is not None and found[0].revoked_at is None
 
     async def poll(self, device_code: str, client: Client = APP, jkt: str = "") -> Granted:
         return await self.authorization.grants[1].redeem(
@@ -174,7 +216,10 @@ async def room(*clients: Client, profile: Profile = BASELINE) -> AsyncIterator[R
     with tempfile.TemporaryDirectory() as directory:
         people = await compose(settings, Path(directory), b"k" * 32, recorder, clock=clock, hasher=WEAK_HASH)
         try:
-            await people.database.ensure(SCHEMA)
+            endings: list[SessionEnding] = []
+            sessions = Sessions(
+                people.state.sessions, people.store, recorder, people.refusals, clock, key=b"s" * 32, ending=endings
+            )
             origins = Origins(gateway=GATEWAY, client_ip_header="x-forwarded-for")
             authorization = compose_authorization(
                 issuer=ISSUER,
@@ -186,24 +231,26 @@ async def room(*clients: Client, profile: Profile = BASELINE) -> AsyncIterator[R
                 once=people.once,
                 keys=people.keys,
                 accounts=people.accounts,
-                sessions=people.sessions,
+                sessions=sessions,
                 families=people.families,
                 clients=listed,
                 authentication=listed,
                 proofs=listed,
-                bearers=Bearers(people.tokens, people.accounts, people.refusals, clock),
+                bearers=people.oauth.bearers,
                 origins=origins,
                 sender=listener,
+                guesses=Throttle(clock),
                 recorder=recorder,
                 refusals=people.refusals,
                 clock=clock,
             )
+            endings.append(authorization.logouts)
             transport = httpx.ASGITransport(application(authorization.routes))
             headers = {"x-spiffe-id": GATEWAY, "x-forwarded-for": "203.0.113.7"}
             async with httpx.AsyncClient(
                 transport=transport, base_url="https://localhost:8443", headers=headers
             ) as browser:
-                yield Room(people, authorization, listed, listener, recorder, clock, browser)
+                yield Room(people, sessions, authorization, listed, listener, recorder, clock, browser)
         finally:
             recorder.failing = None
             await people.close()

@@ -1,4 +1,4 @@
-"""Authorization requests: exact redirects, errors where they belong (RFC 6749 section 4.1.2.1, RFC 9700 2.1 and 4.1)."""
+"""Authorization requests: exact redirects, errors in their place (RFC 6749 section 4.1.2.1, RFC 9700 2.1 and 4.1)."""
 
 from __future__ import annotations
 

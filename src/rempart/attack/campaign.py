@@ -12,6 +12,7 @@ from rempart.kernel.errors import RempartError
 
 from .model import Attack, Finding, Outcome, Trace, got_through, not_tried
 from .record import Record
+from .registered import unregister
 from .scene import Scene
 from .wire import NoAnswer
 
@@ -67,6 +68,7 @@ def run(scene: Scene, attacks: Sequence[Attack], progress: Callable[[Finding], N
     with ThreadPoolExecutor(_WORKERS) as pool:
         runs = list(pool.map(one, [attack for attack in attacks if not attack.alone]))
     runs += [one(attack) for attack in attacks if attack.alone]
+    unregister(scene)
     findings = {finding.attack.id: finding for finding in _with_evidence(scene, began, runs)}
     return Report([findings[attack.id] for attack in attacks])
 

@@ -6,10 +6,50 @@ from collections.abc import Sequence
 
 from rempart.kernel.errors import BadInput
 
-from . import access, denial, handshakes, headers, host, logins, money, paths, rollbacks, smuggling, tokens, workloads
+from . import (
+    access,
+    administration,
+    bound,
+    clients,
+    codes,
+    denial,
+    factors,
+    handshakes,
+    headers,
+    host,
+    leaving,
+    logins,
+    money,
+    pages,
+    paths,
+    rollbacks,
+    smuggling,
+    tokens,
+    workloads,
+)
 from .model import Attack
 
-_MODULES = (denial, handshakes, tokens, headers, paths, smuggling, access, logins, workloads, host, money, rollbacks)
+_MODULES = (
+    denial,
+    handshakes,
+    tokens,
+    headers,
+    paths,
+    smuggling,
+    access,
+    logins,
+    codes,
+    clients,
+    pages,
+    leaving,
+    factors,
+    administration,
+    bound,
+    workloads,
+    host,
+    money,
+    rollbacks,
+)
 
 
 def catalog() -> list[Attack]:

@@ -67,12 +67,15 @@ class Means:
 
     `verify_log` checks a copy of the log's directory; `workload` runs the probe of `rempart.attack.inside` as the
     deposit agent and returns what it printed; `authority` can sign SVIDs that the system trusts (tests only).
+    `operator` runs a `rempart` command with the given standard input and returns its JSON: it registers the clients and
+    people whose owners are attacked, and the client that the adversary owns. Raises OSError or ValueError.
     """
 
     state: Path | None = None
     verify_log: Callable[[Path], LogCheck] | None = None
     workload: Callable[[], Mapping[str, Any]] | None = None
     authority: Authority | None = None
+    operator: Callable[[Sequence[str], str], Any] | None = None
 
 
 class Scene:
@@ -105,6 +108,7 @@ class Scene:
         self._sources = itertools.count(2)
         self._source = threading.local()
         self._lock = threading.Lock()
+        self.registering = threading.Lock()
 
     def lacks(self, needs: Sequence[str]) -> str:
         """The first of `needs` that this application hasn't; a route counts only when the bank's service has it.

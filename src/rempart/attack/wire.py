@@ -21,11 +21,12 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """One HTTP answer. Header names in lower case; of repeated headers the last."""
+    """One HTTP answer. Header names in lower case; of repeated headers the last, but every `Set-Cookie`."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    set_cookies: tuple[str, ...] = ()
 
     @cached_property
     def json(self) -> Any:
@@ -178,12 +179,14 @@ class _Reader:
         start, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         if not start.startswith("HTTP/1.") or not start[9:12].isdigit():
             raise NoAnswer(f"not HTTP: {start[:40]!r}")
-        headers = {}
+        headers, cookies = {}, []
         for line in lines:
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
+            if name.strip().lower() == "set-cookie":
+                cookies.append(value.strip())
         status = int(start[9:12])
-        return Reply(status, headers, self._body(status, headers))
+        return Reply(status, headers, self._body(status, headers), tuple(cookies))
 
     def _body(self, status: int, headers: Mapping[str, str]) -> bytes:
         if status < 200 or status in (204, 304):

@@ -15,7 +15,8 @@ from rempart.people.oauth.model import Client
 from .sql import Database, Tx, UniqueViolation
 
 SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS oauth_clients(id TEXT PRIMARY KEY, spiffe_id TEXT NOT NULL, document BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS oauth_clients(id TEXT PRIMARY KEY, spiffe_id TEXT NOT NULL,"
+    " grants TEXT NOT NULL, document BLOB NOT NULL)",
     "CREATE INDEX IF NOT EXISTS oauth_clients_by_spiffe_id ON oauth_clients(spiffe_id)",
 )
 
@@ -25,10 +26,11 @@ class SqlClients:
         self._database = database
 
     async def add(self, client: Client) -> None:
-        values = (client.id, client.spiffe_id, msgspec.json.encode(client))
+        grants = f" {' '.join(client.grants)} "
+        values = (client.id, client.spiffe_id, grants, msgspec.json.encode(client))
 
         def work(tx: Tx) -> None:
-            tx.execute("INSERT INTO oauth_clients(id, spiffe_id, document) VALUES(?,?,?)", values)
+            tx.execute("INSERT INTO oauth_clients(id, spiffe_id, grants, document) VALUES(?,?,?,?)", values)
 
         try:
             await self._database.write(work)
@@ -46,6 +48,11 @@ class SqlClients:
         statement = "SELECT document FROM oauth_clients WHERE spiffe_id = ? LIMIT 2"
         rows = await self._database.read(lambda tx: tx.execute(statement, (spiffe_id,)).fetchall())
         return _client(rows[0][0]) if len(rows) == 1 and spiffe_id else None
+
+    async def any_with(self, grant: str) -> bool:
+        statement = "SELECT 1 FROM oauth_clients WHERE grants LIKE ? LIMIT 1"
+        values = (f"% {grant} %",)
+        return await self._database.read(lambda tx: tx.execute(statement, values).fetchone()) is not None
 
     async def page(self, after: str, limit: int) -> Sequence[Client]:
         statement = "SELECT document FROM oauth_clients WHERE id > ? ORDER BY id LIMIT ?"

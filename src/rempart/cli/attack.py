@@ -6,7 +6,8 @@ import json
 import os
 import subprocess  # nosec B404 - runs our own command
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,11 @@ def attack(
     status = ask_status(directory)
     if not status["ready"]:
         raise Unavailable("not_ready", "the system isn't ready", "wait, or see `rempart status`")
-    scene = Scene(status, _accounts(status), Means(directory, _verify_log, lambda: _as_agent(directory)))
+    scene = Scene(
+        status,
+        _accounts(status),
+        Means(directory, _verify_log, lambda: _as_agent(directory), operator=partial(_operate, directory)),
+    )
     scene.notes["uid"] = os.getuid()
     done = 0
 
@@ -100,7 +105,17 @@ def _as_agent(state: Path) -> Mapping[str, Any]:
     return seen
 
 
-def _rempart(state: Path, *arguments: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
+def _operate(state: Path, command: Sequence[str], stdin: str) -> Any:
+    """Raises OSError with what the command said, or ValueError."""
+    done = _rempart(state, *command, "--json", stdin=stdin)
+    if done.returncode != 0:
+        raise OSError(done.stderr.strip()[-300:])
+    return json.loads(done.stdout)
+
+
+def _rempart(
+    state: Path, *arguments: str, cwd: str | None = None, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "REMPART_STATE": str(state), "NO_COLOR": "1"}
     code = "import sys; from rempart.cli.main import main; main(sys.argv[1:])"
     return subprocess.run(  # nosec B603 - our own command
@@ -111,6 +126,7 @@ def _rempart(state: Path, *arguments: str, cwd: str | None = None) -> subprocess
         timeout=60,
         check=False,
         cwd=cwd,
+        input=stdin,
     )
 
 

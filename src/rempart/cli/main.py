@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Play the critical flows against the running system"),
     "attack": ("attack", "Attack the running system and report what stopped each attack"),
     "user": ("user", "People: accounts, roles, limits"),
+    "client": ("client", "OAuth clients"),
     "entry": ("entry", "SPIFFE registration entries"),
     "svid": ("svid", "Identities of the calling workload"),
     "bundle": ("bundle", "Trust bundles"),

@@ -179,13 +179,15 @@ def verify_jwt(
     jwks: Jwks,
     *,
     typ: str,
-    issuer: str,
-    audience: str,
+    issuer: str | None,
+    audience: str | None,
     now: float,
     leeway: float = DEFAULT_LEEWAY,
 ) -> dict[str, Any]:
     """The claims of a token that passes all eight steps; else Unauthenticated `invalid_token` with the reason.
 
+    `audience` None leaves `aud` to the caller, who must look at it; so does `issuer` None with `iss`, where all keys
+    are one issuer's.
     `leeway`, in seconds and at most 60, is the clock difference allowed on `exp`, `nbf` and `iat`.
     Cost: at most one signature check over `MAX_TOKEN` characters.
     """
@@ -207,10 +209,10 @@ def verify_jwt(
         claims = parsed.claims()  # step 2
     except Malformed as error:
         raise _refuse(str(error)) from None
-    if claims.get("iss") != issuer:
+    if issuer is not None and claims.get("iss") != issuer:
         raise _refuse("wrong issuer")  # step 7
     given = claims.get("aud")
-    if audience not in (given if isinstance(given, list) else [given]):
+    if audience is not None and audience not in (given if isinstance(given, list) else [given]):
         raise _refuse("wrong audience")  # step 7
     if _time(claims, "exp", required=True) + leeway <= now:
         raise _refuse("expired")  # step 8
@@ -221,7 +223,7 @@ def verify_jwt(
 
 
 def verify_access_token(
-    token: str, jwks: Jwks, issuer: str, audience: str, now: float, leeway: float = DEFAULT_LEEWAY
+    token: str, jwks: Jwks, issuer: str, audience: str | None, now: float, leeway: float = DEFAULT_LEEWAY
 ) -> Claims:
     """Verify and read an access token of Rempart; raises Unauthenticated `invalid_token`, its `reason` says why."""
     claims = verify_jwt(token, jwks, typ=ACCESS_TOKEN, issuer=issuer, audience=audience, now=now, leeway=leeway)

@@ -148,7 +148,7 @@ class RelyingParty:
             )
         except Exception as error:  # the library lets out what its parsers raise on odd bytes
             raise _bad(_why(error)) from None
-        if str(found.fmt.value) not in _FORMATS:
+        if found.fmt not in _FORMATS:
             raise _bad("attestation of this kind is not taken")
         if not 1 <= len(found.credential_id) <= MAX_ID:
             raise _bad("its id is too long")

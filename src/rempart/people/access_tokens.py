@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rempart.crypto.jose import Claims, verify_access_token
@@ -16,34 +16,59 @@ SESSION = "session"  # the scope of one's own session: all that the role may; ot
 
 
 class AccessTokens:
-    """`issuer` and `audience` are exact strings; `ttl` in seconds."""
+    """`issuer` and `audience` (the trust domain) are exact strings; `ttl` in seconds."""
 
     def __init__(self, keys: SigningKeys, clock: Clock, *, issuer: str, audience: str, ttl: int) -> None:
         self._keys, self._clock = keys, clock
         self.issuer, self.audience, self.ttl = issuer, audience, ttl
 
-    def mint(self, account: Account, *, session: str, amr: Sequence[str], auth_time: float, scope: str) -> str:
-        """Signed with the active key; role and limit are those that the account has now."""
+    def mint(
+        self,
+        account: Account | None,
+        *,
+        scope: str,
+        session: str = "",
+        amr: Sequence[str] = (),
+        auth_time: float = 0,
+        acr: str = "",
+        client_id: str = FIRST_PARTY,
+        audience: Sequence[str] = (),
+        ttl: int | None = None,
+        confirmation: Mapping[str, str] | None = None,
+        actor: Mapping[str, Any] | None = None,
+        token_id: str | None = None,
+    ) -> str:
+        """Signed with the active key. Without account the client acts for itself and is the `sub`.
+
+        Role and limit, those that the account has now, are in tokens of scope `session` only. `ttl` in seconds and
+        `audience` are the issuer's where none is given; `confirmation` is `cnf`, `actor` is `act` (RFC 8693).
+        """
         now = int(self._clock.now())
+        audience = tuple(audience) or (self.audience,)
         claims: dict[str, Any] = {
             "iss": self.issuer,
-            "sub": account.id,
-            "aud": self.audience,
-            "client_id": FIRST_PARTY,
-            "role": account.role,
+            "sub": account.id if account else client_id,
+            "aud": audience[0] if len(audience) == 1 else list(audience),
+            "client_id": client_id,
             "scope": scope,
             "iat": now,
-            "exp": now + self.ttl,
-            "auth_time": int(auth_time),
-            "amr": list(amr),
-            "jti": new_id("tok"),
-            "sid": session,
-            "epoch": account.epoch,
+            "exp": now + (self.ttl if ttl is None else ttl),
+            "jti": token_id or new_id("tok"),
         }
-        if account.payment_limit is not None:
-            claims["payment_limit"] = account.payment_limit
+        if account is not None:
+            claims |= {"auth_time": int(auth_time), "amr": list(amr), "epoch": account.epoch}
+            if SESSION in scope.split():
+                claims["role"] = account.role
+                if account.payment_limit is not None:
+                    claims["payment_limit"] = account.payment_limit
+        optional = {"sid": session, "acr": acr, "cnf": confirmation, "act": actor}
+        claims |= {name: value for name, value in optional.items() if value}
         return self._keys.signer.sign(claims)
 
     def verify(self, token: str) -> Claims:
-        """Raises Unauthenticated `invalid_token`."""
+        """One for the trust domain; raises Unauthenticated `invalid_token`."""
         return verify_access_token(token, self._keys.jwks, self.issuer, self.audience, self._clock.now())
+
+    def read(self, token: str) -> Claims:
+        """One for anybody: who calls must care for `aud`. Raises Unauthenticated `invalid_token`."""
+        return verify_access_token(token, self._keys.jwks, self.issuer, None, self._clock.now())

@@ -94,19 +94,19 @@ class Logins:
             )
             outcome = await self._judge(account, credentials, verified, otp, device, origin, in_steps)
             if account is None or isinstance(outcome, str):
-                attempt.failed()
+                await attempt.failed()
                 await self._record.refused(EventType.LOGIN_FAILED, str(outcome), alias, account, origin)
                 raise login_failed()
             await self._rehash(account, credentials, password)
             if isinstance(outcome, tuple):
                 await self._record.succeeded(account, outcome, known, origin)
-            attempt.succeeded()
+            await attempt.succeeded()
         except Throttled as error:
             self._record.tally.login("busy")
-            attempt.abandoned()
+            await attempt.abandoned()
             raise error
         except BaseException:
-            attempt.abandoned()
+            await attempt.abandoned()
             raise
         if isinstance(outcome, SecondFactorNeeded):
             return outcome
@@ -124,12 +124,12 @@ class Logins:
         try:
             verified = await self._pool.run(lambda: self._hasher.verify(password, encoded), known=known)
             if not verified or encoded is self._dummy:
-                attempt.failed()
+                await attempt.failed()
                 await self._record.refused(EventType.LOGIN_FAILED, "wrong password", alias, account, origin)
                 raise login_failed()
-            attempt.succeeded()
+            await attempt.succeeded()
         except BaseException:
-            attempt.abandoned()
+            await attempt.abandoned()
             raise
 
     def remember(self, account: Account) -> str:
@@ -142,14 +142,14 @@ class Logins:
         """The attempt, and whether it comes from where the account was before."""
         device_id = self._devices.known(device, account)
         try:
-            return self._throttle.begin(alias, origin.network, device=device_id), device_id is not None
+            return await self._throttle.begin(alias, origin.network, device=device_id), device_id is not None
         except Throttled:
             if device_id is None:
                 # The same read for an unknown account: who is throttled must not learn from the time it took.
                 owner = account.id if account else _NOBODY
                 if await self._families.knows_network(owner, origin.network):
                     try:
-                        return self._throttle.begin(alias, origin.network, known_network=True), True
+                        return await self._throttle.begin(alias, origin.network, known_network=True), True
                     except Throttled:
                         pass
             await self._record.refused(EventType.LOGIN_THROTTLED, "too many failures", alias, account, origin)

@@ -69,7 +69,8 @@ def check_password(password: str, *, least: int = DEFAULT_LENGTH, context: tuple
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
         raise _weak("it has control characters")
     lower = text.lower()
-    words = {word for entry in context for word in re.split(r"[\W_]+", entry.lower()) if len(word) > 3}
+    said = [normalise(entry).lower() for entry in context]
+    words = {word for entry in said for word in (entry, *re.split(r"[\W_]+", entry)) if len(word) > 3}
     if len(_without(lower, words)) < LEAST_LENGTH - 2:
         raise _weak("it is made of the e-mail address, the name or the service's name")
     if len(set(lower)) < 4 or _repeats(lower) or _is_common(lower) or _is_common(lower.translate(_LEET)):

@@ -7,6 +7,7 @@ refusal is a problem document (RFC 9457), or an OAuth error (RFC 6749 section 5.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -19,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from rempart.kernel import strict_json
-from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Throttled, Unauthenticated
+from rempart.kernel.errors import BadInput, NotFound, RempartError, Throttled, Unauthenticated
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
 from .model import Origin
@@ -31,6 +32,14 @@ T = TypeVar("T")
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of request bodies: unknown fields are refused, types are exact."""
+
+
+class KeyProofNeeded(Unauthenticated):
+    """A token that is bound to a key came without a good proof of it; `nonce` is for the next one (RFC 9449 9)."""
+
+    def __init__(self, code: str, reason: str, *, nonce: str) -> None:
+        super().__init__(code, reason, "send a new DPoP proof")
+        self.nonce = nonce
 
 
 class Problem(JSONResponse):
@@ -149,13 +158,17 @@ def refuse(request: Request, error: RempartError) -> Response:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = challenge(error)
+    if isinstance(error, KeyProofNeeded):
+        headers["dpop-nonce"] = error.nonce
     if error.status >= 500:
         _log.error("%s %s: %s", request.method, request.url.path, error.code)
     return Problem(document, error.status, headers)
 
 
 def challenge(error: Unauthenticated) -> str:
-    """RFC 6750 section 3: with an error only when a token was presented."""
+    """RFC 6750 section 3: with an error only when a token was presented; RFC 9449 section 7.1."""
+    if isinstance(error, KeyProofNeeded):
+        return f'DPoP error="{error.code}", algs="ES256 EdDSA PS256"'
     if error.code == "invalid_token":
         why = error.reason.replace('"', "'").replace("\\", "/")
         return f'Bearer realm="rempart", error="invalid_token", error_description="{why}"'
@@ -180,8 +193,17 @@ async def _failed(request: Request, error: Exception) -> Response:
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+def no_store() -> dict[str, str]:
+    """RFC 6749 section 5.1."""
+    return {"cache-control": "no-store", "pragma": "no-cache"}
+
+
 def oauth(endpoint: Endpoint) -> Endpoint:
-    """Answer refusals as RFC 6749 section 5.2 says; `code` and `detail` are as in problem documents."""
+    """Answer refusals as RFC 6749 section 5.2 says; `code` and `detail` are as in problem documents.
+
+    A refusal whose code is a registered error keeps it; all are 400 but those of authentication (401 with a
+    challenge), of too many requests (429) and of our own failing (5xx).
+    """
 
     async def answer(request: Request) -> Response:
         try:
@@ -190,17 +212,33 @@ def oauth(endpoint: Endpoint) -> Endpoint:
             known = error.code if error.code in OAUTH_ERRORS else _OAUTH_BY_STATUS.get(error.status, "invalid_request")
             body: dict[str, Any] = {
                 "error": known,
-                "error_description": error.reason,
+                "error_description": _DESCRIPTION.sub("'", error.reason)[:300],
                 "code": error.code,
                 "detail": error.reason,
             }
-            headers = {"cache-control": "no-store", "pragma": "no-cache"}
+            headers = no_store()
             if isinstance(error, Throttled):
                 headers["retry-after"] = str(error.retry_after)
-            return JSONResponse(body, 400 if isinstance(error, Conflict) else error.status, headers)
+            if isinstance(error, Unauthenticated):
+                headers["www-authenticate"] = 'Basic realm="rempart"' if known == "invalid_client" else challenge(error)
+            if error.status >= 500:
+                _log.error("%s %s: %s", request.method, request.url.path, error.code)
+            kept = error.status in (401, 429) or error.status >= 500
+            return JSONResponse(body, error.status if kept else 400, headers)
 
     return answer
 
 
-OAUTH_ERRORS = frozenset({"invalid_request", "invalid_grant", "unsupported_grant_type", "invalid_scope"})
-_OAUTH_BY_STATUS = {429: "slow_down", 503: "temporarily_unavailable"}
+OAUTH_ERRORS = frozenset(
+    {
+        *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type"),
+        *("invalid_scope", "access_denied", "unsupported_response_type", "temporarily_unavailable"),  # RFC 6749
+        *("authorization_pending", "slow_down", "expired_token"),  # RFC 8628
+        "invalid_target",  # RFC 8707
+        *("unsupported_token_type", "invalid_token"),  # RFC 7009, RFC 6750
+        *("invalid_dpop_proof", "use_dpop_nonce"),  # RFC 9449
+        *("invalid_redirect_uri", "invalid_client_metadata"),  # RFC 7591
+    }
+)
+_OAUTH_BY_STATUS = {401: "invalid_client", 429: "slow_down", 503: "temporarily_unavailable"}
+_DESCRIPTION = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # what `error_description` may not hold

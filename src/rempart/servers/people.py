@@ -22,7 +22,6 @@ from rempart.backends.sql_accounts import SqlAccounts
 from rempart.backends.sql_families import SqlFamilies
 from rempart.backends.sql_ring import SqlRing
 from rempart.crypto.aead import derive_key
-from rempart.crypto.jose import ALGORITHMS
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.clock import Clock, SystemClock
 from rempart.kernel.errors import BadInput, RempartError
@@ -32,13 +31,13 @@ from rempart.people.accounts import Accounts
 from rempart.people.accounts_api import AccountsFace
 from rempart.people.admin_api import KeysFace
 from rempart.people.administration.roles import Roles
-from rempart.people.api import Bearers, PublicFace
+from rempart.people.api import PublicFace
 from rempart.people.collapse import Collapse
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login import Logins
 from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
-from rempart.people.password_rules import LEAST_LENGTH, PasswordRules
+from rempart.people.password_rules import PasswordRules
 from rempart.people.ports import OnceStore
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins, application
@@ -50,21 +49,30 @@ from rempart.wiring.people_state import SQLITE
 from rempart.wiring.process_settings import PeopleSettings
 
 from .asgi import asgi_server
+from .backchannel_http import HttpLogoutSender
 from .boot import Boot
 from .people_administration import SCHEMA as _ADMINISTRATION
 from .people_administration import Administration, compose_administration
+from .people_authorize import SCHEMA as _AUTHORIZATION
+from .people_authorize import Authorization, compose_authorization
 from .people_factors import SCHEMA as _FACTORS
 from .people_factors import OwnRoom, ProvingRoom, compose_own, compose_proving
+from .people_oauth import SCHEMA as _OAUTH
+from .people_oauth import OAuth, compose_oauth, signing_algorithm
+from .people_settings import check_settings
 from .people_state import State, open_state
 
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 2.0  # seconds
+_LOGOUTS_EVERY = 1.0
 _SWEEP_EVERY = 600.0
 _SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
 _SCHEMA = (
     *_ADMINISTRATION,
     *_FACTORS,
+    *_OAUTH,
+    *_AUTHORIZATION,
 )
 _log = logging.getLogger(__name__)
 
@@ -81,6 +89,8 @@ class People:
     proving: ProvingRoom
     own: OwnRoom
     tokens: AccessTokens
+    oauth: OAuth
+    authorization: Authorization
     keys: SigningKeys
     refusals: Collapse
     state: State
@@ -89,6 +99,7 @@ class People:
     families: SqlFamilies
     once: OnceStore
     administration: Administration
+    sender: HttpLogoutSender
     sessions: Sessions
     pool: HashingPool
     clock: Clock
@@ -97,16 +108,21 @@ class People:
         await self.keys.maintain()
         await self.accounts.publish()
 
+    async def tell_logouts(self) -> None:
+        await self.authorization.back_channel.deliver()
+
     async def sweep(self) -> None:
         """Forget what ended long ago; to be called now and then."""
         now = self.clock.now()
         await self.families.sweep(now - _SWEEP_AFTER)
         await self.once.sweep(now)
+        await self.authorization.back_channel.sweep()
         await self.sessions.sweep()
 
     async def close(self) -> None:
         try:
             await self.administration.close()
+            await self.sender.close()
             await self.refusals.flush()
         finally:
             self.pool.close()
@@ -126,7 +142,7 @@ async def compose(
 
     Raises BadInput `bad_settings`, Integrity `seal_broken` and Unavailable `store_unavailable`.
     """
-    _check(settings)
+    check_settings(settings)
     clock = clock or SystemClock()
 
     def secret(purpose: str) -> bytes:
@@ -146,13 +162,13 @@ async def compose(
         SealedRing(SqlRing(database), secret("signing-keys")),
         recorder,
         clock,
-        algorithm=settings.signing_algorithm,
+        algorithm=signing_algorithm(settings),
         token_ttl=settings.access_ttl,
         key_ttl=settings.signing_key_ttl,
         lead=settings.signing_key_lead,
         shared=settings.state.database != SQLITE,
     ).start()
-    throttle = Throttle(clock, enabled=LOGIN_THROTTLE not in settings.unsafe_disabled)
+    throttle = Throttle(clock, state.counters("logins"), enabled=LOGIN_THROTTLE not in settings.unsafe_disabled)
     metrics = PeopleMetrics(
         queue=lambda: pool.depth,
         entries=lambda: throttle.entries,
@@ -195,15 +211,54 @@ async def compose(
         gateway=settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway",
         client_ip_header=settings.client_ip_header,
     )
-    bearers = Bearers(access, accounts, refusals, clock)
+    oauth = compose_oauth(
+        settings,
+        secret=secret,
+        database=database,
+        once=once,
+        accounts=store,
+        families=families,
+        access=access,
+        refresh=refresh,
+        logins=proving.logins,
+        bundle=None,
+        origins=origins,
+        recorder=recorder,
+        refusals=refusals,
+        tally=metrics,
+        clock=clock,
+    )
+    bearers = oauth.bearers
+    sender = HttpLogoutSender()
+    authorization = compose_authorization(
+        issuer=settings.issuer,
+        profile=oauth.profile,
+        id_token_ttl=settings.access_ttl,
+        joined_for=settings.refresh_ttl,
+        secret=secret,
+        database=database,
+        once=once,
+        keys=keys,
+        accounts=accounts,
+        sessions=sessions,
+        families=families,
+        clients=oauth.clients,
+        authentication=oauth.authentication,
+        proofs=oauth.dpop,
+        bearers=bearers,
+        origins=origins,
+        sender=sender,
+        guesses=Throttle(clock, state.counters("user-codes")),
+        recorder=recorder,
+        refusals=refusals,
+        clock=clock,
+    )
+    endings.append(authorization.logouts)
     public = PublicFace(
         proving.logins,
         refresh,
         keys,
-        bearers,
         origins,
-        metrics,
-        issuer=settings.issuer,
         jwks_max_age=settings.jwks_max_age,
     )
     internal = AccountsFace(
@@ -231,14 +286,25 @@ async def compose(
         clock,
     )
     return People(
-        api=application([*public.routes(), *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
-        admin=application([*KeysFace(keys).routes(), *administration.operators]),
+        api=application(
+            [
+                *public.routes(),
+                *oauth.routes(authorization.grants, authorization.metadata),
+                *authorization.routes,
+                *internal.routes(),
+                *administration.public,
+                *own.routes(bearers, origins),
+            ]
+        ),
+        admin=application([*KeysFace(keys).routes(), *oauth.operators, *administration.operators]),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
         logins=proving.logins,
         proving=proving,
         own=own,
         tokens=access,
+        oauth=oauth,
+        authorization=authorization,
         keys=keys,
         refusals=refusals,
         state=state,
@@ -247,33 +313,11 @@ async def compose(
         families=families,
         once=once,
         administration=administration,
+        sender=sender,
         sessions=sessions,
         pool=pool,
         clock=clock,
     )
-
-
-def _check(settings: PeopleSettings) -> None:
-    for name, least, most in (
-        ("access_ttl", 10, 86400),
-        ("refresh_ttl", 60, 365 * 86400),
-        ("signing_key_ttl", 60, 3650 * 86400),
-        ("signing_key_lead", 0, 86400),
-        ("jwks_max_age", 0, 86400),
-        ("argon2_workers", 1, 64),
-        ("password_length", LEAST_LENGTH, 64),
-        ("password_length_with_factor", LEAST_LENGTH, 64),
-        ("password_pepper", 0, 9999),
-    ):
-        value = getattr(settings, name)
-        if not least <= value <= most:
-            raise BadInput("bad_settings", f"people's {name} is {value}", f"choose {least} to {most}")
-    if settings.signing_algorithm not in ALGORITHMS:
-        raise BadInput(
-            "bad_settings",
-            f"people's signing_algorithm is {settings.signing_algorithm!r}",
-            "choose " + ", ".join(ALGORITHMS),
-        )
 
 
 async def run(boot: Boot) -> None:
@@ -310,6 +354,7 @@ async def run(boot: Boot) -> None:
             for name, server in servers.items():
                 group.create_task(server.serve(sockets=[boot.sockets[name]]))
             group.create_task(_every(_MAINTENANCE, people.maintain, stopping))
+            group.create_task(_every(_LOGOUTS_EVERY, people.tell_logouts, stopping))
             group.create_task(_every(_SWEEP_EVERY, people.sweep, stopping))
             while not all(server.started for server in servers.values()):  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.005)

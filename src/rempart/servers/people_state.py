@@ -17,6 +17,7 @@ from rempart.kernel.clock import Clock
 from rempart.kernel.ids import new_id
 from rempart.people.ports import OnceStore
 from rempart.people.sessions.ports import SessionStore
+from rempart.people.throttle_counters import Counters, LocalCounters
 from rempart.wiring.people_state import DATABASE, SQLITE, StateSettings
 
 SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *sql_sessions.SCHEMA, *sql_ring.SCHEMA)
@@ -24,11 +25,14 @@ SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *sql_ses
 
 @dataclass(frozen=True)
 class State:
+    """`counters(purpose)` count failed attempts: of all instances with Redis, else of this one."""
+
     database: Database
     store: SqlAccounts
     families: SqlFamilies
     once: OnceStore
     sessions: SessionStore
+    counters: Callable[[str], Counters]
     closing: Sequence[Callable[[], Awaitable[None]]]
 
     async def close(self) -> None:
@@ -42,14 +46,21 @@ async def open_state(settings: StateSettings, data_dir: Path, more: Sequence[str
     await database.ensure((*SCHEMA, *more))
     store, families = SqlAccounts(database, instance=instance), SqlFamilies(database)
     if settings.sessions == DATABASE:
-        return State(database, store, families, SqlOnce(database, clock), SqlSessions(database), (database.close,))
+        return State(database, store, families, SqlOnce(database, clock), SqlSessions(database), lambda _: LocalCounters(clock), (database.close,))
     from rempart.backends.redis_once import RedisOnce
     from rempart.backends.redis_server import RedisServer
     from rempart.backends.redis_sessions import RedisSessions
+    from rempart.backends.redis_throttle import RedisCounters
 
     redis = RedisServer(settings.sessions)
     state = State(
-        database, store, families, RedisOnce(redis, clock), RedisSessions(redis), (redis.close, database.close)
+        database,
+        store,
+        families,
+        RedisOnce(redis, clock),
+        RedisSessions(redis),
+        lambda name: RedisCounters(redis, clock, name),
+        (redis.close, database.close),
     )
     try:
         await redis.ready()

@@ -161,7 +161,7 @@ def test_oauth_errors_are_those_of_the_rfc() -> None:
             form = "application/x-www-form-urlencoded"
             for body, media_type, expected in (
                 (b"", form, "invalid_request"),
-                (b"grant_type=password&username=a&password=b", form, "unsupported_grant_type"),
+                (b"grant_type=urn:x&username=a&password=b", form, "unsupported_grant_type"),
                 (b"grant_type=refresh_token", form, "invalid_request"),
                 (b"grant_type=refresh_token&grant_type=refresh_token&refresh_token=x", form, "invalid_request"),
                 (b"grant_type=refresh_token&refresh_token=%ff", form, "invalid_request"),

@@ -173,7 +173,7 @@ class Codes:
             amr=code.amr,
             auth_time=code.auth_time,
             acr=acr,
-            session_id=code.session_id,
+            session_id="" if OFFLINE in code.scopes else code.session_id,  # it outlives the session, or ends with it
             refreshable=OFFLINE in code.scopes or Grant.REFRESH_TOKEN in client.grants,
             grant_id=code.grant_id,
             id_token=id_token if OPENID in code.scopes else None,

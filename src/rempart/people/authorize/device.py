@@ -213,7 +213,7 @@ class DeviceFlow:
             amr=device.amr,
             auth_time=device.auth_time,
             acr=acr_of(device.amr),
-            session_id=device.session_id,
+            session_id="" if OFFLINE in device.scopes else device.session_id,
             refreshable=OFFLINE in device.scopes or Grant.REFRESH_TOKEN in client.grants,
             grant_id=new_id("fam"),
             id_token=id_token if OPENID in device.scopes else None,
@@ -221,18 +221,19 @@ class DeviceFlow:
 
     async def _guess(self, user_code: str, session: SignedIn | None, origin: Origin) -> tuple[str, str, DeviceRequest]:
         """The letters, the device code and its pending request; a wrong guess counts (section 5.1)."""
-        attempt = self._guesses.begin(session.account_id if session else "nobody", origin.network)
+        guesser = f"device {session.account_id if session else 'nobody'}"
+        attempt = await self._guesses.begin(guesser, origin.network)
         try:
             letters = _NOISE.sub("", user_code[:64]).upper()
             known = await self._user_codes.find(self._hidden(letters))
             device = await self._devices.find(known.value.device_code) if known else None
         except BaseException:
-            attempt.abandoned()
+            await attempt.abandoned()
             raise
         if known is None or device is None or device.value.state != "pending":
-            attempt.failed()
+            await attempt.failed()
             raise _unknown()
-        attempt.succeeded()
+        await attempt.succeeded()
         return letters, known.value.device_code, device.value
 
     async def _answer(

@@ -117,8 +117,14 @@ class Logouts:
         return await self._end(asked, session, origin)
 
     async def session_ends(self, session_id: str, account_id: str) -> None:
-        """To be called before a session ends, whoever ends it: queues what its clients must be told. Idempotent."""
-        await self._store.ended(session_id, self._clock.now())
+        """To be called before a session ends, whoever ends it: queues what its clients must be told. Idempotent.
+
+        What was granted for the session alone ends with it; what was granted offline doesn't (OpenID Connect
+        Back-Channel Logout section 2.7).
+        """
+        now = self._clock.now()
+        await self._store.ended(session_id, now)
+        await self._families.revoke_all(account_id, "logout", now, session_id=session_id)
 
     async def _end(self, asked: LogoutRequest, session: SignedIn | None, origin: Origin) -> Outgoing | None:
         if session is not None:

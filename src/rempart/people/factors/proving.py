@@ -101,16 +101,18 @@ class Factors:
     async def try_code(
         self, account: Account, credentials: Credentials, text: str, device: str | None, origin: Origin
     ) -> tuple[str, ...] | str:
-        attempt = self._throttle.begin(f"factor {account.id}", origin.network, device=device and f"factor {device}")
+        attempt = await self._throttle.begin(
+            f"factor {account.id}", origin.network, device=device and f"factor {device}"
+        )
         try:
             why = await self._codes.spend(account, credentials, text)
         except BaseException:
-            attempt.abandoned()
+            await attempt.abandoned()
             raise
         if why:
-            attempt.failed()
+            await attempt.failed()
             return why
-        attempt.succeeded()
+        await attempt.succeeded()
         return ("otp",)
 
     async def current(self, account_id: str) -> tuple[Account, Credentials]:

@@ -52,6 +52,9 @@ class Clients:
             self._known.popitem(last=False)
         return client
 
+    async def any_with(self, grant: str) -> bool:
+        return await self._store.any_with(grant)
+
     async def workload(self, spiffe_id: str) -> Client | None:
         return await self._store.by_spiffe_id(spiffe_id)
 

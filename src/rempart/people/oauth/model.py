@@ -123,7 +123,8 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     family is opened, under `grant_id` if that is given (`fam_…` from `new_id("fam")`), if the client has the grant.
     `id_token` makes the ID token, given the access token (for `at_hash`). `settle` is awaited once the family is
     durable, before the answer: a code that came twice meanwhile ends the family there. `actor` is the claim `act`.
-    `until` bounds the access token's life. `session` is its `sid` where it descends from another token.
+    `until` bounds the access token's life. `session` is its `sid`, and `refresh_token` goes with it,
+    where it descends from what was granted before.
     """
 
     account: Account | None
@@ -140,5 +141,6 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     settle: Callable[[], Awaitable[None]] | None = None
     actor: Mapping[str, Any] | None = None
     until: float | None = None
+    refresh_token: str = ""
     members: Mapping[str, Any] = {}
     """More members of the answer."""

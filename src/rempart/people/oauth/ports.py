@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rempart.crypto.jose import Jwks
-from rempart.people.model import Account, Origin
+from rempart.people.model import Authenticated, Origin
 
 from .model import Client, Granted, TokenRequest
 
@@ -22,6 +22,9 @@ class ClientStore(Protocol):
     async def by_spiffe_id(self, spiffe_id: str) -> Client | None:
         """The client that this workload is, if there is exactly one."""
 
+    async def any_with(self, grant: str) -> bool:
+        """Whether some client may use this grant type."""
+
     async def page(self, after: str, limit: int) -> Sequence[Client]:
         """In the order of ids, from the first one greater than `after`."""
 
@@ -31,7 +34,8 @@ class ClientStore(Protocol):
 class GrantHandler(Protocol):
     """One grant type of the token endpoint. `grant` is its registered name."""
 
-    grant: str
+    @property
+    def grant(self) -> str: ...
 
     async def redeem(self, request: TokenRequest) -> Granted:
         """Raises BadInput with an OAuth error as code: `invalid_grant`, `invalid_scope`, `invalid_request`, or
@@ -48,9 +52,7 @@ class TrustBundle(Protocol):
 
 
 class PasswordLogin(Protocol):
-    """`people.login.Logins`, as the password grant uses it."""
+    """The one way in with a password, for a door that can't ask for a second factor afterwards."""
 
-    async def prove(
-        self, email: str, password: str, otp: str | None, origin: Origin
-    ) -> tuple[Account, tuple[str, ...], float]:
-        """The account, `amr` and `auth_time`; raises Unauthenticated `login_failed`, Throttled."""
+    async def prove(self, email: str, password: str, otp: str | None, origin: Origin) -> Authenticated:
+        """Raises Unauthenticated `login_failed`, Throttled."""

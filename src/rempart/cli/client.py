@@ -1,0 +1,159 @@
+"""`rempart client`: programs registered for OAuth. Secrets come from stdin or are made here, never from arguments."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from rempart.crypto.x509 import Certificate, pem_to_ders
+from rempart.kernel import strict_json
+from rempart.kernel.errors import BadInput
+
+from .output import print_json, print_table, say
+from .state import JsonOption, StateOption, call, state_dir
+
+app = typer.Typer(no_args_is_help=True, help="Clients: programs that use OAuth")
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The client_id", show_default=False)]
+Texts = list[str] | None
+_MAX_FILE = 64 * 1024
+
+
+@app.command()
+def add(
+    client_id: IdArgument,
+    public: Annotated[bool, typer.Option("--public", help="It can keep no secret: a browser or device app")] = False,
+    secret_stdin: Annotated[bool, typer.Option("--secret-stdin", help="Read its secret from stdin")] = False,
+    jwk: Annotated[Path | None, typer.Option("--jwk", help="Its public key or key set, JSON")] = None,
+    cert: Annotated[Path | None, typer.Option("--cert", help="Its certificate, PEM: it authenticates by mTLS")] = None,
+    spiffe_id: Annotated[str, typer.Option("--spiffe-id", help="The workload that it is, proved by mTLS")] = "",
+    name: Annotated[str | None, typer.Option("--name", help="What people are shown")] = None,
+    redirect_uri: Annotated[Texts, typer.Option("--redirect-uri", help="Exact; repeat for more")] = None,
+    post_logout_redirect_uri: Annotated[Texts, typer.Option("--post-logout-redirect-uri", help="Exact")] = None,
+    backchannel_logout_uri: Annotated[str, typer.Option("--backchannel-logout-uri", help="Told of logouts")] = "",
+    grant: Annotated[Texts, typer.Option("--grant", help="Grant type, such as client_credentials")] = None,
+    scope: Annotated[Texts, typer.Option("--scope", help="What it may ask for; repeat for more")] = None,
+    audience: Annotated[Texts, typer.Option("--audience", help="Whom its tokens may be for; default: us")] = None,
+    serves: Annotated[Texts, typer.Option("--serves", help="Audience that it is: may introspect its tokens")] = None,
+    access_ttl: Annotated[int | None, typer.Option("--access-ttl", help="Life of access tokens, seconds")] = None,
+    consent: Annotated[bool, typer.Option("--consent", help="Ask people before it gets anything")] = False,
+    dpop: Annotated[bool, typer.Option("--dpop", help="Its tokens are always bound to its key")] = False,
+    mtls_bound: Annotated[bool, typer.Option("--mtls-bound", help="Its tokens are bound to its certificate")] = False,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a client. Without any proof named, a secret of 256 bits is made and printed once."""
+    proofs = {"--public": public, "--secret-stdin": secret_stdin, "--jwk": jwk is not None, "--cert": cert is not None}
+    given = [option for option, is_given in proofs.items() if is_given]
+    if len(given) > 1:
+        raise BadInput("bad_usage", f"{' and '.join(given)} exclude each other", "give one of them")
+    body: dict[str, Any] = {
+        "id": client_id,
+        "name": name,
+        "method": "none" if public else None,
+        "secret": _secret_from_stdin() if secret_stdin else None,
+        "jwks": _keys(jwk) if jwk else [],
+        "certificate": _thumbprint(_read(cert)) if cert else "",
+        "spiffe_id": spiffe_id,
+        "redirect_uris": redirect_uri or [],
+        "post_logout_redirect_uris": post_logout_redirect_uri or [],
+        "backchannel_logout_uri": backchannel_logout_uri,
+        "grants": grant or [],
+        "scopes": _words(scope),
+        "audiences": audience or [],
+        "serves": serves or [],
+        "access_ttl": access_ttl,
+        "consent": consent,
+        "dpop_bound": dpop,
+        "certificate_bound": mtls_bound,
+    }
+    _one(call(state_dir(state), "people", "POST", "/clients", body), as_json)
+
+
+@app.command("list")
+def list_clients(state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Every client."""
+    clients: list[dict[str, Any]] = []
+    after: str | None = ""
+    while after is not None:
+        page = call(state_dir(state), "people", "GET", f"/clients?after={quote(after)}")
+        clients += page["clients"]
+        after = page.get("next")
+    if as_json:
+        print_json({"clients": clients})
+    else:
+        rows = [[c["id"], c["name"], c["method"], _short(c["grants"]), " ".join(c["scopes"])] for c in clients]
+        print_table(("id", "name", "method", "grants", "scopes"), rows)
+
+
+@app.command()
+def show(client_id: IdArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """One client."""
+    _one(call(state_dir(state), "people", "GET", f"/clients/{quote(client_id, safe='')}"), as_json)
+
+
+@app.command()
+def delete(client_id: IdArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Delete a client: what it holds is refused from now on."""
+    document = call(state_dir(state), "people", "DELETE", f"/clients/{quote(client_id, safe='')}")
+    if as_json:
+        print_json(document)
+    else:
+        say(f"deleted {document['id']}")
+
+
+def _one(client: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(client)
+        return
+    shown = {name: value for name, value in client.items() if value not in ("", [], None, False) and name != "secret"}
+    rows = [[name, " ".join(map(str, value)) if isinstance(value, list) else value] for name, value in shown.items()]
+    print_table(("", ""), rows)
+    if "secret" in client:
+        say("its secret, shown only now:")
+        print(client["secret"])
+
+
+def _short(grants: list[str]) -> str:
+    return " ".join(grant.rpartition(":")[2] for grant in grants)
+
+
+def _words(values: Texts) -> list[str] | None:
+    """`--scope "a b"` and `--scope a --scope b` are the same."""
+    return None if values is None else [word for value in values for word in value.split()]
+
+
+def _secret_from_stdin() -> str:
+    try:
+        if secret := sys.stdin.readline(4096).rstrip("\r\n"):
+            return secret
+    except UnicodeDecodeError:
+        pass
+    raise BadInput("bad_secret", "no secret came on stdin", "write it in UTF-8, one line")
+
+
+def _keys(file: Path) -> list[Any]:
+    document = strict_json.loads(_read(file))
+    if isinstance(document, dict) and isinstance(document.get("keys"), list):
+        return list(document["keys"])
+    return [document]
+
+
+def _thumbprint(pem: bytes) -> str:
+    """RFC 8705 section 3.1: SHA-256 of the DER, in base64url."""
+    fingerprint = bytes.fromhex(Certificate.parse(pem_to_ders(pem)[0]).fingerprint)
+    return base64.urlsafe_b64encode(fingerprint).rstrip(b"=").decode()
+
+
+def _read(file: Path) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BadInput("unreadable_file", f"{file} can't be read: {error.strerror}") from None
+    if len(content) > _MAX_FILE:
+        raise BadInput("unreadable_file", f"{file} is larger than {_MAX_FILE} bytes")
+    return content

@@ -1,0 +1,141 @@
+"""The operator's face to clients: `/clients`, on the admin socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from rempart.kernel.errors import BadInput
+from rempart.people.admin_api import operator
+from rempart.people.requests import Body, query_int, read_json
+
+from .clients import Clients, new_secret
+from .model import SECRETS, Client, Grant, Method
+
+_PAGE = 200
+_SHORT = {grant.rpartition(":")[2]: grant for grant in Grant}
+DEFAULT_SCOPES = ("openid", "profile", "email", "offline_access")
+
+
+class NewClient(Body, frozen=True):
+    """As RFC 7591 names things, where it does. Without `method`: from what is given. Without `grants`: code and refresh
+    where there are redirect URIs, else client credentials."""
+
+    id: str
+    name: str | None = None
+    method: str | None = None
+    secret: str | None = None
+    jwks: tuple[dict[str, Any], ...] = ()
+    spiffe_id: str = ""
+    certificate: str = ""
+    redirect_uris: tuple[str, ...] = ()
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    backchannel_logout_uri: str = ""
+    grants: tuple[str, ...] = ()
+    scopes: tuple[str, ...] | None = None
+    audiences: tuple[str, ...] = ()
+    serves: tuple[str, ...] = ()
+    access_ttl: int | None = None
+    consent: bool = False
+    dpop_bound: bool = False
+    certificate_bound: bool = False
+
+
+class ClientsFace:
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/clients", self.list_clients, methods=["GET"]),
+            Route("/clients", self.add, methods=["POST"]),
+            Route("/clients/{client}", self.show, methods=["GET"]),
+            Route("/clients/{client}", self.delete, methods=["DELETE"]),
+        ]
+
+    async def list_clients(self, request: Request) -> Response:
+        limit = query_int(request, "limit", _PAGE, most=_PAGE)
+        page = await self._clients.page(request.query_params.get("after", "")[:64], limit)
+        document: dict[str, Any] = {"clients": [client.shown() for client in page]}
+        if len(page) == limit:
+            document["next"] = page[-1].id
+        return JSONResponse(document)
+
+    async def add(self, request: Request) -> Response:
+        """201 with the client, and its `secret` when that was made here: shown once."""
+        body = await read_json(request, NewClient)
+        client = _client(body)
+        made = new_secret() if client.method in SECRETS and body.secret is None else None
+        kept = await self._clients.add(client, made or body.secret, (await operator(request)).origin)
+        return JSONResponse(kept.shown() | ({"secret": made} if made else {}), 201)
+
+    async def show(self, request: Request) -> Response:
+        return JSONResponse((await self._clients.show(_id(request))).shown())
+
+    async def delete(self, request: Request) -> Response:
+        return JSONResponse((await self._clients.delete(_id(request), (await operator(request)).origin)).shown())
+
+
+def _id(request: Request) -> str:
+    return str(request.path_params["client"])[:64]
+
+
+def _client(body: NewClient) -> Client:
+    """Raises BadInput `invalid_client_metadata`."""
+    if body.method is not None:
+        method = parse_method(body.method)
+    elif body.secret is not None:
+        method = Method.SECRET_BASIC
+    else:
+        method = (
+            Method.PRIVATE_KEY_JWT if body.jwks else Method.TLS if body.certificate or body.spiffe_id
+            else Method.SECRET_BASIC
+        )  # fmt: skip
+    grants = tuple(parse_grant(name) for name in body.grants)
+    if not grants:
+        flows = (Grant.AUTHORIZATION_CODE, Grant.REFRESH_TOKEN)
+        grants = flows if body.redirect_uris else (Grant.CLIENT_CREDENTIALS,)
+    personal = set(grants) - {Grant.CLIENT_CREDENTIALS, Grant.JWT_BEARER, Grant.TOKEN_EXCHANGE}
+    scopes = body.scopes if body.scopes is not None else DEFAULT_SCOPES if personal else ()
+    return Client(
+        id=body.id,
+        name=body.name if body.name is not None else body.id,
+        method=method,
+        jwks=body.jwks,
+        spiffe_id=body.spiffe_id,
+        certificate=body.certificate,
+        redirect_uris=body.redirect_uris,
+        post_logout_redirect_uris=body.post_logout_redirect_uris,
+        backchannel_logout_uri=body.backchannel_logout_uri,
+        grants=grants,
+        scopes=scopes,
+        audiences=body.audiences,
+        serves=body.serves,
+        access_ttl=body.access_ttl,
+        consent=body.consent,
+        dpop_bound=body.dpop_bound,
+        certificate_bound=body.certificate_bound,
+    )
+
+
+def parse_grant(name: str) -> Grant:
+    """A registered name, or the last part of one (`token-exchange`). BadInput `invalid_client_metadata`."""
+    try:
+        return _SHORT[name] if name in _SHORT else Grant(name)
+    except ValueError:
+        raise BadInput(
+            "invalid_client_metadata", f"{name[:80]!r} is no grant type", "use one of " + ", ".join(_SHORT)
+        ) from None
+
+
+def parse_method(name: str) -> Method:
+    """BadInput `invalid_client_metadata`."""
+    try:
+        return Method(name)
+    except ValueError:
+        raise BadInput(
+            "invalid_client_metadata", f"{name[:80]!r} is no way to authenticate", "use one of " + ", ".join(Method)
+        ) from None

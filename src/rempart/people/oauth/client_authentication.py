@@ -1,0 +1,212 @@
+"""Which client sends a request, and how it proves that: RFC 6749 section 2.3, RFC 7523, RFC 8705.
+
+How a client is authenticated, numbered here and tagged where it is done:
+ 1. exactly one method is used, and it says which client;
+ 2. that client is registered, and for this method;
+ 3. the proof is right: the secret, the assertion, or the certificate that its workload came with;
+ 4. a DPoP proof, where there is one, is right; where the client or the profile demands a bound token, there is one.
+A refusal is recorded, and says the same whether or not the client exists.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_plus, urlsplit
+
+from starlette.requests import Request
+
+from rempart.crypto.jws import Malformed
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import BadInput, Unauthenticated
+from rempart.kernel.event import Event, EventType, Severity
+from rempart.people.collapse import Collapse
+from rempart.people.model import Origin
+
+from .client_assertions import TYPE, ClientAssertions
+from .clients import Clients
+from .dpop import Dpop
+from .guesses import SecretGuesses
+from .model import SECRETS, Binding, Client, Method
+
+_XFCC_HASH = re.compile(r"(?:\A|;)Hash=([0-9a-f]{64})(?:;|\Z)")
+_NOBODY = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    """What the request brings to prove which client sends it."""
+
+    method: Method | None
+    client_id: str
+    secret: str = ""
+    assertion: str = ""
+
+
+class ClientAuthentication:
+    """`gateway` is the SPIFFE ID whose certificate proves nobody: everybody comes through it."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        assertions: ClientAssertions,
+        dpop: Dpop,
+        guesses: SecretGuesses,
+        refusals: Collapse,
+        clock: Clock,
+        *,
+        gateway: str,
+        issuer: str,
+    ) -> None:
+        self._clients, self._assertions, self._dpop, self._guesses = clients, assertions, dpop, guesses
+        self._refusals, self._clock, self._gateway = refusals, clock, gateway
+        parts = urlsplit(issuer)
+        self._base = f"{parts.scheme}://{parts.netloc}"
+
+    async def authenticate(self, request: Request, form: Mapping[str, str], origin: Origin) -> tuple[Client, Binding]:
+        """Raises Unauthenticated `invalid_client`, BadInput `invalid_request`, `invalid_dpop_proof`, `use_dpop_nonce`,
+        Throttled `too_many_failures`, Unavailable."""
+        client = await self.client(request, form, origin)
+        return client, await self.binding(request, client, origin)
+
+    async def client(self, request: Request, form: Mapping[str, str], origin: Origin) -> Client:
+        """Steps 1 to 3."""
+        presented = self._presented(request, form)
+        if presented.method is None and not presented.client_id:
+            raise await self._refused("no client is named", "", origin)
+        client = await self._clients.get(presented.client_id)
+        if presented.method in SECRETS:
+            self._guesses.check(presented.client_id, origin.network)
+        why = await self._why_not(client, presented, request, origin)
+        if client is None or why:
+            if presented.method in SECRETS:
+                self._guesses.failed(presented.client_id, origin.network)
+            raise await self._refused(why, presented.client_id, origin)
+        return client
+
+    async def binding(self, request: Request, client: Client, origin: Origin) -> Binding:
+        """Step 4."""
+        jkt = await self._dpop.proved(request)
+        if jkt:
+            return Binding(jkt=jkt)
+        if client.dpop_bound:
+            raise BadInput("invalid_dpop_proof", "this client's tokens are bound to a key", "send a DPoP proof")
+        demanded = client.certificate_bound or (self._clients.profile.bound_only and not client.first_party)
+        if not demanded:
+            return Binding()
+        x5t = self._certificate(request, origin)
+        if not x5t:
+            raise BadInput("invalid_dpop_proof", "tokens are bound to a key here", "send a DPoP proof, or use mTLS")
+        return Binding(x5t=x5t)
+
+    def named(self, request: Request, form: Mapping[str, str]) -> bool:
+        """Whether the request says anything of a client."""
+        return "authorization" in request.headers or any(name.startswith("client_") for name in form)
+
+    def _presented(self, request: Request, form: Mapping[str, str]) -> _Presented:
+        found: list[_Presented] = []
+        header = request.headers.get("authorization")
+        if header is not None:
+            found.append(_basic(header))
+        if "client_secret" in form:
+            found.append(_Presented(Method.SECRET_POST, form.get("client_id", ""), secret=form["client_secret"]))
+        if "client_assertion" in form or "client_assertion_type" in form:
+            found.append(self._asserted(form))
+        if len(found) > 1:
+            raise BadInput("invalid_request", "the client authenticates in more than one way", "use one")  # step 1
+        if not found:
+            return _Presented(None, form.get("client_id", ""))
+        if form.get("client_id", found[0].client_id) != found[0].client_id:
+            raise BadInput("invalid_request", "client_id names another client than the one that authenticates")
+        return found[0]
+
+    def _asserted(self, form: Mapping[str, str]) -> _Presented:
+        assertion = form.get("client_assertion", "")
+        if form.get("client_assertion_type") != TYPE or not assertion:
+            raise BadInput("invalid_request", "client_assertion and its type go together", f"the type is {TYPE}")
+        try:
+            claimed = self._assertions.read(assertion)[1].get("sub")
+        except Malformed:
+            claimed = None
+        return _Presented(
+            Method.PRIVATE_KEY_JWT,
+            claimed if isinstance(claimed, str) else form.get("client_id", ""),
+            assertion=assertion,
+        )
+
+    async def _why_not(self, client: Client | None, presented: _Presented, request: Request, origin: Origin) -> str:
+        """ "" for yes. The secret is hashed and compared for an unknown client, too."""
+        method = presented.method
+        if method in SECRETS:
+            kept = client.secret_hash if client is not None and client.method in SECRETS else _NOBODY
+            right = hmac.compare_digest(self._clients.hash(presented.secret), kept)
+            if client is not None and client.method in SECRETS and right:
+                return ""
+            return "wrong secret" if client is not None and client.method in SECRETS else _unfit(client)
+        if client is None:
+            return _unfit(client)
+        if method is Method.PRIVATE_KEY_JWT:
+            if client.method is not Method.PRIVATE_KEY_JWT:
+                return _unfit(client)
+            try:
+                parsed, claims = self._assertions.read(presented.assertion)
+                await self._assertions.verify(client, parsed, claims, self._base + request.url.path)
+            except Malformed as error:
+                return f"assertion: {error}"
+            return ""
+        if client.method is Method.TLS:
+            return "" if self._by_certificate(client, request, origin) else "no certificate of this client"
+        return "" if client.public else _unfit(client)
+
+    def _by_certificate(self, client: Client, request: Request, origin: Origin) -> bool:
+        if client.spiffe_id:
+            return origin.workload == client.spiffe_id and origin.workload != self._gateway
+        return hmac.compare_digest(self._certificate(request, origin), client.certificate)
+
+    def _certificate(self, request: Request, origin: Origin) -> str:
+        """The thumbprint (`x5t#S256`) of the certificate that the caller itself came with, as our sidecar says it."""
+        headers = request.headers.getlist("x-forwarded-client-cert")
+        if not origin.workload or origin.workload == self._gateway or len(headers) != 1 or "," in headers[0]:
+            return ""
+        found = _XFCC_HASH.search(headers[0])
+        return base64.urlsafe_b64encode(bytes.fromhex(found[1])).rstrip(b"=").decode() if found else ""
+
+    async def _refused(self, why: str, client_id: str, origin: Origin) -> Unauthenticated:
+        event = Event(
+            type=EventType.CLIENT_REFUSED,
+            at=self._clock.now(),
+            success=False,
+            severity=Severity.LOW,
+            reason=why,
+            workload=origin.workload,
+            ip=origin.ip,
+            request_id=origin.request_id,
+            trace_id=origin.trace_id,
+            details={"client": client_id[:64], "decision": origin.decision_id},
+        )
+        await self._refusals.record(event, origin.network, client_id[:64])
+        return Unauthenticated("invalid_client", "the client is unknown or didn't prove itself", "see its registration")
+
+
+def _basic(header: str) -> _Presented:
+    """RFC 7617, and RFC 6749 section 2.3.1: both halves are form-encoded first."""
+    scheme, _, text = header.partition(" ")
+    try:
+        if scheme.lower() != "basic":
+            raise ValueError
+        name, colon, secret = base64.b64decode(text.strip(), validate=True).decode("utf-8", "strict").partition(":")
+        if not colon:
+            raise ValueError
+        return _Presented(
+            Method.SECRET_BASIC, unquote_plus(name, errors="strict"), secret=unquote_plus(secret, errors="strict")
+        )
+    except (ValueError, binascii.Error):
+        raise Unauthenticated("invalid_client", "the authorization header is not Basic credentials") from None
+
+
+def _unfit(client: Client | None) -> str:
+    return "unknown client" if client is None else f"not its method: it is registered for {client.method}"

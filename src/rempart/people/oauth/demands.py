@@ -1,0 +1,34 @@
+"""Which scopes and which audience a request may have (RFC 6749 section 3.3, RFC 8707, RFC 8693)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from rempart.kernel.errors import BadInput
+
+from .model import Client
+
+OF_PERSONS = frozenset({"openid", "profile", "email", "phone", "address", "offline_access", "session"})
+"""Scopes that mean something only when a person takes part."""
+
+
+def scope_demanded(form: Mapping[str, str], allowed: Collection[str], default: Collection[str]) -> tuple[str, ...]:
+    """Raises BadInput `invalid_scope`."""
+    text = form.get("scope")
+    if text is None:
+        return tuple(default)
+    asked = tuple(dict.fromkeys(text.split(" ")))
+    if not text or not all(scope in allowed for scope in asked):
+        raise BadInput("invalid_scope", "a scope is asked for that is not granted here")
+    return asked
+
+
+def audience_demanded(form: Mapping[str, str], client: Client, trust_domain: str) -> tuple[str, ...]:
+    """One, by `audience` or `resource`; the client's first where none is named. Raises BadInput `invalid_target`."""
+    named = {form[name] for name in ("audience", "resource") if name in form}
+    allowed = client.audiences or (trust_domain,)
+    if not named:
+        return () if allowed[0] == trust_domain else allowed[:1]
+    if len(named) > 1 or not named <= set(allowed):
+        raise BadInput("invalid_target", "this client may not have tokens for that audience")
+    return tuple(named)

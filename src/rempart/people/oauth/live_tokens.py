@@ -1,0 +1,95 @@
+"""Whether an access token still stands: what its signature can't tell.
+
+A token falls with its account (disabled, or of a later epoch), with its family (revoked), with its client (deleted),
+and by itself (RFC 7009). Its `jti` is remembered as revoked until it would have expired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+
+from rempart.crypto.jose import Claims
+from rempart.kernel.errors import BadInput, Unauthenticated
+from rempart.people.access_tokens import AccessTokens
+from rempart.people.model import FIRST_PARTY, Account
+from rempart.people.ports import AccountStore, OnceStore, RefreshStore
+
+from .clients import Clients
+from .dpop import Dpop
+
+_KIND = "revoked-token"
+
+
+class LiveTokens:
+    def __init__(
+        self,
+        tokens: AccessTokens,
+        accounts: AccountStore,
+        families: RefreshStore,
+        once: OnceStore,
+        clients: Clients,
+    ) -> None:
+        self._tokens, self._accounts, self._families = tokens, accounts, families
+        self._once, self._clients = once, clients
+
+    async def read(self, token: str) -> tuple[Claims, Account | None]:
+        """A token that stands, for any audience; the account it speaks for, None where a client acts for itself.
+
+        Whether the caller proved the key in `cnf` is not asked here. Raises Unauthenticated `invalid_token`.
+        """
+        claims = self._tokens.read(token)
+        client_id = claims.raw.get("client_id")
+        if client_id != FIRST_PARTY and (not isinstance(client_id, str) or await self._clients.get(client_id) is None):
+            raise _dead("its client is gone")
+        if await self._once.peek(_KIND, _key(claims.token_id)) is not None:
+            raise _dead("it was revoked")
+        session = claims.raw.get("sid", "")
+        if isinstance(session, str) and session.startswith("fam_"):
+            found = await self._families.find(session)
+            if found is None or found[0].revoked_at is not None:
+                raise _dead("its session is over")
+        if claims.subject == client_id:
+            return claims, None
+        account = await self._accounts.get(claims.subject)
+        if account is None or account.disabled:
+            raise _dead("the account is gone or disabled")
+        if claims.raw.get("epoch", 0) != account.epoch:
+            raise _dead("it was superseded")
+        return claims, account
+
+    async def revoke(self, claims: Claims) -> bool:
+        """Remember that it was revoked; False when that was known."""
+        return await self._once.put(_KIND, _key(claims.token_id), b"", claims.expires_at + 60)
+
+
+async def check_possession(request: Request, claims: Mapping[str, Any], token: str, dpop: Dpop) -> None:
+    """That a bound token comes with its key (RFC 9449 section 7.1); `token` is what the header carried.
+
+    Raises Unauthenticated `invalid_token`, BadInput `invalid_dpop_proof` or `use_dpop_nonce`.
+    """
+    scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
+    bound = claims.get("cnf")
+    jkt = bound.get("jkt") if isinstance(bound, Mapping) else None
+    if jkt is None:
+        if scheme == "dpop" or bound is not None:
+            raise _dead("it is not bound to a key that can be proved here")
+        return
+    if scheme != "dpop":
+        raise _dead("it is bound to a key: a DPoP proof is needed")
+    proved = await dpop.proved(request, token)
+    if not proved:
+        raise BadInput("invalid_dpop_proof", "a DPoP proof is needed", "send one in the header DPoP")
+    if proved != jkt:
+        raise _dead("it is bound to another key")
+
+
+def _key(token_id: str) -> bytes:
+    return hashlib.sha256(token_id.encode()).digest()
+
+
+def _dead(why: str) -> Unauthenticated:
+    return Unauthenticated("invalid_token", f"the access token is not valid: {why}", "get a new one")

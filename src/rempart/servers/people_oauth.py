@@ -1,0 +1,166 @@
+"""How OAuth is put together: clients and how they prove themselves, the token endpoint, what is asked about tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.routing import BaseRoute
+
+from rempart.backends import sql_clients
+from rempart.backends.sql import Database
+from rempart.backends.sql_clients import SqlClients
+from rempart.kernel.clock import Clock
+from rempart.kernel.event import Recorder
+from rempart.people.access_tokens import AccessTokens
+from rempart.people.api import Bearers
+from rempart.people.collapse import Collapse
+from rempart.people.factors.model import SecondFactorNeeded
+from rempart.people.login import Logins
+from rempart.people.login_record import login_failed
+from rempart.people.model import Authenticated, Origin
+from rempart.people.oauth.admin_api import ClientsFace
+from rempart.people.oauth.client_assertions import ClientAssertions
+from rempart.people.oauth.client_authentication import ClientAuthentication
+from rempart.people.oauth.clients import Clients
+from rempart.people.oauth.dpop import Dpop
+from rempart.people.oauth.exchange import TokenExchangeGrant
+from rempart.people.oauth.grants import ClientCredentialsGrant, PasswordGrant, RefreshGrant
+from rempart.people.oauth.guesses import SecretGuesses
+from rempart.people.oauth.issuing import Issuing
+from rempart.people.oauth.live_tokens import LiveTokens
+from rempart.people.oauth.metadata import Metadata
+from rempart.people.oauth.model import Grant
+from rempart.people.oauth.ports import GrantHandler, TrustBundle
+from rempart.people.oauth.profile import Profile, profile_named
+from rempart.people.oauth.token_endpoint import TokenEndpoint
+from rempart.people.oauth.token_faces import TokenFaces
+from rempart.people.oauth.workload_assertions import WorkloadAssertionGrant
+from rempart.people.ports import AccountStore, OnceStore, RefreshStore, Tally
+from rempart.people.refresh_tokens import RefreshTokens
+from rempart.people.requests import Origins
+from rempart.wiring.process_settings import PeopleSettings
+
+SCHEMA = sql_clients.SCHEMA
+
+
+@dataclass(frozen=True)
+class PasswordDoor:
+    """Implements `people.oauth.ports.PasswordLogin`."""
+
+    logins: Logins
+
+    async def prove(self, email: str, password: str, otp: str | None, origin: Origin) -> Authenticated:
+        found = await self.logins.authenticate(email, password, otp, None, origin, in_steps=False)
+        if isinstance(found, SecondFactorNeeded):
+            raise login_failed()
+        return found
+
+
+@dataclass(frozen=True)
+class OAuth:
+    """`routes` joins what other rooms plug in: their grants, and what they add to the metadata."""
+
+    clients: Clients
+    authentication: ClientAuthentication
+    dpop: Dpop
+    live: LiveTokens
+    bearers: Bearers
+    profile: Profile
+    operators: list[BaseRoute]
+    routes: Callable[[Sequence[GrantHandler], Mapping[str, Any]], list[BaseRoute]]
+
+
+def signing_algorithm(settings: PeopleSettings) -> str:
+    """What tokens are signed with: the setting, or ES256 where the security profile refuses that."""
+    signing = profile_named(settings.security_profile).signing
+    return settings.signing_algorithm if settings.signing_algorithm in signing else "ES256"
+
+
+def compose_oauth(
+    settings: PeopleSettings,
+    *,
+    secret: Callable[[str], bytes],
+    database: Database,
+    once: OnceStore,
+    accounts: AccountStore,
+    families: RefreshStore,
+    access: AccessTokens,
+    refresh: RefreshTokens,
+    logins: Logins,
+    bundle: TrustBundle | None,
+    origins: Origins,
+    recorder: Recorder,
+    refusals: Collapse,
+    tally: Tally,
+    clock: Clock,
+) -> OAuth:
+    """`secret(purpose)` gives a key of 32 bytes. Without `bundle` no JWT-SVID buys anything.
+
+    Raises BadInput `bad_settings`.
+    """
+    issuer, domain = settings.issuer, settings.audience
+    profile = profile_named(settings.security_profile)
+    gateway = settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway"
+    clients = Clients(SqlClients(database), recorder, clock, profile, key=secret("client-secrets"), gateway=gateway)
+    dpop = Dpop(once, clock, profile, key=secret("dpop-nonces"), issuer=issuer)
+    authentication = ClientAuthentication(
+        clients,
+        ClientAssertions(once, clock, profile, issuer=issuer),
+        dpop,
+        SecretGuesses(clock),
+        refusals,
+        clock,
+        gateway=gateway,
+        issuer=issuer,
+    )
+    live = LiveTokens(access, accounts, families, once, clients)
+    own: list[GrantHandler] = [
+        RefreshGrant(refresh),
+        ClientCredentialsGrant(domain),
+        PasswordGrant(PasswordDoor(logins), domain),
+        TokenExchangeGrant(live, domain),
+    ]
+    if bundle is not None:
+        own.append(WorkloadAssertionGrant(bundle, clock, issuer=issuer, trust_domain=domain))
+    faces = TokenFaces(authentication, access, live, refresh, origins, recorder, clock)
+
+    def routes(handlers: Sequence[GrantHandler], metadata: Mapping[str, Any]) -> list[BaseRoute]:
+        endpoint = TokenEndpoint(
+            clients,
+            authentication,
+            [*handlers, *own],
+            Issuing(access, refresh, recorder, clock),
+            dpop,
+            origins,
+            refusals,
+            clock,
+            tally,
+        )
+
+        async def grants() -> Sequence[str]:
+            """The password grant is told of once somebody may use it."""
+            hidden = set() if await clients.any_with(Grant.PASSWORD) else {Grant.PASSWORD}
+            return [grant for grant in endpoint.grants if grant not in hidden]
+
+        told = Metadata(
+            profile,
+            grants,
+            metadata,
+            issuer=issuer,
+            max_age=settings.jwks_max_age,
+            signing=signing_algorithm(settings),
+        )
+        return [*endpoint.routes(), *faces.routes(), *told.routes()]
+
+    return OAuth(
+        clients=clients,
+        authentication=authentication,
+        dpop=dpop,
+        live=live,
+        bearers=Bearers(live, dpop, domain, refusals, clock),
+        profile=profile,
+        operators=ClientsFace(clients).routes(),
+        routes=routes,
+    )
