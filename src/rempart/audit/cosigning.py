@@ -49,6 +49,7 @@ class Cosigning:
         self._path, self._alarm = path, alarm
         self._sizes = {witness.key.name: 0 for witness in witnesses}
         self._failing: dict[str, str] = {}
+        self._denied: set[str] = set()
         try:
             self.note = path.read_text("utf-8")
             self._check(self.note)
@@ -63,7 +64,7 @@ class Cosigning:
     async def ask(self) -> None:
         """Have the log's present checkpoint cosigned. Never raises for what a witness does."""
         note, size = self._log.checkpoint, self._log.size
-        if size == 0 or size == self.size:
+        if size == 0 or (self.note and Checkpoint.decode(self.note) == Checkpoint.decode(note)):
             return
         lines = [line for witness in self._witnesses if (line := await self._cosigned(witness, note, size))]
         if len(lines) >= self._quorum:
@@ -92,17 +93,21 @@ class Cosigning:
                 line, _ = witness.key.line_of(note + answer)
                 self._sizes[name] = size
                 self._failing.pop(name, None)
+                self._denied.discard(name)
                 return line
             return ""
         except RempartError as error:
             if error.code == "bad_consistency":
                 await self._lied(name, error.reason)
-            self._failing[name] = error.reason
+            else:
+                self._failing[name] = error.reason
             return ""
 
     async def _lied(self, name: str, why: str) -> None:
+        """Alarm once, until it cosigns again."""
         why = f"the witness {name} does not recognise this log: {why}"
-        if self._failing.get(name) != why:
+        if name not in self._denied:
+            self._denied.add(name)
             await self._alarm(why)
         self._failing[name] = why
 

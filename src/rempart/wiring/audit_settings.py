@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rempart.crypto.cosigning import CosignatureVerifier
 from rempart.kernel.errors import BadInput
 
-from .toml_reader import Reader
+from .check import Reader
 
 
 @dataclass(frozen=True, slots=True)
