@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle", "Trust bundles"),
     "policy": ("policy", "Test, check, explain and reload policies"),
     "audit": ("audit", "Search, prove and verify the record"),
+    "witness": ("witness", "Cosign other logs as long as they only grow"),
     "keys": ("keys", "Signing keys: list and rotate"),
 }
 

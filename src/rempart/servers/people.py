@@ -32,6 +32,7 @@ from rempart.people.accounts_api import AccountsFace
 from rempart.people.admin_api import KeysFace
 from rempart.people.administration.roles import Roles
 from rempart.people.api import PublicFace
+from rempart.people.authorize.id_tokens import IdTokens
 from rempart.people.collapse import Collapse
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login import Logins
@@ -220,6 +221,7 @@ async def compose(
         gateway=settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway",
         client_ip_header=settings.client_ip_header,
     )
+    id_tokens = IdTokens(keys, clock, issuer=settings.issuer, ttl=settings.access_ttl)
     oauth = compose_oauth(
         settings,
         secret=secret,
@@ -230,6 +232,7 @@ async def compose(
         access=access,
         refresh=refresh,
         logins=proving.logins,
+        id_tokens=id_tokens,
         bundle=None,
         origins=origins,
         recorder=recorder,
@@ -242,12 +245,11 @@ async def compose(
     authorization = compose_authorization(
         issuer=settings.issuer,
         profile=oauth.profile,
-        id_token_ttl=settings.access_ttl,
         joined_for=settings.refresh_ttl,
         secret=secret,
         database=database,
         once=once,
-        keys=keys,
+        id_tokens=id_tokens,
         accounts=accounts,
         sessions=sessions,
         families=families,
