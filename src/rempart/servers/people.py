@@ -39,6 +39,7 @@ from rempart.people.login import Logins
 from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
 from rempart.people.pages.activity import Activity
+from rempart.people.password_list import BREACHED, COMMON, PasswordLists
 from rempart.people.password_rules import PasswordRules
 from rempart.people.ports import OnceStore
 from rempart.people.refresh_tokens import RefreshTokens
@@ -201,7 +202,12 @@ async def compose(
     )
     record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"))
     proving = compose_proving(settings, database, store, families, once, pool, hasher, throttle, record, clock, secret)
-    rules = PasswordRules(settings.password_length, settings.password_length_with_factor, (domain, "rempart"))
+    rules = PasswordRules(
+        settings.password_length,
+        settings.password_length_with_factor,
+        (domain, "rempart"),
+        PasswordLists((COMMON, data_dir / BREACHED)),
+    )
     accounts = Accounts(
         store,
         store,
