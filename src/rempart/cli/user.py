@@ -12,6 +12,7 @@ import typer
 
 from rempart.kernel.errors import BadInput
 
+from .breached_list import app as breached_list
 from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, call, state_dir
 from .user_import import import_users
@@ -129,6 +130,7 @@ def erase(user: UserArgument, state: StateOption = None, as_json: JsonOption = F
 
 
 app.command("import")(import_users)
+app.add_typer(breached_list, name="breached-list")
 
 
 @app.command()
