@@ -22,6 +22,7 @@ from rempart.crypto.jose import Claims, Jwks, verify_jwt
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Unauthenticated
 from rempart.people.accounts import Actor
+from rempart.people.authorize.id_tokens import IdTokens
 from rempart.people.model import Account, Authenticated, Origin, RefreshFamily
 from rempart.people.oauth.model import Binding, Client, Grant, Granted, Method, TokenRequest
 from rempart.people.oauth.profile import BASELINE, Profile
@@ -224,12 +225,11 @@ async def room(*clients: Client, profile: Profile = BASELINE) -> AsyncIterator[R
             authorization = compose_authorization(
                 issuer=ISSUER,
                 profile=profile,
-                id_token_ttl=300,
                 joined_for=86400.0,
                 secret=lambda purpose: derive_key(b"k" * 32, purpose),
                 database=people.database,
                 once=people.once,
-                keys=people.keys,
+                id_tokens=IdTokens(people.keys, clock, issuer=ISSUER, ttl=300),
                 accounts=people.accounts,
                 sessions=sessions,
                 families=people.families,

@@ -307,7 +307,7 @@ class FakeFactors:
             "challenge": _random(),
             "rp": {"id": "localhost", "name": "bank"},
             "user": {"id": _random(), "name": who.email, "displayName": who.name},
-            "pubKeyCredParams": [{"type": "public-key", "alg": -7}],
+            "pubKeyCredParams": [{"type": "public-key", "alg": alg} for alg in (-7, -257)],
             "authenticatorSelection": {"residentKey": "required", "userVerification": "preferred"},
             "excludeCredentials": [],
         }

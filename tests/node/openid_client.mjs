@@ -91,7 +91,7 @@ for (const method of [oidc.ClientSecretBasic(given.shop.secret), oidc.ClientSecr
   assert.ok((await oidc.clientCredentialsGrant(shop, {})).access_token)
 }
 const wrong = await oidc.discovery(server, given.shop.id, undefined, oidc.ClientSecretBasic('not the secret'))
-await refused(() => oidc.clientCredentialsGrant(wrong, {}), 'invalid_client')
+await refused(() => oidc.clientCredentialsGrant(wrong, {}), 'OAUTH_WWW_AUTHENTICATE_CHALLENGE')
 tell('client secrets')
 
 // -- device flow ---------------------------------------------------------------------------------------------------------

@@ -235,6 +235,7 @@ def test_odd_paths(idp: Idp, target: str) -> None:
         reply = send(idp, method, target, [("content-type", "application/json")], b"{}" if method != "GET" else None)
         fine(reply, (method, target))
         assert b"root:" not in reply.body
+        assert not reply.headers.get("location", "").startswith("http:")
 
 
 JSON_BODIES = (

@@ -16,6 +16,8 @@ from rempart.kernel.errors import BadInput, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
+from .checkpoint import Checkpoint
+from .cosigning import Cosigning
 from .intake import MAX_BODY_BYTES, read_events
 from .model import MAX_LIMIT, Query
 from .sequencer import Sequencer
@@ -32,6 +34,7 @@ class Service(Protocol):
     """What the process around the sequencer does for these faces."""
 
     sequencer: Sequencer
+    cosigning: Cosigning
 
     async def integrated(self) -> None:
         """Return once everything that was durable when called is in the log. Raises Unavailable."""
@@ -51,7 +54,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def reading_app(service: Service) -> ASGIApp:
-    """GET `/search`, `/events/{id}`, `/proofs/{id}`, `/checkpoint`, `/consistency/{size}`."""
+    """GET `/search`, `/events/{id}`, `/proofs/{id}`, `/checkpoint`, `/witnesses`, `/consistency/{size}`."""
 
     async def answer(request: Request) -> Response:
         if request.method != "GET":
@@ -62,6 +65,9 @@ def reading_app(service: Service) -> ASGIApp:
             return _json(_search(sequencer, _query(request), full=request.query_params.get("full") == "1"))
         if path == "/checkpoint":
             return Response(sequencer.log.checkpoint, media_type="text/plain; charset=utf-8")
+        if path == "/witnesses":
+            cosigning = service.cosigning
+            return _json({"checkpoint": cosigning.note, "size": cosigning.size, "witnesses": cosigning.cosigners()})
         if path == "/checkpoint.json":
             return _json({"checkpoint": sequencer.log.checkpoint, "size": sequencer.log.size})
         kind, _, id = path[1:].partition("/")
@@ -71,7 +77,8 @@ def reading_app(service: Service) -> ASGIApp:
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /search, /events/ID or /proofs/ID")
         found = await _locate(service, id)
         if kind == "proofs":
-            return _json(_proof(sequencer, found[0]))
+            witnessed = _witnessed(service) if request.query_params.get("witnessed") == "1" else ""
+            return _json(_proof(sequencer, found[0], witnessed))
         return _json({**_event(sequencer, found[0]), "related": [_row(sequencer, at) for at in found[1:]]})
 
     return _application(answer)
@@ -199,8 +206,12 @@ def _event(sequencer: Sequencer, index: int) -> dict[str, Any]:
     return {"index": index, "event": msgspec.json.decode(sequencer.log.entry(index))}
 
 
-def _proof(sequencer: Sequencer, index: int) -> dict[str, Any]:
-    """All that `audit.verifier` needs; binary values in base64."""
+def _proof(sequencer: Sequencer, index: int, witnessed: str = "") -> dict[str, Any]:
+    """All that `audit.verifier` needs; binary values in base64. `witnessed`: against that checkpoint."""
+    note = witnessed or sequencer.log.checkpoint
+    size = Checkpoint.decode(note).size
+    if index >= size:
+        raise NotFound("not_witnessed", f"the witnesses have cosigned {size} events, this is later", "wait for them")
     payload = sequencer.log.entry(index)
     return {
         "format": PROOF_FORMAT,
@@ -208,9 +219,15 @@ def _proof(sequencer: Sequencer, index: int) -> dict[str, Any]:
         "event": msgspec.json.decode(payload),
         "payload": base64.b64encode(payload).decode(),
         "index": index,
-        "inclusion": [base64.b64encode(part).decode() for part in sequencer.log.prove_inclusion(index)],
-        "checkpoint": sequencer.log.checkpoint,
+        "inclusion": [base64.b64encode(part).decode() for part in sequencer.log.prove_inclusion(index, size)],
+        "checkpoint": note,
     }
+
+
+def _witnessed(service: Service) -> str:
+    if not service.cosigning.note:
+        raise NotFound("not_witnessed", "no witness has cosigned this log yet", "see [audit] in rempart.toml")
+    return service.cosigning.note
 
 
 def _consistency(sequencer: Sequencer, old: int) -> dict[str, Any]:

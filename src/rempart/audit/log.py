@@ -144,12 +144,14 @@ class MerkleLog:
         bundle = start // WIDTH
         return self._tiles.entries(self.size, bundle)[start - bundle * WIDTH : end - bundle * WIDTH]
 
-    def prove_inclusion(self, index: int) -> list[bytes]:
-        size = self.size
+    def prove_inclusion(self, index: int, size: int | None = None) -> list[bytes]:
+        """In the log as it was at `size` events; by default as it is."""
+        size = self.size if size is None else size
         return inclusion_proof(lambda level, at: self._tiles.node(size, level, at), index, size)
 
-    def prove_consistency(self, old: int) -> list[bytes]:
-        size = self.size
+    def prove_consistency(self, old: int, size: int | None = None) -> list[bytes]:
+        """From `old` to `size` events; by default to all."""
+        size = self.size if size is None else size
         return consistency_proof(lambda level, at: self._tiles.node(size, level, at), old, size)
 
     # -- inside ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import typer
 from rempart.kernel.errors import BadInput, NotFound
 
 from .output import print_json, print_table, say
+from .proofs import cosigners, flat, read_file, verify_one
 from .state import JsonOption, StateOption, call, state_dir
 
 app = typer.Typer(no_args_is_help=True)
@@ -74,8 +75,8 @@ def show(id: str, state: StateOption = None, json: JsonOption = False) -> None:
         return
     own = found["event"]["unmapped"]["rempart"]
     rows: list[tuple[str, object]] = [("index", found["index"]), ("time", _time(own["at"]))]
-    rows += [(name, _flat(value)) for name, value in own.items() if name not in ("at", "details")]
-    rows += [(f"details.{name}", _flat(value)) for name, value in own.get("details", {}).items()]
+    rows += [(name, flat(value)) for name, value in own.items() if name not in ("at", "details")]
+    rows += [(f"details.{name}", flat(value)) for name, value in own.get("details", {}).items()]
     print_table(("field", "value"), rows)
     if found["related"]:
         say("\nof the same request:")
@@ -83,15 +84,39 @@ def show(id: str, state: StateOption = None, json: JsonOption = False) -> None:
 
 
 @app.command()
-def prove(id: str, state: StateOption = None, json: JsonOption = False) -> None:
+def prove(
+    id: str,
+    witnessed: Annotated[
+        bool, typer.Option("--witnessed", help="Against the last checkpoint that witnesses cosigned")
+    ] = False,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
     """A proof that the event is in the log, for `rempart audit verify` anywhere. It is always JSON."""
-    print_json(call(state_dir(state), "sequencer", "GET", f"/proofs/{quote(id, safe='')}"))
+    query = "?witnessed=1" if witnessed else ""
+    print_json(call(state_dir(state), "sequencer", "GET", f"/proofs/{quote(id, safe='')}{query}"))
+
+
+@app.command()
+def witnesses(state: StateOption = None, json: JsonOption = False) -> None:
+    """How far witnesses have cosigned the log, and what hinders each."""
+    document = call(state_dir(state), "sequencer", "GET", "/witnesses")
+    if json:
+        print_json(document)
+        return
+    say(f"{document['size']} events are witnessed")
+    print_table(("witness", "now"), [(name, why or "cosigns") for name, why in document["witnesses"].items()])
 
 
 @app.command()
 def verify(
     proof: Annotated[Path | None, typer.Argument(help="A proof from `audit prove`; without one, the whole log")] = None,
     key: Annotated[Path | None, typer.Option(help="The log's verifier key; default: the one in the state")] = None,
+    witness: Annotated[
+        list[Path] | None,
+        typer.Option(help="A witness's key: the proof's checkpoint must be cosigned; may be repeated"),
+    ] = None,
+    quorum: Annotated[int | None, typer.Option(help="How many of the witnesses must have; default: all")] = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -99,11 +124,11 @@ def verify(
     from rempart.audit.verifier import Key, VerificationError
 
     try:
-        verifier_key = Key.parse(_read(key or _published_key(state_dir(state)), "the verifier key").decode("utf-8"))
+        verifier_key = Key.parse(read_file(key or _published_key(state_dir(state)), "the verifier key").decode("utf-8"))
     except (VerificationError, UnicodeDecodeError) as error:
         raise BadInput("bad_verifier_key", str(error), "use log.vkey as the sequencer published it") from None
     if proof is not None:
-        _verify_proof(proof, verifier_key, as_json=json)
+        verify_one(proof, verifier_key, cosigners(witness or [], quorum), as_json=json)
     else:
         _verify_log(state_dir(state), verifier_key, as_json=json)
 
@@ -205,10 +230,6 @@ def _cells(event: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _flat(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
-
-
 def _time(at: int) -> str:
     from rempart.kernel.clock import rfc3339
 
@@ -226,36 +247,6 @@ def _published_key(state: Path) -> Path:
     if not path.exists():
         raise BadInput("no_verifier_key", f"{path} is not there", "name the key with --key, or the state with --state")
     return path
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    except OSError as error:
-        raise BadInput("unreadable", f"{what} {path} can't be read: {error.strerror}", "name another file") from None
-
-
-def _verify_proof(path: Path, key: Any, *, as_json: bool) -> None:
-    from rempart.audit.verifier import VerificationError, verify_proof
-    from rempart.crypto.signing import verify_ed25519
-
-    try:
-        proof = json.loads(_read(path, "the proof"))
-    except (ValueError, RecursionError):
-        raise BadInput("bad_proof", f"{path} is not JSON", "use the output of `rempart audit prove ID`") from None
-    try:
-        event = verify_proof(proof, key, verify_ed25519)
-    except VerificationError as error:
-        if as_json:
-            print_json({"ok": False, "problem": str(error)})
-        say(f"wrong: {error}")
-        raise SystemExit(1) from None
-    if as_json:
-        print_json({"ok": True, "id": proof["id"], "index": proof["index"], "event": event})
-        return
-    own = event.get("unmapped", {}).get("rempart", {})
-    say(f"right: event {proof['index']} of the log {key.origin} is")
-    print_table(("field", "value"), [(name, _flat(value)) for name, value in own.items()])
 
 
 def _verify_log(state: Path, key: Any, *, as_json: bool) -> None:

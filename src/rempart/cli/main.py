@@ -23,12 +23,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Play the critical flows against the running system"),
     "attack": ("attack", "Attack the running system and report what stopped each attack"),
     "user": ("user", "People: accounts, roles, limits"),
+    "role": ("role", "Roles: built-in ones and the application's own"),
     "client": ("client", "OAuth clients"),
     "entry": ("entry", "SPIFFE registration entries"),
     "svid": ("svid", "Identities of the calling workload"),
     "bundle": ("bundle", "Trust bundles"),
     "policy": ("policy", "Test, check, explain and reload policies"),
     "audit": ("audit", "Search, prove and verify the record"),
+    "witness": ("witness", "Cosign other logs as long as they only grow"),
     "keys": ("keys", "Signing keys: list and rotate"),
 }
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import select
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -14,30 +12,32 @@ import typer
 
 from rempart.kernel.errors import BadInput
 
+from .breached_list import app as breached_list
 from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, call, state_dir
+from .user_import import import_users
 
 app = typer.Typer(no_args_is_help=True, help="People: accounts, roles, limits")
 UserArgument = Annotated[str, typer.Argument(help="Id or e-mail address", metavar="USER")]
 _COLUMNS = ("id", "email", "display_name", "role", "payment_limit", "disabled", "second_factor")
-_FIELDS = ("email", "role", "name", "payment_limit", "password", "password_hash", "totp")
-_BATCH = 20
 _SILENCE = 30.0  # seconds to wait for a password on a pipe
 
 
 @app.command()
 def add(
     email: Annotated[str, typer.Option("--email", help="E-mail address")],
-    role: Annotated[str, typer.Option("--role", help="user, admin, finance, audit, devops, customer or service")],
+    role: Annotated[str, typer.Option("--role", help="A role, see `rempart role list`")],
     name: Annotated[str | None, typer.Option("--name", help="Display name")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Most that one payment may be, in cents")] = None,
     totp: Annotated[str | None, typer.Option("--totp", help="Secret of a one-time-code app, base 32")] = None,
+    invite: Annotated[bool, typer.Option("--invite", help="Mail a link to choose the password by")] = False,
+    language: Annotated[str, typer.Option("--language", help="Of that mail: en or fr")] = "en",
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create an account. The password is read from stdin, or generated and printed once."""
+    """Create an account. The password comes from stdin, or is generated and printed once, or chosen by the invited."""
     body: dict[str, Any] = {"email": email, "role": role, "name": name, "payment_limit": limit, "totp": totp}
-    body["password"] = _password_from_stdin()
+    body |= {"invite": True, "language": language} if invite else {"password": _password_from_stdin()}
     _one(call(state_dir(state), "people", "POST", "/users", body), as_json)
 
 
@@ -92,27 +92,45 @@ def reset_password(
     _one(call(state_dir(state), "people", "POST", f"{_path(user)}/password", body), as_json)
 
 
-@app.command("import")
-def import_users(file: Path, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Create accounts from CSV; exit code 1 when some of them could not be created.
-
-    The header line names the columns: email, role, and any of name, payment_limit, password, password_hash, totp.
-    """
-    accounts = _read_csv(file)
-    done: list[dict[str, Any]] = []
-    for start in range(0, len(accounts), _BATCH):
-        batch = {"accounts": accounts[start : start + _BATCH]}
-        done += call(state_dir(state), "people", "POST", "/users/import", batch, timeout=120)["users"]
-        say(f"{len(done)} of {len(accounts)}")
+@app.command()
+def link(
+    user: UserArgument,
+    kind: Annotated[str, typer.Option("--kind", help="reset, invite or factor-reset")] = "reset",
+    language: Annotated[str, typer.Option("--language", help="en or fr")] = "en",
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Mail a single-use link: to choose a new password, or to remove the second factors."""
+    document = call(state_dir(state), "people", "POST", f"{_path(user)}/link", {"kind": kind, "language": language})
     if as_json:
-        print_json({"users": done})
+        print_json(document)
     else:
-        rows = [
-            [user["email"], user.get("id"), user.get("role"), user.get("password"), user.get("error")] for user in done
-        ]
-        print_table(("email", "id", "role", "generated password", "error"), rows)
-    if any("error" in user for user in done):
-        raise SystemExit(1)
+        say(f"sent: {document['sent']}")
+
+
+@app.command("reset-factors")
+def reset_factors(user: UserArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Remove every second factor of somebody who lost theirs; ends their sessions."""
+    _one(call(state_dir(state), "people", "DELETE", f"{_path(user)}/factors"), as_json)
+
+
+@app.command()
+def limit(user: UserArgument, cents: str, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """The most that one payment of this person may be, in cents, or `none`."""
+    if cents != "none" and not (cents.isascii() and cents.isdecimal()):
+        raise BadInput("bad_payment_limit", f"{cents[:40]!r} is not a number of cents", "give a whole number, or none")
+    body = {"payment_limit": None if cents == "none" else int(cents)}
+    _one(call(state_dir(state), "people", "PATCH", _path(user), body), as_json)
+
+
+@app.command()
+def erase(user: UserArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Disable for good and forget name and address; the id is never given again."""
+    _one(call(state_dir(state), "people", "DELETE", _path(user)), as_json)
+
+
+app.command("import")(import_users)
+app.add_typer(breached_list, name="breached-list")
 
 
 @app.command()
@@ -180,31 +198,6 @@ def _password_from_stdin() -> str | None:
         return None
     except UnicodeDecodeError:
         raise BadInput("bad_password", "the password on stdin is not UTF-8") from None
-
-
-def _read_csv(file: Path) -> list[dict[str, Any]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput("bad_csv", f"{file}: {error}", "give a CSV file in UTF-8 with a header line") from None
-    accounts: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, 2):
-        unknown = [str(column) for column in row if column not in _FIELDS]
-        if unknown or None in row.values() or not row.get("email") or not row.get("role"):
-            why = (
-                f"unknown column {unknown[0]!r}"
-                if unknown
-                else "a value is missing or email and role are not both given"
-            )
-            raise BadInput("bad_csv", f"{file}:{number}: {why}", "columns: " + ", ".join(_FIELDS))
-        account: dict[str, Any] = {field: value for field, value in row.items() if value}
-        if "payment_limit" in account:
-            if not account["payment_limit"].isdecimal():
-                raise BadInput("bad_csv", f"{file}:{number}: payment_limit is not a number of cents")
-            account["payment_limit"] = int(account["payment_limit"])
-        accounts.append(account)
-    return accounts
 
 
 def _time(seconds: float) -> str:

@@ -117,7 +117,9 @@ def allowed_with(jwk: Mapping[str, Any]) -> frozenset[str]:
     fitting = _FOR.get(f"{jwk.get('kty')} {jwk.get('crv', '')}".rstrip(), frozenset())
     named = jwk.get("alg")
     algorithms = fitting if named is None or "EdDSA" in fitting else fitting & {named}
-    if not algorithms or (named is not None and named not in fitting) or jwk.get("use", "sig") != "sig":
+    operations = jwk.get("key_ops", ["verify"])
+    usable = jwk.get("use", "sig") == "sig" and isinstance(operations, list) and {"sign", "verify"} & set(operations)
+    if not algorithms or (named is not None and named not in fitting) or not usable:
         raise BadInput("bad_key", "this JWK is of a kind that Rempart doesn't use", "use ES256, EdDSA, PS256 or RS256")
     return algorithms
 

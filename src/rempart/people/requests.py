@@ -138,11 +138,14 @@ def _trace_id(traceparent: str | None) -> str | None:
 
 
 def application(routes: Sequence[BaseRoute]) -> Starlette:
-    """An application whose every refusal is a problem document."""
-    return Starlette(
+    """An application whose every refusal is a problem document. A path with one slash more is another path: the
+    framework's redirect for it names the scheme that it sees itself, which is plain http."""
+    app = Starlette(
         routes=routes,
         exception_handlers={RempartError: _refused, HTTPException: _http_refused, Exception: _failed},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _refused(request: Request, error: Exception) -> Response:

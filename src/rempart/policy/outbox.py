@@ -1,10 +1,11 @@
 """Answers wait here until their records are on disk.
 
 Measured: an inline `fdatasync` beats handing batches to a thread or to the kernel's asynchronous I/O, where the PDP and
-Envoy wait for each other in lockstep (the latter made the PDP alone 7 % faster and Envoy with it 40 % slower). A batch ends when it is full, or when a whole turn of the loop brought no further question: while one turn's
-questions are decided the next arrive, so a flush at the end of every turn makes batches of half the connections only
-(16 connections: 8 records a batch, 148 µs of CPU a decision, against 16 and 136). A lone question waits one more empty
-poll, some microseconds.
+Envoy wait for each other in lockstep (the latter made the PDP alone 7 % faster and Envoy with it 40 % slower). A batch
+ends when it is full, or when a whole turn of the loop brought no further question: while one turn's questions are
+decided the next arrive, so a flush at the end of every turn makes batches of half the connections only (16 connections:
+8 records a batch, 148 µs of CPU a decision, against 16 and 136). A lone question waits one more empty poll, some
+microseconds.
 """
 
 from __future__ import annotations

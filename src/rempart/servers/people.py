@@ -32,12 +32,14 @@ from rempart.people.accounts_api import AccountsFace
 from rempart.people.admin_api import KeysFace
 from rempart.people.administration.roles import Roles
 from rempart.people.api import PublicFace
+from rempart.people.authorize.id_tokens import IdTokens
 from rempart.people.collapse import Collapse
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login import Logins
 from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
 from rempart.people.pages.activity import Activity
+from rempart.people.password_list import BREACHED, COMMON, PasswordLists
 from rempart.people.password_rules import PasswordRules
 from rempart.people.ports import OnceStore
 from rempart.people.refresh_tokens import RefreshTokens
@@ -200,7 +202,12 @@ async def compose(
     )
     record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"))
     proving = compose_proving(settings, database, store, families, once, pool, hasher, throttle, record, clock, secret)
-    rules = PasswordRules(settings.password_length, settings.password_length_with_factor, (domain, "rempart"))
+    rules = PasswordRules(
+        settings.password_length,
+        settings.password_length_with_factor,
+        (domain, "rempart"),
+        PasswordLists((COMMON, data_dir / BREACHED)),
+    )
     accounts = Accounts(
         store,
         store,
@@ -220,6 +227,7 @@ async def compose(
         gateway=settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway",
         client_ip_header=settings.client_ip_header,
     )
+    id_tokens = IdTokens(keys, clock, issuer=settings.issuer, ttl=settings.access_ttl)
     oauth = compose_oauth(
         settings,
         secret=secret,
@@ -230,6 +238,7 @@ async def compose(
         access=access,
         refresh=refresh,
         logins=proving.logins,
+        id_tokens=id_tokens,
         bundle=None,
         origins=origins,
         recorder=recorder,
@@ -242,12 +251,11 @@ async def compose(
     authorization = compose_authorization(
         issuer=settings.issuer,
         profile=oauth.profile,
-        id_token_ttl=settings.access_ttl,
         joined_for=settings.refresh_ttl,
         secret=secret,
         database=database,
         once=once,
-        keys=keys,
+        id_tokens=id_tokens,
         accounts=accounts,
         sessions=sessions,
         families=families,

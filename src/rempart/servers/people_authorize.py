@@ -44,7 +44,6 @@ from rempart.people.collapse import Collapse
 from rempart.people.oauth.profile import Profile
 from rempart.people.ports import OnceStore
 from rempart.people.requests import Origins
-from rempart.people.signing_keys import SigningKeys
 from rempart.people.throttle import Throttle
 
 SCHEMA = (*sql_consents.SCHEMA, *sql_logouts.SCHEMA)
@@ -69,12 +68,11 @@ def compose_authorization(
     *,
     issuer: str,
     profile: Profile,
-    id_token_ttl: int,
     joined_for: float,
     secret: Callable[[str], bytes],
     database: Database,
     once: OnceStore,
-    keys: SigningKeys,
+    id_tokens: IdTokens,
     accounts: AccountReader,
     sessions: Sessions,
     families: Families,
@@ -91,7 +89,6 @@ def compose_authorization(
 ) -> Authorization:
     """`secret(purpose)` gives a key of 32 bytes; `joined_for`: seconds for which a session may be worth a logout."""
     key = secret("authorize")
-    id_tokens = IdTokens(keys, clock, issuer=issuer, ttl=id_token_ttl)
     consents = Consents(SqlConsents(database), families, recorder, clock)
     told = SqlLogouts(database)
     codes = Codes(

@@ -15,6 +15,7 @@ from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
 from rempart.people.access_tokens import SESSION, AccessTokens
 from rempart.people.api import Bearers
+from rempart.people.authorize.id_tokens import IdTokens
 from rempart.people.collapse import Collapse
 from rempart.people.factors.model import SecondFactorNeeded
 from rempart.people.login import Logins
@@ -91,6 +92,7 @@ def compose_oauth(
     access: AccessTokens,
     refresh: RefreshTokens,
     logins: Logins,
+    id_tokens: IdTokens,
     bundle: TrustBundle | None,
     origins: Origins,
     recorder: Recorder,
@@ -119,7 +121,7 @@ def compose_oauth(
     )
     live = LiveTokens(access, accounts, families, once, clients)
     own: list[GrantHandler] = [
-        RefreshGrant(refresh),
+        RefreshGrant(refresh, id_tokens),
         ClientCredentialsGrant(domain),
         PasswordGrant(PasswordDoor(logins), domain),
         TokenExchangeGrant(live, domain),

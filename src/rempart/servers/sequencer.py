@@ -19,16 +19,19 @@ import msgspec
 
 from rempart.audit.access_log import Collapser, read_line
 from rempart.audit.api import events_app, metrics_app, reading_app, unavailable
+from rempart.audit.cosigning import Cosigning, Named
 from rempart.audit.journal import Journal
 from rempart.audit.log import MerkleLog
 from rempart.audit.metrics import page
 from rempart.audit.pipes import LineReader
 from rempart.audit.sequencer import Sequencer
+from rempart.backends.http_witness import HttpWitness
 from rempart.backends.sqlite_search import SqliteSearch
 from rempart.crypto.aead import seal, unseal
-from rempart.crypto.signing import NoteSigner
+from rempart.crypto.cosigning import CosignatureVerifier
+from rempart.crypto.signing import NoteSigner, NoteVerifier
 from rempart.kernel.errors import BadInput, Integrity, RempartError, Unavailable
-from rempart.kernel.event import Event
+from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import encode
 from rempart.wiring.process_settings import SequencerSettings
 
@@ -38,6 +41,7 @@ from .boot import Boot
 _log = logging.getLogger("rempart.sequencer")
 _SHORTEST, _LONGEST = 0.02, 0.2  # seconds between looks at the journals: after work, and when idle
 _AFTER_FAILURE = 0.5
+_COSIGN_EVERY = 1.0
 _SEAL_CONTEXT = b"rempart/audit/log-key"
 
 
@@ -86,6 +90,14 @@ class SequencerProcess:
         self._wanted = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._collapser = Collapser()
+        self.cosigning = Cosigning(
+            log,
+            NoteVerifier.parse(signer.verifier_key),
+            [Named(CosignatureVerifier.parse(key), HttpWitness(url)) for url, key in settings.witnesses.items()],
+            settings.witness_quorum,
+            boot.data_dir / "witnessed",
+            self._alarm,
+        )
 
     async def integrated(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -130,6 +142,8 @@ class SequencerProcess:
                     group.create_task(server.serve(sockets=[listening]))
                 group.create_task(self._sequence())
                 group.create_task(self._count_refusals())
+                if self._settings.witnesses:
+                    group.create_task(self._cosign())
                 while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(0.005)
                 boot.ready()
@@ -191,6 +205,19 @@ class SequencerProcess:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), 1.0)
             self._record_soon(self._collapser.drain(time.time()))
+
+    async def _cosign(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self.cosigning.ask()
+            except (OSError, RempartError) as error:
+                _log.error("the log is not witnessed: %s", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _COSIGN_EVERY)
+
+    async def _alarm(self, why: str) -> None:
+        event = Event(type=EventType.ALARM, at=time.time(), success=False, severity=Severity.CRITICAL, reason=why[:300])
+        await self.journal.record(event)
 
     def _record_soon(self, events: list[Event]) -> None:
         """A refusal of Envoy's own was answered already; when it can't be recorded, that is all that is lost."""

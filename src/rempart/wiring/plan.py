@@ -222,6 +222,8 @@ class _Planner:
                 origin=f"{app.trust_domain}/rempart",
                 journals_dir=str(self.state / "journals"),
                 event_sources=[source.name for source in self._sources()],
+                witnesses={witness.url: witness.key for witness in app.audit.witnesses},
+                witness_quorum=app.audit.quorum,
             ),
             "observer": ps.ObserverSettings(
                 trust_domain=app.trust_domain,

@@ -102,6 +102,8 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     journals_dir: str
     access_logs: dict[str, int] = {}
     event_sources: list[str] = []
+    witnesses: dict[str, str] = {}  # URL → verifier key
+    witness_quorum: int = 0
 
 
 class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from rempart.kernel.errors import BadInput
 from rempart.people.administration.roles import RoleRules
 
+from .audit_settings import AuditSettings, read_audit
 from .check import Problem, Problems, Reader
 from .locate import lines
 from .people_mail import MailSettings, read_mail
@@ -97,6 +98,7 @@ class AppSettings:
     state: StateSettings = field(default_factory=StateSettings)
     security_profile: str = "baseline"
     client_registration: str = OFF
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 def load(directory: Path) -> AppSettings:
@@ -167,6 +169,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
     rates = root.table("rates")
     people = root.table("people")
     workloads = root.table("workloads")
+    audit = root.table("audit")
     roles, mail = people.table("roles"), people.table("mail")
     settings = AppSettings(
         directory=directory,
@@ -189,9 +192,10 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         state=read_state(people),
         security_profile=read_profile(people),
         client_registration=read_registration(people),
+        audit=read_audit(audit),
     )
     _between(root, settings)
-    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, root):
+    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, audit, root):
         reader.no_more()
     return settings
 

@@ -104,6 +104,8 @@ class AuthorizeFace:
             if request.method == "POST" and "origin" in request.headers:
                 return await self._by_get(asked)
         except AuthorizationError as error:
+            if client.registered == "dynamic":  # its redirect URI is a stranger's word (RFC 9700 section 4.11.2)
+                return error_page(request, error)
             return self._respond(request, refuse_as(given, twice, uri, error, self._issuer))
         except RempartError as error:
             return error_page(request, error)

@@ -1,8 +1,8 @@
 """Telling clients that a session ended (OpenID Connect Back-Channel Logout section 2.5), outside any request.
 
 A delivery is leased, sent, and then either done or put off; killed in between, its lease runs out and it is sent again:
-at least once, which the token's `sid` and `jti` make harmless. It goes to the address that the client has registered at
-that moment and to no other.
+at least once, which the token's `sid` and `jti` make harmless. It goes to the address that the operator registered for
+the client, as it is at that moment, and to no other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from rempart.kernel.clock import Clock
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 
 from .id_tokens import IdTokens
+from .model import told_of_logout
 from .ports import Clients, Delivery, LogoutSender, LogoutStore
 
 LEASE = 60.0  # seconds: longer than a sender may take
@@ -47,7 +48,7 @@ class BackChannel:
 
     async def _one(self, delivery: Delivery) -> None:
         client = await self._clients.get(delivery.client_id)
-        if client is None or not client.backchannel_logout_uri:
+        if client is None or not told_of_logout(client):
             await self._store.done(delivery.id)
             return
         token = self._id_tokens.logout(client.id, delivery.account_id, delivery.session_id)

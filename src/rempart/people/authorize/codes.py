@@ -25,7 +25,7 @@ from ..collapse import Collapse
 from ..model import Account, Origin
 from ..oauth.model import Client, Grant, Granted, TokenRequest
 from .id_tokens import IdTokens
-from .model import OFFLINE, OPENID, AuthorizationRequest, Code, acr_of
+from .model import OFFLINE, OPENID, AuthorizationRequest, Code, acr_of, told_of_logout
 from .ports import AccountReader, Families, LogoutStore, Sessions, SignedIn
 from .records import Found, Records, is_handle
 
@@ -109,7 +109,7 @@ class Codes:
             await self._again(handle, origin)
             raise _invalid("the code was used before: what came of it is revoked")
         account = await self._judge(code, form.get("redirect_uri", ""), verifier, request.binding.jkt)
-        if client.backchannel_logout_uri:
+        if told_of_logout(client):
             await self._logouts.joined(
                 code.session_id, client.id, account.id, until=self._clock.now() + self._joined_for
             )
@@ -155,7 +155,6 @@ class Codes:
             return self._id_tokens.mint(
                 account,
                 client_id=client.id,
-                scopes=code.scopes,
                 session_id=code.session_id,
                 amr=code.amr,
                 auth_time=code.auth_time,
@@ -174,7 +173,7 @@ class Codes:
             auth_time=code.auth_time,
             acr=acr,
             session_id="" if OFFLINE in code.scopes else code.session_id,  # it outlives the session, or ends with it
-            refreshable=OFFLINE in code.scopes or Grant.REFRESH_TOKEN in client.grants,
+            refreshable=True,
             grant_id=code.grant_id,
             id_token=id_token if OPENID in code.scopes else None,
             settle=settle,

@@ -21,7 +21,7 @@ from rempart.kernel.ids import new_id
 from ..model import Origin
 from ..oauth.model import Client, Grant, Granted, TokenRequest
 from .id_tokens import IdTokens
-from .model import OFFLINE, OPENID, Step, acr_of, reaches
+from .model import OFFLINE, OPENID, Step, acr_of, reaches, told_of_logout
 from .ports import AccountReader, Clients, Guesses, LogoutStore, Sessions, SignedIn
 from .records import Records, is_handle, new_handle
 
@@ -192,7 +192,7 @@ class DeviceFlow:
             raise BadInput("invalid_grant", "the account was disabled or changed")
         if await self._sessions.alive(device.session_id) is None:
             raise BadInput("invalid_grant", "the session has ended")
-        if client.backchannel_logout_uri:
+        if told_of_logout(client):
             until = self._clock.now() + self._joined_for
             await self._logouts.joined(device.session_id, client.id, account.id, until=until)
 
@@ -200,7 +200,6 @@ class DeviceFlow:
             return self._id_tokens.mint(
                 account,
                 client_id=client.id,
-                scopes=device.scopes,
                 session_id=device.session_id,
                 amr=device.amr,
                 auth_time=device.auth_time,
@@ -214,7 +213,7 @@ class DeviceFlow:
             auth_time=device.auth_time,
             acr=acr_of(device.amr),
             session_id="" if OFFLINE in device.scopes else device.session_id,
-            refreshable=OFFLINE in device.scopes or Grant.REFRESH_TOKEN in client.grants,
+            refreshable=True,
             grant_id=new_id("fam"),
             id_token=id_token if OPENID in device.scopes else None,
         )

@@ -45,7 +45,6 @@ class IdTokens:
         account: Account,
         *,
         client_id: str,
-        scopes: Sequence[str],
         session_id: str,
         amr: tuple[str, ...],
         auth_time: float,

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+from ..oauth.model import Client
+
 ONE_FACTOR, MULTI_FACTOR, PHISHING_RESISTANT = "1fa", "mfa", "phr"
 ACRS = (ONE_FACTOR, MULTI_FACTOR, PHISHING_RESISTANT)  # weakest first: a stronger one answers for a weaker
 OPENID, OFFLINE = "openid", "offline_access"
@@ -23,6 +25,11 @@ def acr_of(amr: tuple[str, ...]) -> str:
 def reaches(amr: tuple[str, ...], acr: str) -> bool:
     """`acr` "" demands nothing."""
     return not acr or ACRS.index(acr_of(amr)) >= ACRS.index(acr)
+
+
+def told_of_logout(client: Client) -> bool:
+    """Only at an address that the operator registered: who registers themselves names no place to call."""
+    return bool(client.backchannel_logout_uri) and client.registered == "operator"
 
 
 class Step(StrEnum):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from rempart.kernel.errors import BadInput, Unauthenticated
+from rempart.people.authorize.id_tokens import IdTokens
+from rempart.people.authorize.model import OPENID
 from rempart.people.refresh_tokens import RefreshTokens
 
 from .demands import OF_PERSONS, audience_demanded, scope_demanded
@@ -14,13 +16,14 @@ from .token_endpoint import RecordedRefusal
 class RefreshGrant:
     """RFC 6749 section 6: the client's own token only, and for a public client with the key that it is bound to.
 
-    A narrower scope narrows the access token; the refresh token keeps its own.
+    A narrower scope narrows the access token; the refresh token keeps its own. With scope `openid` there is a new ID
+    token, too (OpenID Connect Core section 12.2).
     """
 
     grant = Grant.REFRESH_TOKEN
 
-    def __init__(self, refresh: RefreshTokens) -> None:
-        self._refresh = refresh
+    def __init__(self, refresh: RefreshTokens, id_tokens: IdTokens) -> None:
+        self._refresh, self._id_tokens = refresh, id_tokens
 
     async def redeem(self, request: TokenRequest) -> Granted:
         client, token = request.client, request.form.get("refresh_token", "")
@@ -35,16 +38,30 @@ class RefreshGrant:
         redeemed = await self._refresh.redeem(token, client.id, key, request.origin)
         if redeemed is None:
             raise RecordedRefusal("invalid_grant", "the refresh token is not valid any more", "log in again")
-        family = redeemed.family
+        family, account = redeemed.family, redeemed.account
+        if scope is None:
+            scope = tuple(family.scope.split())
+
+        def id_token(access_token: str) -> str:
+            return self._id_tokens.mint(
+                account,
+                client_id=client.id,
+                session_id=family.session_id,
+                amr=family.amr,
+                auth_time=family.auth_time or family.created_at,
+                access_token=access_token,
+            )
+
         return Granted(
-            account=redeemed.account,
-            scope=tuple(family.scope.split()) if scope is None else scope,
+            account=account,
+            scope=scope,
             amr=family.amr,
             auth_time=family.auth_time or family.created_at,
             acr=family.acr,
             session=family.id,
             audience=family.audience,
             refresh_token=redeemed.refresh_token,
+            id_token=id_token if OPENID in scope else None,
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import HTMLResponse
 
 from .assets import Assets
+from .user_agents import short_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -57,7 +58,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.globals.update(asset=self._assets.path, brand=self._brand)
+        environment.globals.update(asset=self._assets.path, brand=self._brand, agent=short_name)
         return environment
 
     def render(

@@ -13,7 +13,7 @@ from rempart.kernel.errors import BadInput, RempartError, Throttled, Unauthentic
 from .model import Entered, FactorChoice, HalfDone, Next, Waiting
 from .options import as_attribute
 from .ports import Interactions, SigningIn
-from .visit import SIGN_IN, Door, Problem, Visit
+from .visit import SIGN_IN, Door, Visit
 
 FACTOR = SIGN_IN + "/factor"
 SET_UP = SIGN_IN + "/set-up"
@@ -138,7 +138,7 @@ class SignInPages:
         return visit.show(
             "sign_in",
             status=error.status if error else 200,
-            problems=[_about(visit, error, "email")] if error else [],
+            problems=[visit.problem(error)] if error else [],
             form_targets=[waiting.redirect_source] if waiting else [],
             waiting=waiting,
             email=email or (waiting.login_hint if waiting else "") or hint,
@@ -160,7 +160,9 @@ class SignInPages:
         return visit.show(
             "factor",
             status=error.status if error else 200,
-            problems=[_about(visit, error, "code" if choice.code else "")] if error else [],
+            problems=[visit.problem(error, "code" if choice.code and not isinstance(error, Throttled) else "")]
+            if error
+            else [],
             form_targets=[waiting.redirect_source] if waiting else [],
             code=choice.code,
             options=as_attribute(choice.options) if choice.options is not None else "",
@@ -169,8 +171,3 @@ class SignInPages:
 
     def _begin_again(self, visit: Visit) -> Response:
         return visit.go(f"{go_on(visit)}&again=1&notice=expired")
-
-
-def _about(visit: Visit, error: RempartError, field: str) -> Problem:
-    """Waiting concerns no field."""
-    return visit.problem(error, "" if isinstance(error, Throttled) else field)

@@ -1,0 +1,90 @@
+"""A witness process of its own, for other people's machines: keeps a key and what it cosigned in one directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from rempart.audit.witness import MAX_BODY, SizeConflict, Witness
+from rempart.crypto.cosigning import Cosigner
+from rempart.crypto.signing import NoteVerifier
+from rempart.kernel.clock import SystemClock
+from rempart.kernel.errors import BadInput, RempartError
+
+
+def open_cosigner(directory: Path, name: str) -> Cosigner:
+    """Its seed is `witness.key` (0600), made at the first start."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / "witness.key"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        seed = path.read_bytes()
+        if len(seed) != 32:
+            raise BadInput(
+                "bad_witness_key", f"{path} is not a key", "restore it, or begin with an empty directory"
+            ) from None
+    else:
+        seed = os.urandom(32)
+        with os.fdopen(fd, "wb") as file:
+            file.write(seed)
+            file.flush()
+            os.fsync(fd)
+    return Cosigner(name, seed)
+
+
+def witness_app(witness: Witness) -> Starlette:
+    async def add_checkpoint(request: Request) -> Response:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                return PlainTextResponse("the request is too large\n", 400)
+        try:
+            return PlainTextResponse(witness.add_checkpoint(bytes(body)))
+        except SizeConflict as conflict:
+            return Response(f"{conflict.size}\n", 409, media_type="text/x.tlog.size")
+        except RempartError as error:
+            return PlainTextResponse(f"{error.reason}\n", error.status)
+
+    return Starlette(routes=[Route("/add-checkpoint", add_checkpoint, methods=["POST"])])
+
+
+async def serve(directory: Path, name: str, logs: Sequence[NoteVerifier], host: str, port: int) -> None:
+    """Until SIGTERM or Ctrl-C; says where it listens and its verifier key, a line each."""
+    import uvicorn
+
+    cosigner = open_cosigner(directory, name)
+
+    def told(what: str) -> None:
+        print(f"witness: ALARM: {what}", file=sys.stderr, flush=True)
+
+    witness = Witness(directory, cosigner, {log.name: log for log in logs}, SystemClock(), told)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            witness_app(witness), host=host, port=port, log_level="warning", access_log=False, lifespan="off"
+        )
+    )
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.should_exit = True
+
+    serving = loop.create_task(server.serve())
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if server.started:
+        bound = server.servers[0].sockets[0].getsockname()[1]
+        print(f"listening on http://{host}:{bound}\n{cosigner.verifier_key}", flush=True)
+    await serving

@@ -1,0 +1,44 @@
+"""`[audit]` of rempart.toml: who witnesses the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rempart.crypto.cosigning import CosignatureVerifier
+from rempart.kernel.errors import BadInput
+
+from .check import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessSetting:
+    url: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """A checkpoint counts as witnessed once `quorum` of the witnesses cosigned it."""
+
+    witnesses: tuple[WitnessSetting, ...] = ()
+    quorum: int = 0
+
+
+def read_audit(reader: Reader) -> AuditSettings:
+    witnesses = tuple(_witness(one) for one in reader.tables("witness"))
+    quorum = reader.number("quorum", len(witnesses), at_most=max(1, len(witnesses))) if witnesses else 0
+    if len({witness.key for witness in witnesses}) < len(witnesses):
+        reader.refuse("witness", "a witness is named twice", "name each once")
+    return AuditSettings(witnesses, quorum)
+
+
+def _witness(reader: Reader) -> WitnessSetting:
+    url = reader.text("url", required=True, pattern=r"https?://[!-~]+")
+    key = reader.text("key", required=True)
+    if key:
+        try:
+            CosignatureVerifier.parse(key)
+        except BadInput as error:
+            reader.refuse("key", error.reason, error.remedy)
+    reader.no_more()
+    return WitnessSetting(url, key)
