@@ -1,4 +1,4 @@
-"""However a password was hashed before, the next login hashes it today's way; a pepper comes and goes by one setting."""
+"""However a password was hashed before, the next login hashes it today's way; one setting brings a pepper."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMPORTED = {
     "bcrypt": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode(),
     "pbkdf2-sha256": _pbkdf2("sha256"),
     "pbkdf2-sha512": _pbkdf2("sha512"),
-    "weaker argon2id": Argon2id(memory=8, passes=1, lanes=2).hash(PASSWORD),
+    "weaker argon2id": Argon2id(memory=16, passes=1, lanes=2).hash(PASSWORD),
 }
 
 
