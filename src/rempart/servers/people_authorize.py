@@ -117,6 +117,7 @@ def compose_authorization(
         clients,
         accounts,
         sessions,
+        families,
         told,
         id_tokens,
         guesses,
@@ -160,5 +161,5 @@ def compose_authorization(
         consents=consents,
         logouts=logouts,
         id_tokens=id_tokens,
-        back_channel=BackChannel(told, clients, sender, id_tokens, recorder, clock),
+        back_channel=BackChannel(told, clients, sender, id_tokens, recorder, clock, looking_back=joined_for),
     )

@@ -12,7 +12,8 @@ from tests.authorize_support import APP, NATIVE, ORIGIN, SHY, Room, room, sent
 from tests.people_harness import ISSUER
 
 from rempart.backends.sql_logouts import SqlLogouts
-from rempart.kernel.errors import NotFound
+from rempart.kernel.errors import BadInput, NotFound
+from rempart.people.accounts import Actor
 from rempart.people.authorize.backchannel import DELAYS, LEASE
 from rempart.people.sessions.model import Session
 
@@ -229,5 +230,34 @@ def test_clients_without_such_an_address_are_not_told() -> None:
         await it.sessions.end(session.id, "elsewhere", ORIGIN)
         assert await it.authorization.back_channel.deliver() == 0
         assert SHY.backchannel_logout_uri == ""
+
+    within(body)
+
+
+@pytest.mark.parametrize("change", [{"disabled": True}, {"role": "audit"}])
+def test_clients_are_told_when_an_account_is_disabled_or_changed(change: dict[str, object]) -> None:
+    async def body(it: Room) -> None:
+        session, _ = await signed_in(it)
+        await it.authorization.back_channel.deliver()
+        it.clock.advance(5)
+        await it.people.accounts.change(session.account_id, change, Actor(ORIGIN))
+        assert await it.authorization.back_channel.deliver() == 1
+        assert it.claims(it.listener.got[0][1], typ="logout+jwt")["sid"] == session.id
+
+    within(body)
+
+
+def test_what_is_granted_while_the_session_ends_is_worth_nothing() -> None:
+    async def body(it: Room) -> None:
+        session = (await it.sign_in()).session
+        for scope in ("openid", "openid offline_access"):
+            granted = await it.redeem(await it.code(scope=scope))
+            if scope == "openid":
+                late = granted
+        await it.sessions.end(session.id, "logout", ORIGIN)
+        for each in (late, granted):
+            with pytest.raises(BadInput):
+                await it.family(each)
+            assert not await it.stands(each)
 
     within(body)
