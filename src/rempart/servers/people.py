@@ -309,7 +309,9 @@ async def compose(
     routes = [*public.routes(), *oauth.routes(authorization.grants, authorization.metadata), *authorization.routes]
     return People(
         api=application([*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
-        admin=application([*KeysFace(keys).routes(), *oauth.operators, *administration.operators]),
+        admin=application(
+            [*KeysFace(keys).routes(), *oauth.operators, *authorization.operators, *administration.operators]
+        ),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
         logins=proving.logins,

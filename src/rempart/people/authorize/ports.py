@@ -60,6 +60,11 @@ class AccountReader(Protocol):
     async def peek(self, account_id: str) -> Account | None: ...
 
 
+class AccountFinder(Protocol):
+    async def find(self, reference: str) -> Account:
+        """By id or e-mail address. Raises NotFound `no_such_account`."""
+
+
 class Families(Protocol):
     """Part of `people.ports.RefreshStore`."""
 

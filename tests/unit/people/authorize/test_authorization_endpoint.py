@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote_from_bytes, urlencode
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from tests.people_harness import ISSUER
 from rempart.kernel.errors import Conflict, NotFound, Unavailable
 from rempart.people.authorize.model import Step
 from rempart.people.oauth.profile import FAPI2
+from rempart.people.requests import application
 
 
 def within(body: Callable[[Room], Awaitable[None]], **options: object) -> None:
@@ -102,6 +104,27 @@ def test_a_client_that_needs_consent_asks_once_per_scope() -> None:
         assert await consents.revoke(session.account_id, "shy", ORIGIN)
         assert not await consents.revoke(session.account_id, "shy", ORIGIN)
         assert sent(await it.authorize(**ask, prompt="none"), uri)["error"] == "consent_required"
+
+    within(body)
+
+
+def test_the_operator_sees_and_takes_back_consents() -> None:
+    async def body(it: Room) -> None:
+        session = (await it.sign_in()).session
+        uri = SHY.redirect_uris[0]
+        handle = asked(await it.authorize(client_id="shy", redirect_uri=uri), "consent")
+        await it.authorization.interactions.decide(handle, session, ("openid",), ORIGIN)
+        transport = httpx.ASGITransport(application(it.authorization.operators))
+        async with httpx.AsyncClient(transport=transport, base_url="http://people") as operator:
+            path = "/users/ann@bank.example/consents"
+            told = (await operator.get(path)).json()["consents"]
+            assert [(one["client_id"], one["scopes"]) for one in told] == [("shy", ["openid"])]
+            assert (await operator.delete(f"{path}/shy")).status_code == 204
+            assert (await operator.delete(f"{path}/shy")).status_code == 404
+            assert (await operator.get(path)).json() == {"consents": []}
+            assert (await operator.get("/users/nobody@bank.example/consents")).status_code == 404
+        changed = [event for event in it.recorder.events if str(event.type) == "people.consent_changed"]
+        assert [event.operator is None for event in changed] == [True, False]
 
     within(body)
 
