@@ -161,7 +161,7 @@ async def compose(
     hasher = replace(
         hasher or Argon2id(),
         pepper=lambda version: secret(f"password-pepper/{version}"),
-        pepper_version=settings.password_pepper,
+        pepper_version=settings.factors.password_pepper,
     )
 
     domain = settings.audience
@@ -203,8 +203,8 @@ async def compose(
     record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"))
     proving = compose_proving(settings, database, store, families, once, pool, hasher, throttle, record, clock, secret)
     rules = PasswordRules(
-        settings.password_length,
-        settings.password_length_with_factor,
+        settings.factors.password_length,
+        settings.factors.password_length_with_factor,
         (domain, "rempart"),
         PasswordLists((COMMON, data_dir / BREACHED)),
     )
@@ -309,9 +309,7 @@ async def compose(
     routes = [*public.routes(), *oauth.routes(authorization.grants, authorization.metadata), *authorization.routes]
     return People(
         api=application([*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
-        admin=application(
-            [*KeysFace(keys).routes(), *oauth.operators, *authorization.operators, *administration.operators]
-        ),
+        admin=application([*KeysFace(keys).routes(), *oauth.operators, *administration.operators]),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
         logins=proving.logins,

@@ -17,5 +17,6 @@ def people_settings(app: AppSettings, issuer: str, unsafe_disabled: list[str]) -
         state=app.state,
         security_profile=app.security_profile,
         client_registration=app.client_registration,
+        factors=app.factors,
         unsafe_disabled=unsafe_disabled,
     )

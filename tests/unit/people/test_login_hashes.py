@@ -14,6 +14,7 @@ from tests.people_harness import PASSWORD, WEAK_HASH, Harness, harness
 
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.errors import BadInput
+from rempart.wiring.people_factors import FactorSettings
 
 ANN = "ann@bank.example"
 
@@ -69,10 +70,10 @@ def test_a_pepper_is_taken_up_at_the_next_login() -> None:
         assert (await h.login(ANN)).status_code == 200
         assert await stored(h) == peppered
 
-    run(scenario, password_pepper=2)
+    run(scenario, factors=FactorSettings(password_pepper=2))
 
 
 def test_settings_out_of_bounds_are_refused() -> None:
-    for settings in ({"password_length_with_factor": 7}, {"password_pepper": -1}):
+    for settings in ({"password_length_with_factor": 7}, {"password_length": 7}, {"password_pepper": -1}):
         with pytest.raises(BadInput):
-            run(lambda h: h.login(ANN), **settings)  # type: ignore[arg-type]  # never called
+            run(lambda h: h.login(ANN), factors=FactorSettings(**settings))  # type: ignore[arg-type]  # never called
