@@ -66,6 +66,7 @@ from .people_pages import SCHEMA as _PAGES
 from .people_pages import compose_pages, remember_activity
 from .people_settings import check_settings
 from .people_state import State, open_state
+from .people_workloads import WorkloadBundle
 
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
@@ -239,7 +240,7 @@ async def compose(
         refresh=refresh,
         logins=proving.logins,
         id_tokens=id_tokens,
-        bundle=None,
+        bundle=WorkloadBundle(settings.workload_api, domain, clock) if settings.workload_api else None,
         origins=origins,
         recorder=recorder,
         refusals=refusals,
@@ -309,7 +310,9 @@ async def compose(
     routes = [*public.routes(), *oauth.routes(authorization.grants, authorization.metadata), *authorization.routes]
     return People(
         api=application([*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
-        admin=application([*KeysFace(keys).routes(), *oauth.operators, *administration.operators]),
+        admin=application(
+            [*KeysFace(keys).routes(), *oauth.operators, *authorization.operators, *administration.operators]
+        ),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
         logins=proving.logins,

@@ -66,6 +66,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     state: StateSettings = StateSettings()
     security_profile: str = "baseline"  # or "fapi2"
     client_registration: str = "off"  # or "invited"
+    workload_api: str = ""  # where the keys of JWT-SVIDs come from; empty: a JWT-SVID buys nothing
     unsafe_disabled: list[str] = []
 
 
