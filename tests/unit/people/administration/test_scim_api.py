@@ -158,13 +158,7 @@ def test_a_deleted_user_is_gone_and_their_name_free() -> None:
         assert (await s.ask("DELETE", f"/Users/{user['id']}")).status_code == 204
         operation = {"schemas": [PATCH], "Operations": [{"op": "remove", "path": "title"}]}
         for method in ("GET", "DELETE", "PATCH"):
-            assert (
-                await s.ask(
-                    method,
-                    f"/Users/{user['id']}",
-                    {"schemas": [PATCH], "Operations": [{"op": "remove", "path": "title"}]},
-                )
-            ).status_code == 404
+            assert (await s.ask(method, f"/Users/{user['id']}", operation)).status_code == 404
         assert (await s.ask("GET", "/Users")).json()["totalResults"] == 0
         again = await s.create("ann@bank.example")
         assert again["id"] != user["id"]
@@ -292,7 +286,7 @@ def test_what_is_not_offered_says_so() -> None:
 def test_no_body_breaks_it() -> None:
     words = st.sampled_from([
         *("schemas", USER, PATCH, "Operations", "op", "add", "replace", "remove", "path", "value", "emails"),
-        *("userName", "name", "active", "members", 'emails[type eq "x"].value', "a@b.example", "name.givenName", "id", ""),
+        *("userName", "name", "active", "members", 'emails[type eq "x"].value', "a@b.example", "name.givenName", ""),
     ])  # fmt: skip
     scalars = st.none() | st.booleans() | st.integers(-2, 2) | words
     values = st.recursive(
