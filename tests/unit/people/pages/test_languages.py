@@ -24,7 +24,8 @@ _LABELS = re.compile(
 
 def used() -> tuple[set[str], set[str]]:
     """Keys that templates and modules name, and beginnings of those that they put together."""
-    keys, prefixes = set(), set()
+    keys: set[str] = set()
+    prefixes: set[str] = set()
     for template in (PAGES / "templates").glob("*.html"):
         text = template.read_text()
         for key, joined in _USED.findall(text):
