@@ -91,12 +91,23 @@ def test_otherwise_the_person_is_asked(given: str) -> None:
 
 def test_a_form_on_another_site_goes_by_the_page_which_has_the_cookie() -> None:
     async def body(it: Room) -> None:
+        session, _ = await signed_in(it)
+        it.browser.cookies.clear()
+        answer = await log_out(it, "POST", client_id="app", post_logout_redirect_uri=BYE)
+        handle = sent(answer, f"{ISSUER}/sign-out")["request"]
+        assert (await it.authorization.logouts.get(handle, session)).asks
+        assert await it.authorization.logouts.confirm(handle, session, ORIGIN)
+        assert await it.sessions.alive(session.id) is None
+
+    within(body)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_hint_is_enough_where_no_cookie_came(method: str) -> None:
+    async def body(it: Room) -> None:
         session, hint = await signed_in(it)
         it.browser.cookies.clear()
-        answer = await log_out(it, "POST", id_token_hint=hint, post_logout_redirect_uri=BYE)
-        handle = sent(answer, f"{ISSUER}/sign-out")["request"]
-        assert not (await it.authorization.logouts.get(handle, session)).asks
-        assert await it.authorization.logouts.confirm(handle, session, ORIGIN)
+        assert sent(await log_out(it, method, id_token_hint=hint, post_logout_redirect_uri=BYE), BYE) == {}
         assert await it.sessions.alive(session.id) is None
 
     within(body)
