@@ -16,7 +16,7 @@ STOPS = {
     "tls-version": {"I-tls-1.0", "I-tls-1.1"},
     "request-size": {"D-large-body", "D-endless-body"},
     "rate-limit-ip": {"D-rate"},
-    "login-throttle": {"S-guessing"},
+    "login-throttle": {"S-guessing", "S-guessing-spread", "S-spray-page", "S-totp-guess"},
     "refresh-rotation": {"S-refresh-reuse"},
     "policy": {"E-agent-wallet", "E-agent-transfer", "E-agent-rollback", "E-agent-with-token", "E-csrf"},
     "timeouts": {"D-slow-headers", "D-slow-body", "D-slow-handshake"},

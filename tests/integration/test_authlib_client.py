@@ -260,3 +260,30 @@ def test_nothing_secret_reaches_the_log_or_the_journal(people: PeopleProcess, br
     told = people.log() + json.dumps(people.journal())
     for secret in (code, "v" * 64, token["access_token"], token["refresh_token"], token["id_token"], PASSWORD):
         assert secret not in told
+
+
+def test_prompt_login_asks_again_and_a_silent_request_doesnt(people: PeopleProcess, browser: Browser) -> None:
+    first = identity(people, tokens(people, browser)["id_token"], "app")
+    with client_of(people, "spa") as client:
+        for prompt, asked in (("login", True), ("none", False)):
+            url, _ = client.create_authorization_url(
+                f"{ISSUER}/authorize", code_verifier="v" * 64, nonce="n-1", prompt=prompt
+            )
+            pages = len(browser.seen)
+            at = sign_in(browser, url, EMAIL, PASSWORD)
+            assert (len(browser.seen) > pages + 1) is asked
+            token = client.fetch_token(f"{ISSUER}/token", authorization_response=at, code_verifier="v" * 64)
+            again = identity(people, token["id_token"], "spa")
+            assert again["sid"] == first["sid"]
+            assert again["auth_time"] >= first["auth_time"]
+
+
+def test_who_cant_reach_what_is_demanded_comes_back_with_that(people: PeopleProcess, browser: Browser) -> None:
+    with client_of(people, "spa") as client:
+        url, _ = client.create_authorization_url(f"{ISSUER}/authorize", code_verifier="v" * 64, acr_values="mfa")
+    at = browser.open(url)
+    assert isinstance(at, httpx.Response)
+    browser.submit({"email": EMAIL, "password": PASSWORD})
+    at = browser.press("refuse")
+    assert isinstance(at, str)
+    assert dict(parse_qsl(urlsplit(at).query))["error"] == "unmet_authentication_requirements"

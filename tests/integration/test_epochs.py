@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.integration.conftest import Running, running, write_tiny
+from tests.integration.pdp_process import GATEWAY as PDP_GATEWAY
+from tests.integration.pdp_process import PdpProcess, claims_header
 from tests.support import eventually, short_directory
 
 ROLES = """
@@ -170,3 +174,25 @@ def test_the_pdp_keeps_what_it_was_told_on_disk_and_counts_the_silence(system: R
     silence = next(float(line.split()[1]) for line in text.splitlines() if line.startswith("rempart_epochs_silence"))
     assert silence < 8
     assert "rempart_epochs_stale 0" in text
+
+
+def test_a_sidecar_refuses_as_the_gateway_does() -> None:
+    line = json.dumps({"run": "r", "seq": 1, "epochs": [["acc_1", 2, time.time()]]}).encode() + b"\n"
+    with short_directory("rt") as directory, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "epochs.sock"))
+        listening.listen()
+        pdp = PdpProcess(directory, epochs_socket=str(directory / "epochs.sock"))
+        try:
+            with ThreadPoolExecutor() as pool:
+                starting = pool.submit(pdp.start)
+                people, _ = listening.accept()
+                people.sendall(line)
+                assert starting.result(20)
+            with people:
+                gateway = {"x-rempart-peer": PDP_GATEWAY}
+                for point, headers in (("gateway", {}), ("wallet", gateway)):
+                    old = pdp.ask(point, "GET", "/wallet", {"x-rempart-claims": claims_header(epoch=1), **headers})
+                    new = pdp.ask(point, "GET", "/wallet", {"x-rempart-claims": claims_header(epoch=2), **headers})
+                    assert (old.status_code, old.json()["code"], new.status_code) == (401, "invalid_token", 200), point
+        finally:
+            pdp.close()

@@ -42,7 +42,7 @@ class Sink:
 
 def authenticate(server: SMTP, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
     assert isinstance(data, LoginPassword)
-    return AuthResult(success=data.password == PASSWORD.encode())
+    return AuthResult(success=data.password == PASSWORD.encode(), handled=False)
 
 
 @contextmanager

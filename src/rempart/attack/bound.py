@@ -66,7 +66,7 @@ def _with_nonce(made: Registered, form: dict[str, str], client: str, pen: Pen | 
     """A second time with the server's nonce, as clients do it."""
     url = f"{made.scene.issuer}/token"
     reply = made.token(form, client, ("DPoP", made.proof(url, pen, **claims)))
-    if nonce := reply.headers.get("dpop-nonce"):
+    if reply.status >= 400 and (nonce := reply.headers.get("dpop-nonce")):
         reply = made.token(form, client, ("DPoP", made.proof(url, pen, **{"nonce": nonce, **claims})))
     return reply
 

@@ -71,15 +71,17 @@ def one_time_code(secret: str, at: float) -> str:
 @dataclass
 class Registered:
     """`shop` is confidential, `app` public, `robot` signs assertions with `pen`, `tv` has no keyboard, `own` is the
-    adversary's. `guarded` has a one-time-code app with `totp` as its secret."""
+    adversary's. Each of `guarded` has a one-time-code app with `totp` as its secret.
+    `changing` gets another role, `owner` is guessed at."""
 
     scene: Scene
     tag: str
     pen: Pen
     secret: str = field(repr=False)
     totp: str = field(repr=False)
-    guarded: Account
+    guarded: tuple[Account, ...]
     changing: Account
+    owner: Account
 
     def client(self, name: str) -> str:
         return f"attack-{name}-{self.tag}"
@@ -198,7 +200,8 @@ def _register(scene: Scene) -> Registered | None:
         added = operator(["user", "add", "--email", email, "--role", "user", *options], password)
         return Account(added["id"], email, password, "user")
 
-    made = Registered(scene, tag, pen, secret, totp, person("guarded", "--totp", totp), person("changing"))
+    guarded = tuple(person(f"guarded{number}", "--totp", totp) for number in range(3))
+    made = Registered(scene, tag, pen, secret, totp, guarded, person("changing"), person("owner"))
     there = ["--redirect-uri", CALLBACK, "--post-logout-redirect-uri", SIGNED_OUT]
     code = [*there, "--grant", "authorization_code", "--grant", "refresh_token"]
     scopes = [part for scope in ("openid", "profile", "email", "offline_access") for part in ("--scope", scope)]
@@ -234,7 +237,7 @@ def unregister(scene: Scene) -> None:
         return
     for name in ("shop", "own", "app", "tv", "robot"):
         _try(operator, ["client", "delete", made.client(name)])
-    for account in (made.guarded, made.changing):
+    for account in (*made.guarded, made.changing, made.owner):
         _try(operator, ["user", "disable", account.email])
 
 

@@ -32,6 +32,9 @@ class SecondFactors(Protocol):
     ) -> SecondFactorNeeded | None:
         """None when this account needs no second factor."""
 
+    async def pretend(self, alias: str, text: str | None) -> None:
+        """Take as long as both others together when the code is wrong."""
+
     async def try_code(
         self, account: Account, credentials: Credentials, text: str, device: str | None
     ) -> tuple[str, ...] | str:
@@ -92,7 +95,7 @@ class Logins:
             verified = await self._pool.run(
                 lambda: self._hasher.verify(password, credentials.password_hash), known=known
             )
-            outcome = await self._judge(account, credentials, verified, otp, device, in_steps)
+            outcome = await self._judge(account, credentials, verified, otp, device, in_steps, alias)
             if account is None or isinstance(outcome, str):
                 await attempt.failed()
                 await self._record.refused(EventType.LOGIN_FAILED, str(outcome), alias, account, origin)
@@ -163,8 +166,11 @@ class Logins:
         otp: str | None,
         device: str | None,
         in_steps: bool,
+        alias: str,
     ) -> tuple[str, ...] | SecondFactorNeeded | str:
         """The methods that proved it, what is needed besides, or why not (for the record only)."""
+        if account is None or not verified or account.disabled:
+            await self._factors.pretend(alias, otp)
         if account is None:
             return "unknown account"
         if not verified:

@@ -178,6 +178,19 @@ class WorkloadApi:
         message = await self._unary("FetchJWTSVID", request, wire.JWTSVIDResponse)
         return JwtSvid(message.svids[0].spiffe_id, message.svids[0].svid, message.svids[0].hint)
 
+    async def fetch_jwt_bundles(self) -> dict[str, bytes]:
+        """The JWKS document of each trust domain (`spiffe://…`) whose JWT-SVIDs this process may trust."""
+        from rempart.protocols.spiffe import workload_pb2 as wire
+
+        stream = self._stream("FetchJWTBundles", wire.JWTBundlesRequest(), wire.JWTBundlesResponse)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return dict((await anext(stream)).bundles)
+        except TimeoutError:
+            raise _unreachable(self._path, "it did not answer in time") from None
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]  # an async generator, declared as an iterator
+
     async def validate_jwt_svid(self, token: str, audience: str) -> tuple[str, dict[str, Any]]:
         """The SPIFFE ID and the claims of somebody's token for `audience`; raises BadInput when it isn't valid."""
         from google.protobuf.json_format import MessageToDict

@@ -10,16 +10,12 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
-from rempart.backends.sql import Database
-from rempart.backends.sql_accounts import SqlAccounts
-from rempart.backends.sql_families import SqlFamilies
 from rempart.backends.sql_ring import SqlRing
 from rempart.crypto.aead import derive_key
 from rempart.crypto.passwords import Argon2id
@@ -35,13 +31,10 @@ from rempart.people.api import PublicFace
 from rempart.people.authorize.id_tokens import IdTokens
 from rempart.people.collapse import Collapse
 from rempart.people.hashing_pool import HashingPool
-from rempart.people.login import Logins
 from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
-from rempart.people.pages.activity import Activity
 from rempart.people.password_list import BREACHED, COMMON, PasswordLists
 from rempart.people.password_rules import PasswordRules
-from rempart.people.ports import OnceStore
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins, application
 from rempart.people.sessions.ports import SessionEnding
@@ -55,24 +48,25 @@ from .asgi import asgi_server
 from .backchannel_http import HttpLogoutSender
 from .boot import Boot
 from .people_administration import SCHEMA as _ADMINISTRATION
-from .people_administration import Administration, compose_administration
+from .people_administration import compose_administration
 from .people_authorize import SCHEMA as _AUTHORIZATION
-from .people_authorize import Authorization, compose_authorization
+from .people_authorize import compose_authorization
 from .people_factors import SCHEMA as _FACTORS
-from .people_factors import OwnRoom, ProvingRoom, compose_own, compose_proving
+from .people_factors import compose_own, compose_proving
 from .people_oauth import SCHEMA as _OAUTH
-from .people_oauth import OAuth, compose_oauth, signing_algorithm
+from .people_oauth import compose_oauth, signing_algorithm
 from .people_pages import SCHEMA as _PAGES
 from .people_pages import compose_pages, remember_activity
+from .people_parts import People
 from .people_settings import check_settings
-from .people_state import State, open_state
+from .people_state import open_state
+from .people_workloads import WorkloadBundle
 
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 2.0  # seconds
 _LOGOUTS_EVERY = 1.0
 _SWEEP_EVERY = 600.0
-_SWEEP_AFTER = 30 * 86400.0  # ended sessions stay listed and their networks known for that long
 _SCHEMA = (
     *_ADMINISTRATION,
     *_FACTORS,
@@ -81,62 +75,6 @@ _SCHEMA = (
     *_PAGES,
 )
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class People:
-    """Everything the process is made of. `maintain` is to be called every few seconds, `close` once at the end."""
-
-    api: ASGIApp
-    admin: ASGIApp
-    metrics: ASGIApp
-    accounts: Accounts
-    logins: Logins
-    proving: ProvingRoom
-    own: OwnRoom
-    tokens: AccessTokens
-    oauth: OAuth
-    authorization: Authorization
-    keys: SigningKeys
-    refusals: Collapse
-    state: State
-    database: Database
-    store: SqlAccounts
-    families: SqlFamilies
-    once: OnceStore
-    administration: Administration
-    activity: Activity
-    sender: HttpLogoutSender
-    sessions: Sessions
-    pool: HashingPool
-    clock: Clock
-
-    async def maintain(self) -> None:
-        await self.keys.maintain()
-        await self.accounts.publish()
-        await self.activity.flush()
-
-    async def tell_logouts(self) -> None:
-        await self.authorization.back_channel.deliver()
-
-    async def sweep(self) -> None:
-        """Forget what ended long ago; to be called now and then."""
-        now = self.clock.now()
-        await self.families.sweep(now - _SWEEP_AFTER)
-        await self.once.sweep(now)
-        await self.proving.store.forget_erased()
-        await self.authorization.back_channel.sweep()
-        await self.sessions.sweep()
-
-    async def close(self) -> None:
-        try:
-            await self.administration.close()
-            await self.sender.close()
-            await self.refusals.flush()
-            await self.activity.flush()
-        finally:
-            self.pool.close()
-            await self.state.close()
 
 
 async def compose(
@@ -161,7 +99,7 @@ async def compose(
     hasher = replace(
         hasher or Argon2id(),
         pepper=lambda version: secret(f"password-pepper/{version}"),
-        pepper_version=settings.password_pepper,
+        pepper_version=settings.factors.password_pepper,
     )
 
     domain = settings.audience
@@ -203,8 +141,8 @@ async def compose(
     record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"))
     proving = compose_proving(settings, database, store, families, once, pool, hasher, throttle, record, clock, secret)
     rules = PasswordRules(
-        settings.password_length,
-        settings.password_length_with_factor,
+        settings.factors.password_length,
+        settings.factors.password_length_with_factor,
         (domain, "rempart"),
         PasswordLists((COMMON, data_dir / BREACHED)),
     )
@@ -239,7 +177,7 @@ async def compose(
         refresh=refresh,
         logins=proving.logins,
         id_tokens=id_tokens,
-        bundle=None,
+        bundle=WorkloadBundle(settings.workload_api, domain, clock) if settings.workload_api else None,
         origins=origins,
         recorder=recorder,
         refusals=refusals,
@@ -309,7 +247,9 @@ async def compose(
     routes = [*public.routes(), *oauth.routes(authorization.grants, authorization.metadata), *authorization.routes]
     return People(
         api=application([*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
-        admin=application([*KeysFace(keys).routes(), *oauth.operators, *administration.operators]),
+        admin=application(
+            [*KeysFace(keys).routes(), *oauth.operators, *authorization.operators, *administration.operators]
+        ),
         metrics=application([Route("/metrics", metrics.page, methods=["GET"])]),
         accounts=accounts,
         logins=proving.logins,

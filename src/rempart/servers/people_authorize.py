@@ -13,6 +13,7 @@ from rempart.backends.sql_consents import SqlConsents
 from rempart.backends.sql_logouts import SqlLogouts
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
+from rempart.people.accounts import Accounts
 from rempart.people.authorize import codes as codes_room
 from rempart.people.authorize import device as device_room
 from rempart.people.authorize import interactions as interactions_room
@@ -21,6 +22,7 @@ from rempart.people.authorize.authorize_api import PUSHED_TTL, AuthorizeFace, Pu
 from rempart.people.authorize.backchannel import BackChannel
 from rempart.people.authorize.codes import CodeGrant, Codes
 from rempart.people.authorize.consent import Consents
+from rempart.people.authorize.consents_api import ConsentsFace
 from rempart.people.authorize.device import DeviceFlow, DeviceGrant, DeviceRequest, UserCode
 from rempart.people.authorize.device_api import DeviceFace
 from rempart.people.authorize.id_tokens import IdTokens
@@ -29,7 +31,6 @@ from rempart.people.authorize.logout import LogoutRequest, Logouts
 from rempart.people.authorize.logout_api import LogoutFace
 from rempart.people.authorize.model import Code, Waiting
 from rempart.people.authorize.ports import (
-    AccountReader,
     Bearers,
     ClientAuthentication,
     Clients,
@@ -54,6 +55,7 @@ class Authorization:
     """`grants` plug into the token endpoint, `metadata` into discovery. `back_channel.deliver` each second."""
 
     routes: list[BaseRoute]
+    operators: list[BaseRoute]
     metadata: dict[str, object]
     grants: tuple[CodeGrant, DeviceGrant]
     interactions: Interactions
@@ -73,7 +75,7 @@ def compose_authorization(
     database: Database,
     once: OnceStore,
     id_tokens: IdTokens,
-    accounts: AccountReader,
+    accounts: Accounts,
     sessions: Sessions,
     families: Families,
     clients: Clients,
@@ -117,6 +119,7 @@ def compose_authorization(
         clients,
         accounts,
         sessions,
+        families,
         told,
         id_tokens,
         guesses,
@@ -153,6 +156,7 @@ def compose_authorization(
     )
     return Authorization(
         routes=[route for face in faces for route in face.routes()],
+        operators=ConsentsFace(consents, accounts).routes(),
         metadata={name: value for face in faces for name, value in face.metadata().items()},
         grants=(CodeGrant(codes), DeviceGrant(devices)),
         interactions=interactions,
@@ -160,5 +164,5 @@ def compose_authorization(
         consents=consents,
         logouts=logouts,
         id_tokens=id_tokens,
-        back_channel=BackChannel(told, clients, sender, id_tokens, recorder, clock),
+        back_channel=BackChannel(told, clients, sender, id_tokens, recorder, clock, looking_back=joined_for),
     )

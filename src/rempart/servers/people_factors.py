@@ -116,7 +116,7 @@ def compose_proving(
         Tickets(secret("second-factor"), clock),
         throttle,
         record,
-        demanding=frozenset(settings.require_mfa_roles),
+        demanding=frozenset(settings.factors.require_mfa_roles),
     )
     logins = Logins(accounts, families, pool, hasher, throttle, Devices(secret("devices")), record, factors)
     logins.warm_up()

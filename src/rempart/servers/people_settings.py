@@ -21,7 +21,7 @@ def check_settings(settings: PeopleSettings) -> None:
         ("password_length_with_factor", LEAST_LENGTH, 64),
         ("password_pepper", 0, 9999),
     ):
-        value = getattr(settings, name)
+        value = getattr(settings.factors if name.startswith("password") else settings, name)
         if not least <= value <= most:
             raise BadInput("bad_settings", f"people's {name} is {value}", f"choose {least} to {most}")
     if settings.signing_algorithm not in ALGORITHMS:

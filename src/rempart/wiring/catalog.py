@@ -41,6 +41,7 @@ OWN: tuple[Own, ...] = (
     Own(
         "people",
         sockets=(_api("people"), Socket("epochs", "run/epochs.sock", owner="pdp")),
+        sees=(View("run/workload.sock"),),
         routes=("/login", "/auth", "/.well-known/oauth-authorization-server"),
         behind_sidecar=True,
     ),

@@ -217,7 +217,7 @@ class _Planner:
                 operator_uid=self.options.operator_uid,
                 unsafe_disabled=off,
             ),
-            "people": people_settings(app, self.issuer, off),
+            "people": people_settings(app, self.issuer, f"unix://{run}/workload.sock", off),
             "pdp": self._pdp(off),
             "sequencer": ps.SequencerSettings(
                 origin=f"{app.trust_domain}/rempart",

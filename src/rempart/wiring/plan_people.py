@@ -6,7 +6,7 @@ from .process_settings import PeopleSettings
 from .settings import AppSettings
 
 
-def people_settings(app: AppSettings, issuer: str, unsafe_disabled: list[str]) -> PeopleSettings:
+def people_settings(app: AppSettings, issuer: str, workload_api: str, unsafe_disabled: list[str]) -> PeopleSettings:
     return PeopleSettings(
         issuer=issuer,
         audience=app.trust_domain,
@@ -17,5 +17,7 @@ def people_settings(app: AppSettings, issuer: str, unsafe_disabled: list[str]) -
         state=app.state,
         security_profile=app.security_profile,
         client_registration=app.client_registration,
+        workload_api=workload_api,
+        factors=app.factors,
         unsafe_disabled=unsafe_disabled,
     )

@@ -8,6 +8,7 @@ import msgspec
 
 from rempart.people.administration.roles import RoleRules
 
+from .people_factors import FactorSettings
 from .people_mail import MailSettings
 from .people_state import StateSettings
 
@@ -54,10 +55,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     jwks_max_age: int = 60
     signing_key_lead: int = 180  # a new key is published this long before it signs: longer than any key set is cached
     argon2_workers: int = 2
-    password_length: int = 15
-    password_length_with_factor: int = 8  # beside a second factor; what is shorter serves beside one only
-    password_pepper: int = 0  # its version; 0 for none
-    require_mfa_roles: list[str] = []  # whose people must have a second factor
+    factors: FactorSettings = FactorSettings()
     client_ip_header: str = "x-forwarded-for"  # believed from the gateway only
     gateway_spiffe_id: str = (
         ""  # empty: the trust domain's rempart/gateway; as empty, below: its users, payment, wallet
@@ -69,6 +67,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     state: StateSettings = StateSettings()
     security_profile: str = "baseline"  # or "fapi2"
     client_registration: str = "off"  # or "invited"
+    workload_api: str = ""  # where the keys of JWT-SVIDs come from; empty: a JWT-SVID buys nothing
     unsafe_disabled: list[str] = []
 
 

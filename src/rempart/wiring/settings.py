@@ -12,6 +12,7 @@ from rempart.people.administration.roles import RoleRules
 from .audit_settings import AuditSettings, read_audit
 from .check import Problem, Problems, Reader
 from .locate import lines
+from .people_factors import FactorSettings, read_factors
 from .people_mail import MailSettings, read_mail
 from .people_oauth import OFF, read_registration
 from .people_roles import read_roles
@@ -106,6 +107,7 @@ class AppSettings:
     state: StateSettings = field(default_factory=StateSettings)
     security_profile: str = "baseline"
     client_registration: str = OFF
+    factors: FactorSettings = field(default_factory=FactorSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
 
 
@@ -194,12 +196,13 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         access_ttl=tokens.seconds("access_ttl", 3600, at_least=5, at_most=86400),
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),
         rates=_rates(rates),
-        roles=read_roles(roles),
+        roles=(declared := read_roles(roles)),
         workloads=read_workloads(workloads, directory, domain),
         mail=read_mail(mail),
         state=read_state(people),
         security_profile=read_profile(people),
         client_registration=read_registration(people),
+        factors=read_factors(people, declared),
         audit=read_audit(audit),
     )
     _between(root, settings)

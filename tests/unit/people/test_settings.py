@@ -16,7 +16,7 @@ from rempart.wiring.process_settings import PeopleSettings
 
 @pytest.mark.parametrize(
     "setting",
-    [{"argon2_workers": 0}, {"password_length": 7}, {"access_ttl": 0}, {"access_ttl": 10**6}, {"refresh_ttl": -1},
+    [{"argon2_workers": 0}, {"access_ttl": 0}, {"access_ttl": 10**6}, {"refresh_ttl": -1},
      {"signing_algorithm": "HS256"}, {"signing_algorithm": "none"}, {"signing_key_ttl": 1}],
 )  # fmt: skip
 def test_a_setting_out_of_bounds_is_refused(setting: dict[str, Any], tmp_path: Path) -> None:

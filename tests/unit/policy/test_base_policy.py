@@ -22,6 +22,11 @@ PROMETHEUS = "spiffe://t/prometheus"
 GIVEN = {
     "trust_domain": "t",
     "gateway": GATEWAY,
+    "roles": {
+        "admin": {"permissions": [], "manages": ["*"]},
+        "desk": {"permissions": [], "manages": ["user"]},
+        "user": {"permissions": ["people:write"], "manages": []},
+    },
     "services": {
         "wallet": {"spiffe_id": WALLET, "routes": ["/wallet"], "calls": ["people"]},
         "deposit-agent": {"spiffe_id": DEPOSIT, "routes": [], "calls": ["wallet"]},
@@ -70,6 +75,10 @@ REFUSED_WHATEVER_THE_APP_SAYS = [
     ("gateway", "", "GET /nowhere", None, "admin", "no_such_route"),
     ("gateway", "people", "GET /accounts", None, "admin", "accounts_never_through_the_gateway"),
     ("gateway", "people", "GET /accounts/u1", None, "admin", "accounts_never_through_the_gateway"),
+    ("gateway", "people", "GET /auth/admin/users", None, None, "administration_for_administrators"),
+    ("gateway", "people", "GET /auth/admin/users", None, "user", "administration_for_administrators"),
+    ("gateway", "people", "PATCH /auth/admin/users/u1", None, "emperor", "administration_for_administrators"),
+    ("sidecar", "people", "DELETE /auth/admin/users/u1", GATEWAY, "user", "administration_for_administrators"),
     ("gateway", "people", "GET /login", None, None, "people_has_no_such_route"),
     ("gateway", "people", "POST /login/x", None, None, "people_has_no_such_route"),
     ("gateway", "people", "GET /", None, "admin", "people_has_no_such_route"),
@@ -97,6 +106,9 @@ ALLOWED_WHATEVER_THE_APP_SAYS = [
     ("gateway", "people", "POST /login", None, None, "public_login"),
     ("gateway", "people", "GET /auth/jwks.json", None, None, "public_auth"),
     ("gateway", "people", "POST /auth/token", None, "user", "public_auth"),
+    ("gateway", "people", "GET /auth/admin/users", None, "admin", "public_auth"),
+    ("sidecar", "people", "POST /auth/admin/users", GATEWAY, "desk", "public_auth"),
+    ("gateway", "people", "GET /auth/administration", None, None, "public_auth"),
     ("sidecar", "people", "POST /login", GATEWAY, None, "public_login"),
     ("sidecar", "people", "PATCH /accounts/u1", WALLET, "admin", "accounts_for_declared_callers"),
     ("gateway", "observer", "GET /logs", None, "audit", "auditor_reads"),

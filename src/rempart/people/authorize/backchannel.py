@@ -17,12 +17,16 @@ from .model import told_of_logout
 from .ports import Clients, Delivery, LogoutSender, LogoutStore
 
 LEASE = 60.0  # seconds: longer than a sender may take
+_OVERLAP = 60.0  # seconds looked at again: a slow transaction, or another instance whose clock is behind
 BATCH = 16  # sent side by side
 DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0)  # seconds before each further attempt
 
 
 class BackChannel:
-    """`deliver` is to be called every second or so, by each instance."""
+    """`deliver` is to be called every second or so, by each instance.
+
+    `looking_back`: seconds for which changes of accounts are looked at when the process starts.
+    """
 
     def __init__(
         self,
@@ -32,13 +36,19 @@ class BackChannel:
         id_tokens: IdTokens,
         recorder: Recorder,
         clock: Clock,
+        *,
+        looking_back: float,
     ) -> None:
+        self._looked = clock.now() - looking_back
         self._store, self._clients, self._sender = store, clients, sender
         self._id_tokens, self._recorder, self._clock = id_tokens, recorder, clock
 
     async def deliver(self) -> int:
         """Send what is due; how many. Raises Unavailable when the store or the record is down: what is due stays."""
-        due = await self._store.due(self._clock.now(), LEASE, BATCH)
+        now = self._clock.now()
+        await self._store.superseded(self._looked - _OVERLAP, now)
+        self._looked = now
+        due = await self._store.due(now, LEASE, BATCH)
         await asyncio.gather(*(self._one(delivery) for delivery in due))
         return len(due)
 

@@ -110,9 +110,8 @@ class Codes:
             raise _invalid("the code was used before: what came of it is revoked")
         account = await self._judge(code, form.get("redirect_uri", ""), verifier, request.binding.jkt)
         if told_of_logout(client):
-            await self._logouts.joined(
-                code.session_id, client.id, account.id, until=self._clock.now() + self._joined_for
-            )
+            until = self._clock.now() + self._joined_for
+            await self._logouts.joined(code.session_id, client.id, account.id, account.epoch, until)
         return self._granted(handle, used, client, account, origin)
 
     async def refused(self, client_id: str, error: str, origin: Origin) -> None:
@@ -165,6 +164,9 @@ class Codes:
         async def settle() -> None:
             if await self._records.replace(handle, used, msgspec.structs.replace(code, state="answered")) is None:
                 await self._revoke(code, origin)
+            elif await self._sessions.alive(code.session_id) is None:  # it ended while this was being granted
+                await self._families.revoke(code.grant_id, "logout", self._clock.now())
+                raise _invalid("the session has ended")
 
         return Granted(
             account=account,

@@ -22,7 +22,7 @@ from ..model import Origin
 from ..oauth.model import Client, Grant, Granted, TokenRequest
 from .id_tokens import IdTokens
 from .model import OFFLINE, OPENID, Step, acr_of, reaches, told_of_logout
-from .ports import AccountReader, Clients, Guesses, LogoutStore, Sessions, SignedIn
+from .ports import AccountReader, Clients, Families, Guesses, LogoutStore, Sessions, SignedIn
 from .records import Records, is_handle, new_handle
 
 LIFETIME = 600.0  # seconds
@@ -87,6 +87,7 @@ class DeviceFlow:
         clients: Clients,
         accounts: AccountReader,
         sessions: Sessions,
+        families: Families,
         logouts: LogoutStore,
         id_tokens: IdTokens,
         guesses: Guesses,
@@ -97,7 +98,8 @@ class DeviceFlow:
         joined_for: float,
     ) -> None:
         self._devices, self._user_codes, self._clients = devices, user_codes, clients
-        self._accounts, self._sessions, self._logouts = accounts, sessions, logouts
+        self._accounts, self._sessions, self._families = accounts, sessions, families
+        self._logouts = logouts
         self._id_tokens, self._guesses, self._recorder, self._clock = id_tokens, guesses, recorder, clock
         self._key, self._joined_for = key, joined_for
 
@@ -194,7 +196,8 @@ class DeviceFlow:
             raise BadInput("invalid_grant", "the session has ended")
         if told_of_logout(client):
             until = self._clock.now() + self._joined_for
-            await self._logouts.joined(device.session_id, client.id, account.id, until=until)
+            await self._logouts.joined(device.session_id, client.id, account.id, account.epoch, until)
+        grant_id = new_id("fam")
 
         def id_token(access_token: str) -> str:
             return self._id_tokens.mint(
@@ -206,6 +209,11 @@ class DeviceFlow:
                 access_token=access_token,
             )
 
+        async def settle() -> None:
+            if await self._sessions.alive(device.session_id) is None:  # it ended while this was being granted
+                await self._families.revoke(grant_id, "logout", self._clock.now())
+                raise BadInput("invalid_grant", "the session has ended")
+
         return Granted(
             account=account,
             scope=device.scopes,
@@ -214,7 +222,8 @@ class DeviceFlow:
             acr=acr_of(device.amr),
             session_id="" if OFFLINE in device.scopes else device.session_id,
             refreshable=True,
-            grant_id=new_id("fam"),
+            grant_id=grant_id,
+            settle=settle,
             id_token=id_token if OPENID in device.scopes else None,
         )
 

@@ -127,8 +127,9 @@ class Logouts:
         await self._families.revoke_all(account_id, "logout", now, session_id=session_id)
 
     async def _end(self, asked: LogoutRequest, session: SignedIn | None, origin: Origin) -> Outgoing | None:
-        if session is not None:
-            await self._sessions.end(session.id, "logout", origin)
+        ending = session.id if session is not None else asked.session_id  # a hint is enough where no cookie came
+        if ending:
+            await self._sessions.end(ending, "logout", origin)
         if not asked.redirect_uri:
             return None
         return Outgoing(asked.redirect_uri, {"state": asked.state} if asked.state else {})

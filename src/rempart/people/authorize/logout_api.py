@@ -42,7 +42,7 @@ class LogoutFace:
             asked = await self._logouts.read(given)
             outcome: Outgoing | str | None
             session = await self._sessions.current(request, origin)
-            if session is None and request.method == "POST":
+            if session is None and request.method == "POST" and not asked.session_id:
                 # A form on another site sends no cookie of ours (SameSite=Lax): the page, by GET, gets it.
                 outcome = await self._logouts.wait(asked)
             else:

@@ -60,6 +60,11 @@ class AccountReader(Protocol):
     async def peek(self, account_id: str) -> Account | None: ...
 
 
+class AccountFinder(Protocol):
+    async def find(self, reference: str) -> Account:
+        """By id or e-mail address. Raises NotFound `no_such_account`."""
+
+
 class Families(Protocol):
     """Part of `people.ports.RefreshStore`."""
 
@@ -97,11 +102,14 @@ class Delivery:
 class LogoutStore(Protocol):
     """Which clients took part in a session, and which of them are still to be told that it ended. Durable."""
 
-    async def joined(self, session_id: str, client_id: str, account_id: str, until: float) -> None:
-        """`until`: when this may be forgotten. Idempotent."""
+    async def joined(self, session_id: str, client_id: str, account_id: str, epoch: int, until: float) -> None:
+        """`epoch` as the account has it now; `until`: when this may be forgotten. Idempotent."""
 
     async def ended(self, session_id: str, now: float) -> int:
         """Queue a delivery for each client that joined; how many. A second call queues none."""
+
+    async def superseded(self, since: float, now: float) -> int:
+        """As `ended`, for sessions whose account changed at or after `since` and is disabled or of a later epoch."""
 
     async def due(self, now: float, lease: float, limit: int) -> Sequence[Delivery]:
         """Deliveries whose time has come: nobody else gets them for `lease` seconds; counts as an attempt."""

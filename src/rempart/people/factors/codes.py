@@ -7,10 +7,10 @@ import secrets
 from dataclasses import dataclass, field
 
 from rempart.crypto.aead import seal, unseal
-from rempart.crypto.totp import DIGITS, matching_step
+from rempart.crypto.totp import DIGITS, matching_step, new_secret
 from rempart.kernel.clock import Clock
 
-from ..model import Account, Credentials
+from ..model import Credentials
 from ..ports import AccountStore
 from .ports import FactorStore
 
@@ -35,23 +35,27 @@ class Codes:
     key: bytes = field(repr=False)
     backup_key: bytes = field(repr=False)
 
-    async def spend(self, account: Account, credentials: Credentials, text: str) -> str:
+    async def spend(self, account_id: str, credentials: Credentials, text: str) -> str:
         """ "" when the code was right and is now used up, else why not (for the record)."""
         plain = text[:64].strip().lower().translate(_READ_AS)
         if len(plain) == _LENGTH and plain.isascii():
-            spent = await self.store.spend_backup_code(account.id, self._hash(account.id, plain))
+            spent = await self.store.spend_backup_code(account_id, self._hash(account_id, plain))
             return "" if spent else "wrong backup code"
         if credentials.totp is None:
             return "no authenticator app"
         if len(plain) != DIGITS or not plain.isascii():
             return "wrong one-time code"
-        secret = unseal(self.key, credentials.totp, (TOTP_CONTEXT + account.id).encode())
+        secret = unseal(self.key, credentials.totp, (TOTP_CONTEXT + account_id).encode())
         step = matching_step(secret, plain, self.clock.now())
         if step is None:
             return "wrong one-time code"
-        if not await self.accounts.use_step(account.id, step):
+        if not await self.accounts.use_step(account_id, step):
             return "one-time code used before"
         return ""
+
+    def decoy(self, account_id: str) -> bytes:
+        """A sealed secret that nobody has."""
+        return seal_totp(self.key, account_id, new_secret())
 
     def new_backup_codes(self, account_id: str) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
         """Ten, as they are shown once, and as they are stored."""

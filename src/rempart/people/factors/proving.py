@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rempart.kernel.errors import Conflict, Unauthenticated
+from rempart.kernel.errors import Conflict, Throttled, Unauthenticated
 from rempart.kernel.event import EventType
 
 from ..login_record import LoginRecord
@@ -16,6 +16,8 @@ from .model import Factor, Held, OneTimeCode, Person, Proof, SecondFactorNeeded
 from .passkeys import Passkeys
 from .ports import FactorStore
 from .tickets import Ticket, Tickets, expired
+
+NOBODY = "usr_nobody"
 
 
 class Factors:
@@ -36,6 +38,7 @@ class Factors:
         self._accounts, self._store, self._codes, self._passkeys = accounts, store, codes, passkeys
         self._tickets, self._throttle, self._record = tickets, throttle, record
         self._demanding = demanding
+        self._nobodys = Credentials("", codes.decoy(NOBODY))
 
     def demanded(self, account: Account, held: Held) -> bool:
         """Whether a password alone is not enough for this account: by its role, or because it is a short one."""
@@ -98,12 +101,26 @@ class Factors:
             raise expired()
         return Person(account=account, session="", amr=opened.amr, auth_time=opened.issued_at)
 
+    async def pretend(self, alias: str, text: str | None) -> None:
+        """The work of `ask` and of a wrong code, for nobody: a refusal doesn't tell by its time how far it came."""
+        await self._store.held(NOBODY)
+        self._tickets.pretend()
+        if text:
+            try:
+                attempt = await self._throttle.begin_factor(f"nobody {alias}", None)
+            except Throttled:
+                return
+            try:
+                await self._codes.spend(NOBODY, self._nobodys, text)
+            finally:
+                await attempt.abandoned()
+
     async def try_code(
         self, account: Account, credentials: Credentials, text: str, device: str | None
     ) -> tuple[str, ...] | str:
         attempt = await self._throttle.begin_factor(account.id, device)
         try:
-            why = await self._codes.spend(account, credentials, text)
+            why = await self._codes.spend(account.id, credentials, text)
         except BaseException:
             await attempt.abandoned()
             raise

@@ -37,7 +37,13 @@ class Tickets:
     clock: Clock
 
     def issue(self, account: Account, amr: tuple[str, ...], device: str | None) -> str:
-        ticket = Ticket(account.id, account.epoch, amr, device, self.clock.now())
+        return self._seal(Ticket(account.id, account.epoch, amr, device, self.clock.now()))
+
+    def pretend(self) -> None:
+        """The work of `issue`."""
+        self._seal(Ticket("usr_nobody", 1, ("pwd",), None, 0.0))
+
+    def _seal(self, ticket: Ticket) -> str:
         return base64.urlsafe_b64encode(seal(self.key, msgspec.json.encode(ticket), _CONTEXT)).rstrip(b"=").decode()
 
     def open(self, text: str) -> Ticket:

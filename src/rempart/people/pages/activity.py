@@ -48,6 +48,9 @@ class ActivityStore(Protocol):
     async def of_account(self, account_id: str) -> Sequence[Happening]:
         """Newest first. Raises Unavailable `store_unavailable`."""
 
+    async def sweep(self, before: float) -> None:
+        """Forget what is older, and all of erased accounts. Raises Unavailable `store_unavailable`."""
+
 
 @dataclass
 class Activity:

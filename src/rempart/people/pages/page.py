@@ -15,8 +15,10 @@ from .user_agents import short_name
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# What a form may lead to besides ourselves: an origin, or an application's own scheme (RFC 8252 section 7.1).
-_SOURCE = re.compile(r"https?://(?:[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?|[a-z][a-z0-9+.-]{1,60}:")
+# What a form may lead to besides ourselves: an origin, or an application's own scheme, which has a dot
+# (RFC 8252 section 7.1): `https:` or `data:` would let in far more than one client.
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?")
+_OWN_SCHEME = re.compile(r"([a-z][a-z0-9+-]{0,60}(?:\.[a-z0-9+-]{1,60})+:)(?://[a-z0-9.-]{0,253})?")
 
 HEADERS = {
     "cache-control": "no-store",
@@ -33,11 +35,18 @@ HEADERS = {
 def content_security_policy(form_targets: Sequence[str] = ()) -> str:
     """No inline script or style, nothing from elsewhere. Browsers hold `form-action` against redirects, too: where a
     form ends at a client, its origin is named; what does not look like one is left out: the browser then refuses."""
-    targets = " ".join(["'self'", *(target for target in form_targets if _SOURCE.fullmatch(target))])
+    targets = " ".join(["'self'", *filter(None, map(_source, form_targets))])
     return (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
         f"form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
     )
+
+
+def _source(target: str) -> str:
+    if _ORIGIN.fullmatch(target):
+        return target
+    own = _OWN_SCHEME.fullmatch(target)
+    return own[1] if own else ""
 
 
 class Pages:

@@ -15,6 +15,7 @@ from rempart.kernel.clock import Clock
 from rempart.kernel.errors import RempartError, Throttled, Unauthenticated
 from rempart.people.model import Origin
 from rempart.people.requests import Origins
+from rempart.people.sessions.cookies import SESSION_COOKIE, token_of
 
 from .forms import FORM_COOKIE, FormGuard, new_browser
 from .languages import LANGUAGES, Texts, choose
@@ -22,7 +23,6 @@ from .model import Entered, HalfDone, SignedIn
 from .page import HEADERS, Pages
 from .ports import BrowserSessions
 
-SESSION_COOKIE = "__Host-rempart-session"
 STEP_COOKIE = "__Host-rempart-step"
 DEVICE_COOKIE = "__Host-rempart-device"
 LANGUAGE_COOKIE = "__Host-rempart-language"
@@ -220,7 +220,7 @@ class Door:
 
     def _visit(self, request: Request) -> Visit:
         browser = self._guard.browser(request) or new_browser()
-        held = request.cookies.get(SESSION_COOKIE, "")
+        held = token_of(request) or ""
         session = held if _HANDLE.fullmatch(held) else ""
         texts = Texts(_language(request, ""))
         return Visit(request, Origin(), texts, None, browser, self._pages, self._guard, self._clock, session)

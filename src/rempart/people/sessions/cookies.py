@@ -20,4 +20,7 @@ def clear_session(response: Response) -> None:
 
 
 def token_of(request: Request) -> str | None:
-    return request.cookies.get(SESSION_COOKIE)
+    """None, too, where it is there twice: no browser sends that of a `__Host-` name, so one was put there."""
+    pairs = (pair for line in request.headers.getlist("cookie") for pair in line.split(";"))
+    held = sum(pair.strip().startswith(f"{SESSION_COOKIE}=") for pair in pairs)
+    return request.cookies.get(SESSION_COOKIE) if held == 1 else None

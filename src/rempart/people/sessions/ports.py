@@ -37,7 +37,8 @@ class SessionStore(Protocol):
 
 
 class SessionEnding(Protocol):
-    """Who must know when a session ends, before it does: back-channel logout, refresh families."""
+    """Who must know when a session ends: back-channel logout, refresh families. Told before it ends, so that a crash
+    forgets nobody, and once more after, for what was granted meanwhile."""
 
     async def session_ends(self, session_id: str, account_id: str) -> None:
         """Durable when it returns. Called again when the session's end could not be written."""

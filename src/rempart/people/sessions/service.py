@@ -171,7 +171,10 @@ class Sessions:
         for listener in self._ending:
             await listener.session_ends(session.id, session.account_id)
         await self._record_end(session.id, session.account_id, why, origin, severity)
-        return await self._store.end(session.id)
+        ended = await self._store.end(session.id)
+        for listener in self._ending:  # once more, for what was granted while it ended
+            await listener.session_ends(session.id, session.account_id)
+        return ended
 
     async def _ended(self, session_id: str, account_id: str, why: str, origin: Origin) -> None:
         for listener in self._ending:

@@ -33,6 +33,12 @@ platform if input.service in {"people", "observer", "identity"}
 people := allowed("public_login", "anyone may log in") if {
 	input.method == "POST"
 	input.path == "/login"
+} else := refused("administration_for_administrators", "unauthenticated", "log in as an administrator", 401) if {
+	administration
+	not is_object(input.jwt)
+} else := refused("administration_for_administrators", "role_not_allowed", "your role administers nobody", 403) if {
+	administration
+	not administers
 } else := allowed("public_auth", "OAuth's own endpoints judge for themselves") if {
 	input.segments[0] == "auth"
 } else := allowed("public_metadata", "where OAuth's endpoints are is public (RFC 8414 section 3)") if {
@@ -45,6 +51,11 @@ people := allowed("public_login", "anyone may log in") if {
 } else := refused("accounts_never_through_the_gateway", "forbidden", "accounts are not reached from outside", 403) if {
 	input.segments[0] == "accounts"
 } else := refused("people_has_no_such_route", "forbidden", "this is not a route of people", 403)
+
+administration if array.slice(input.segments, 0, 2) == ["auth", "admin"]
+
+# `manages`: roles whose holders this role administers, from rempart.toml. People asks again, for the account itself.
+administers if count(data.rempart.roles[input.jwt.role].manages) > 0
 
 # Observer: reading only, and only for auditors, or for a workload declared to call it.
 observer := refused("observer_is_read_only", "forbidden", "records are only read here", 403) if {

@@ -195,7 +195,7 @@ def test_asking_is_answered_before_anybody_looks() -> None:
         async def by_email(address: str) -> None:
             looked.set()
 
-        s.links._store.by_email = by_email  # type: ignore[method-assign]
+        s.links._store.by_email = by_email  # type: ignore[method-assign,assignment]
         s.links.request("ann@bank.example", LinkKind.RESET, HERE)
         assert not looked.is_set()
         await asyncio.gather(*s.links._working)

@@ -12,7 +12,8 @@ from tests.authorize_support import APP, NATIVE, ORIGIN, SHY, Room, room, sent
 from tests.people_harness import ISSUER
 
 from rempart.backends.sql_logouts import SqlLogouts
-from rempart.kernel.errors import NotFound
+from rempart.kernel.errors import BadInput, NotFound
+from rempart.people.accounts import Actor
 from rempart.people.authorize.backchannel import DELAYS, LEASE
 from rempart.people.sessions.model import Session
 
@@ -90,12 +91,23 @@ def test_otherwise_the_person_is_asked(given: str) -> None:
 
 def test_a_form_on_another_site_goes_by_the_page_which_has_the_cookie() -> None:
     async def body(it: Room) -> None:
+        session, _ = await signed_in(it)
+        it.browser.cookies.clear()
+        answer = await log_out(it, "POST", client_id="app", post_logout_redirect_uri=BYE)
+        handle = sent(answer, f"{ISSUER}/sign-out")["request"]
+        assert (await it.authorization.logouts.get(handle, session)).asks
+        assert await it.authorization.logouts.confirm(handle, session, ORIGIN)
+        assert await it.sessions.alive(session.id) is None
+
+    within(body)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_hint_is_enough_where_no_cookie_came(method: str) -> None:
+    async def body(it: Room) -> None:
         session, hint = await signed_in(it)
         it.browser.cookies.clear()
-        answer = await log_out(it, "POST", id_token_hint=hint, post_logout_redirect_uri=BYE)
-        handle = sent(answer, f"{ISSUER}/sign-out")["request"]
-        assert not (await it.authorization.logouts.get(handle, session)).asks
-        assert await it.authorization.logouts.confirm(handle, session, ORIGIN)
+        assert sent(await log_out(it, method, id_token_hint=hint, post_logout_redirect_uri=BYE), BYE) == {}
         assert await it.sessions.alive(session.id) is None
 
     within(body)
@@ -229,5 +241,34 @@ def test_clients_without_such_an_address_are_not_told() -> None:
         await it.sessions.end(session.id, "elsewhere", ORIGIN)
         assert await it.authorization.back_channel.deliver() == 0
         assert SHY.backchannel_logout_uri == ""
+
+    within(body)
+
+
+@pytest.mark.parametrize("change", [{"disabled": True}, {"role": "audit"}])
+def test_clients_are_told_when_an_account_is_disabled_or_changed(change: dict[str, object]) -> None:
+    async def body(it: Room) -> None:
+        session, _ = await signed_in(it)
+        await it.authorization.back_channel.deliver()
+        it.clock.advance(5)
+        await it.people.accounts.change(session.account_id, change, Actor(ORIGIN))
+        assert await it.authorization.back_channel.deliver() == 1
+        assert it.claims(it.listener.got[0][1], typ="logout+jwt")["sid"] == session.id
+
+    within(body)
+
+
+def test_what_is_granted_while_the_session_ends_is_worth_nothing() -> None:
+    async def body(it: Room) -> None:
+        session = (await it.sign_in()).session
+        for scope in ("openid", "openid offline_access"):
+            granted = await it.redeem(await it.code(scope=scope))
+            if scope == "openid":
+                late = granted
+        await it.sessions.end(session.id, "logout", ORIGIN)
+        for each in (late, granted):
+            with pytest.raises(BadInput):
+                await it.family(each)
+            assert not await it.stands(each)
 
     within(body)

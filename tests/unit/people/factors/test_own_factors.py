@@ -16,6 +16,7 @@ from rempart.kernel.errors import BadInput, Conflict, Unauthenticated
 from rempart.people.factors.model import OneTimeCode, SecondFactorNeeded
 from rempart.people.model import Authenticated, Origin
 from rempart.people.sessions.model import Kind
+from rempart.wiring.people_factors import FactorSettings
 
 HERE = Origin(ip="203.0.113.7")
 ANN = "ann@bank.example"
@@ -183,7 +184,7 @@ def test_a_role_can_demand_a_factor() -> None:
         with pytest.raises(Conflict):
             await own.remove_passkey(who, (await own.list(who)).passkeys[0].id, HERE)
 
-    run(scenario, require_mfa_roles=["admin"])
+    run(scenario, factors=FactorSettings(require_mfa_roles=("admin",)))
 
 
 def test_step_up_adds_the_factor_to_what_was_proved() -> None:

@@ -21,7 +21,6 @@ from tests.people_harness import ISSUER, PASSWORD
 
 from rempart.crypto.jose import Jwks, SigningKey
 from rempart.kernel.errors import Unavailable
-from rempart.people.oauth.workload_assertions import WorkloadAssertionGrant
 
 PAYMENT = "spiffe://bank.example/payment"
 AS_PAYMENT = {"x-spiffe-id": PAYMENT}
@@ -325,6 +324,3 @@ def test_without_a_trust_bundle_there_is_no_such_grant() -> None:
             refused(await h.token(JWT_BEARER, assertion="x"), "unsupported_grant_type")
 
     asyncio.run(scenario())
-
-
-assert WorkloadAssertionGrant.grant == JWT_BEARER

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from .filters import MAX_LENGTH, Filter, matches, parse, parse_path
-from .refusals import ScimRefusal
+from .refusals import ScimRefusal, check_schema
 
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 MAX_OPERATIONS = 1000
@@ -20,8 +20,7 @@ _PATH = re.compile(r"(?P<attribute>[^\[\]\s]+)(?:\[(?P<filter>.+)\](?:\.(?P<belo
 
 def apply(resource: dict[str, Any], body: Any, multivalued: frozenset[str]) -> dict[str, Any]:
     """The changed copy. `multivalued` are attributes that hold lists. Raises ScimRefusal."""
-    if not isinstance(body, dict) or PATCH not in (body.get("schemas") or ()):
-        raise ScimRefusal("invalidSyntax", f"the body is not a {PATCH}")
+    check_schema(body, PATCH)
     operations = _get(body, "operations")
     if not isinstance(operations, list) or not 1 <= len(operations) <= MAX_OPERATIONS:
         raise ScimRefusal("invalidSyntax", f"Operations must be a list of 1 to {MAX_OPERATIONS}")
@@ -97,6 +96,8 @@ def _change_list(resource: dict[str, Any], name: str, sub: str, verb: str, value
             _set(entry, sub, None if verb == "remove" else value)
         return
     given = value if isinstance(value, list) else [value]
+    if any(not isinstance(entry, dict) for entry in given if entry is not None):
+        raise ScimRefusal("invalidValue", f"the values of {name} are objects")
     if verb == "remove":
         gone = {_key(entry) for entry in given if entry is not None}
         kept = [entry for entry in present if _key(entry) not in gone] if gone else []

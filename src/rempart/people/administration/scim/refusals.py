@@ -18,6 +18,13 @@ class ScimRefusal(BadInput):
         self.scim_type = scim_type
 
 
+def check_schema(body: Any, schema: str) -> None:
+    """Raises ScimRefusal `invalidSyntax` unless the body is an object that names the schema."""
+    named = body.get("schemas") if isinstance(body, dict) else None
+    if not isinstance(named, list) or schema not in named:
+        raise ScimRefusal("invalidSyntax", f"the body is not a {schema}")
+
+
 class NotAsExpected(RempartError):
     """The resource is at another version than `If-Match` says."""
 

@@ -22,7 +22,7 @@ from ...requests import challenge, read_body
 from . import discovery
 from .groups import ScimGroups, groups_are_declared
 from .queries import LIST, SEARCH, Query
-from .refusals import NotOffered, ScimRefusal, error_document
+from .refusals import NotOffered, ScimRefusal, check_schema, error_document
 from .users import ScimUsers
 
 PREFIX = "/auth/scim/v2"
@@ -163,8 +163,7 @@ def _query(request: Request) -> Query:
 
 
 def _searched(body: Any) -> Query:
-    if not isinstance(body, dict) or SEARCH not in (body.get("schemas") or ()):
-        raise ScimRefusal("invalidSyntax", f"the body is not a {SEARCH}")
+    check_schema(body, SEARCH)
     return Query.read(body)
 
 

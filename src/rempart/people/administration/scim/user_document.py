@@ -12,7 +12,7 @@ from rempart.kernel.clock import rfc3339
 from rempart.kernel.errors import BadInput
 
 from ...model import Account, normalise_email
-from .refusals import ScimRefusal
+from .refusals import ScimRefusal, check_schema
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 NAMES = ("formatted", "familyName", "givenName")
@@ -77,8 +77,7 @@ class Wanted:
 
 def read_user(body: Any) -> Wanted:
     """Unknown attributes are ignored. Raises ScimRefusal, BadInput `bad_email`."""
-    if not isinstance(body, dict) or USER not in (_get(body, "schemas") or ()):
-        raise ScimRefusal("invalidSyntax", f"the body is not a {USER}")
+    check_schema(body, USER)
     user_name = _text(body, "userName")
     if not user_name:
         raise ScimRefusal("invalidValue", "userName is missing")

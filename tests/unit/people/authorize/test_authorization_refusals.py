@@ -1,0 +1,162 @@
+"""The authorization endpoint's refusals: each in its place (RFC 6749 section 4.1.2.1), whatever comes in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote_from_bytes, urlencode
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.authorize_support import CALLBACK, Room, right_request, room, sent
+from tests.people_harness import ISSUER
+
+from rempart.kernel.errors import Unavailable
+
+
+def within(body: Callable[[Room], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with room() as it:
+            await body(it)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"response_type": None}, "invalid_request"),
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"response_type": "code id_token"}, "unsupported_response_type"),
+        ({"code_challenge": None}, "invalid_request"),
+        ({"code_challenge_method": None}, "invalid_request"),
+        ({"code_challenge_method": "plain"}, "invalid_request"),
+        ({"code_challenge": "short"}, "invalid_request"),
+        ({"code_challenge": "!" * 43}, "invalid_request"),
+        ({"scope": None}, "invalid_scope"),
+        ({"scope": ""}, "invalid_scope"),
+        ({"scope": "openid admin"}, "invalid_scope"),
+        ({"scope": "openid  email"}, "invalid_scope"),
+        ({"scope": 'openid "'}, "invalid_scope"),
+        ({"prompt": "none login"}, "invalid_request"),
+        ({"prompt": "bananas"}, "invalid_request"),
+        ({"max_age": "-1"}, "invalid_request"),
+        ({"max_age": "١"}, "invalid_request"),
+        ({"max_age": "9" * 30}, "invalid_request"),
+        ({"request": "e30."}, "request_not_supported"),
+        ({"registration": "{}"}, "registration_not_supported"),
+        ({"response_mode": "fragment"}, "invalid_request"),
+        ({"nonce": "n" * 600}, "invalid_request"),
+        ({"nonce": "ä"}, "invalid_request"),
+        ({"state": "s" * 5000}, "invalid_request"),
+        ({"claims": "{"}, "invalid_request"),
+        ({"claims": "[]"}, "invalid_request"),
+        ({"claims": '{"id_token": 1}'}, "invalid_request"),
+        ({"claims": '{"id_token": {"acr": 1}}'}, "invalid_request"),
+        ({"claims": '{"id_token": {"acr": {"essential": true, "values": [1]}}}'}, "invalid_request"),
+        ({"claims": '{"id_token": {"sub": {"value": []}}}'}, "invalid_request"),
+        ({"dpop_jkt": "short"}, "invalid_request"),
+        ({"id_token_hint": "nonsense"}, "invalid_request"),
+    ],
+)
+def test_a_bad_request_goes_back_to_the_client(changes: dict[str, str | None], error: str) -> None:
+    async def body(it: Room) -> None:
+        await it.sign_in()
+        parameters = sent(await it.authorize(**changes))
+        assert (parameters["error"], parameters["iss"]) == (error, ISSUER)
+        assert "code" not in parameters
+        if "state" not in changes:
+            assert parameters["state"] == "s t&=?"
+
+    within(body)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_id": None},
+        {"client_id": "nobody"},
+        {"client_id": "app\x00"},
+        {"client_id": "<b>" * 100},
+        {"redirect_uri": None},
+        {"redirect_uri": "https://evil.example/cb"},
+        {"redirect_uri": CALLBACK + "#"},
+        {"redirect_uri": "javascript:alert(1)"},
+        {"request_uri": "https://evil.example/request.jwt"},
+        {"request_uri": "urn:ietf:params:oauth:request_uri:" + "a" * 43},
+    ],
+)
+def test_what_must_not_be_redirected_is_told_on_a_page(changes: dict[str, str | None]) -> None:
+    async def body(it: Room) -> None:
+        await it.sign_in()
+        answer = await it.authorize(**changes)
+        assert (answer.status_code, "location" in answer.headers) == (400, False)
+        assert "<b>" not in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+    within(body)
+
+
+def test_a_parameter_given_twice_is_refused() -> None:
+    async def body(it: Room) -> None:
+        await it.sign_in()
+        for name, value in right_request().items():
+            query = urlencode([*right_request().items(), (name, value)])
+            answer = await it.browser.get(f"/auth/authorize?{query}")
+            if name in ("client_id", "redirect_uri"):
+                assert (answer.status_code, "location" in answer.headers) == (400, False)
+            else:
+                assert sent(answer)["error"] == "invalid_request"
+                assert ("state" in sent(answer)) is (name != "state")
+        query = urlencode([*right_request().items(), ("resource", "a"), ("resource", "b")])
+        assert "code" in sent(await it.browser.get(f"/auth/authorize?{query}"))
+
+    within(body)
+
+
+def test_when_nothing_can_be_recorded_nothing_is_given() -> None:
+    async def body(it: Room) -> None:
+        await it.sign_in()
+        it.recorder.failing = Unavailable("journal_unavailable", "the disk is full")
+        answer = await it.authorize()
+        assert (answer.status_code, "location" in answer.headers) == (503, False)
+
+    within(body)
+
+
+_names = st.sampled_from(
+    (
+        *right_request(),
+        *("prompt", "max_age", "claims", "request", "request_uri", "response_mode", "id_token_hint"),
+        *("acr_values", "ui_locales", "dpop_jkt", "login_hint", "resource"),
+    )
+)
+
+
+@given(
+    changes=st.lists(st.tuples(_names, st.one_of(st.text(max_size=30), st.binary(max_size=20))), max_size=5),
+    raw=st.binary(max_size=30),
+)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_input_gives_a_5xx_or_a_redirect_to_somewhere_else(
+    changes: list[tuple[str, str | bytes]], raw: bytes
+) -> None:
+    async def body(it: Room) -> None:
+        await it.sign_in()
+        pairs = [(name, value) for name, value in right_request().items() if value]
+        usable = [(n, v.encode("utf-8", "ignore") if isinstance(v, str) else v) for n, v in changes]
+        named = {name for name, _ in usable}
+        query = urlencode([*(pair for pair in pairs if pair[0] not in named), *usable]) + "&" + urlencode({"x": raw})
+        for answer in (
+            await it.browser.get(f"/auth/authorize?{query}"),
+            await it.browser.get("/auth/authorize?" + quote_from_bytes(raw, safe="%&=+;")),
+            await it.browser.post(
+                "/auth/authorize", content=raw, headers={"content-type": "application/x-www-form-urlencoded"}
+            ),
+        ):
+            assert answer.status_code in (200, 303, 400)
+            location = answer.headers.get("location", ISSUER)
+            assert location.startswith((ISSUER, CALLBACK + "?"))
+
+    within(body)
