@@ -9,11 +9,14 @@ import asyncio
 import contextlib
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from rempart.audit.journal import Journal
+from rempart.backends.docker_engine import DockerEngine
+from rempart.backends.kubelet import Kubelet
 from rempart.backends.sqlite_entries import SqliteEntryStore
 from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel.clock import SystemClock
@@ -26,12 +29,15 @@ from rempart.workloads.api import Administration
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.bundle_state import BundleState
 from rempart.workloads.changes import Changes
+from rempart.workloads.docker import DockerFacts
 from rempart.workloads.grpc_server import GrpcServer
 from rempart.workloads.identities import Identities
 from rempart.workloads.issuing import IssuingAuthority
 from rempart.workloads.jwt_authority import JwtAuthority
+from rempart.workloads.kubernetes import KubernetesFacts
 from rempart.workloads.metrics import IdentityMetrics
 from rempart.workloads.model import Entry, Selector
+from rempart.workloads.ports import ContainerFacts
 from rempart.workloads.public_documents import PATH, PublicDocuments
 from rempart.workloads.refusals import Refusals
 from rempart.workloads.registrar import Registrar
@@ -77,6 +83,16 @@ def _fixed_entries(settings: IdentitySettings) -> list[Entry]:
     return entries
 
 
+def _containers(settings: IdentitySettings) -> list[ContainerFacts]:
+    sources: list[ContainerFacts] = []
+    if settings.docker_socket:
+        sources.append(DockerFacts(DockerEngine(Path(settings.docker_socket))))
+    if settings.kubelet_url:
+        ca, token = (Path(name) if name else None for name in (settings.kubelet_ca, settings.kubelet_token))
+        sources.append(KubernetesFacts(Kubelet(settings.kubelet_url, ca=ca, token=token)))
+    return sources
+
+
 async def run(boot: Boot) -> None:
     """Serve until SIGTERM or SIGINT. Raises RempartError when it can't begin."""
     settings = msgspec.convert(boot.settings, IdentitySettings)
@@ -117,7 +133,7 @@ async def run(boot: Boot) -> None:
             gateway=SpiffeId.parse(settings.gateway_spiffe_id),
             web_names=settings.web_names,
             svid_ttl=float(settings.svid_ttl),
-            attestor=Attestor(supervisor),
+            attestor=Attestor(supervisor, containers=_containers(settings)),
             registration=registration,
             spiffe=spiffe,
             web=web,

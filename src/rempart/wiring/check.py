@@ -10,13 +10,13 @@ from typing import Any
 
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId, parse_trust_domain
+from rempart.workloads.model import Selector
 
 from .locate import KeyPath, line_of
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _ROUTE = re.compile(r"(/[A-Za-z0-9._~-]+)+/?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-_SELECTOR = re.compile(r"(unix:(uid|gid):\d+|unix:(user|path):.+|unix:sha256:[0-9a-f]{64}|systemd:id:.+)")
 _FORBIDDEN_ENV = ("REMPART_", "SPIFFE_", "LD_", "LISTEN_")
 
 
@@ -196,12 +196,13 @@ class Reader:
         return value.rstrip("/")
 
     def selector(self, index: int, value: str) -> str:
-        if not _SELECTOR.fullmatch(value):
-            self.refuse(
-                "selectors",
-                f"{value[:80]!r} is not a selector",
-                "write unix:uid:N, unix:gid:N, unix:user:NAME, unix:path:/…, unix:sha256:HEX or systemd:id:UNIT",
-            )
+        try:
+            if Selector.parse(value).type != "supervisor":
+                return value
+            reason, remedy = f"{value[:80]!r} is for Rempart's own use", "write unix:, systemd:, docker: or k8s:"
+        except BadInput as error:
+            reason, remedy = error.reason, error.remedy
+        self.refuse("selectors", reason, remedy)
         return value
 
     def environment(self, key: str) -> dict[str, str]:

@@ -47,5 +47,9 @@ def identity_settings(
             ps.RegistrarSettings(spiffe_id=one.spiffe_id, paths=list(one.paths)) for one in app.workloads.registrars
         ],
         public_url=app.workloads.public_url,
+        docker_socket=app.workloads.docker_socket,
+        kubelet_url=app.workloads.kubelet.url,
+        kubelet_ca=app.workloads.kubelet.ca,
+        kubelet_token=app.workloads.kubelet.token,
         unsafe_disabled=unsafe_disabled,
     )

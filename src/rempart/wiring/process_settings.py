@@ -41,6 +41,10 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     issuing_ttl: int = 86400
     operator_uid: int = 0
     registrars: list[RegistrarSettings] = []
+    docker_socket: str = ""
+    kubelet_url: str = ""
+    kubelet_ca: str = ""
+    kubelet_token: str = ""
     public_url: str = ""  # https origin at which the gateway is reached by others
     unsafe_disabled: list[str] = []
 

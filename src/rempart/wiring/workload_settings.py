@@ -29,10 +29,21 @@ class UpstreamFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class KubeletSettings:
+    """Where the kubelet of this node answers; files whose contents may change."""
+
+    url: str = ""
+    ca: str = ""
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadSettings:
     registrars: tuple[Registrar, ...] = ()
     upstream: UpstreamFiles | None = None
     public_url: str = ""
+    docker_socket: str = ""
+    kubelet: KubeletSettings = KubeletSettings()
 
 
 def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadSettings:
@@ -41,7 +52,21 @@ def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadS
         registrars=_registrars(workloads, domain),
         upstream=_upstream(workloads, directory),
         public_url=workloads.text("public_url", pattern=r"https://[a-z0-9.-]+(:[0-9]{1,5})?"),
+        docker_socket=workloads.text("docker_socket", pattern=r"/.+"),
+        kubelet=_kubelet(workloads.table("kubelet")),
     )
+
+
+def _kubelet(reader: Reader) -> KubeletSettings:
+    kubelet = KubeletSettings(
+        url=reader.text("url", pattern=r"https://[^/@]+|http://(127\.0\.0\.1|\[::1\]|localhost):[0-9]+"),
+        ca=reader.text("ca", pattern=r"/.+"),
+        token=reader.text("token", pattern=r"/.+"),
+    )
+    if reader.content and not kubelet.url and not reader.failed("url"):
+        reader.refuse("url", "where the kubelet answers is missing", 'write url = "https://127.0.0.1:10250"')
+    reader.no_more()
+    return kubelet
 
 
 def _upstream(workloads: Reader, directory: Path) -> UpstreamFiles | None:

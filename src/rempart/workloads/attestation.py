@@ -12,31 +12,48 @@ import contextlib
 import grp
 import pwd
 import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from .containers import container_in
 from .model import Facts, Selector, Told
-from .ports import Supervisor
+from .ports import ContainerFacts, Supervisor
 from .process import Process
 from .programs import Programs
+from .systemd import fragment_path
 
 _SLICE = re.compile(r"[^/]+\.slice")
 _UNIT = re.compile(r"[^/]+\.(service|scope)")
 
 
 class Attestor:
-    def __init__(self, supervisor: Supervisor, proc: str = "/proc") -> None:
+    """`containers`: who can tell of the container that a process is in. `root` stands before systemd's paths."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        proc: str = "/proc",
+        *,
+        containers: Sequence[ContainerFacts] = (),
+        root: str = "",
+    ) -> None:
         self._supervisor = supervisor
         self._proc = proc
+        self._root = root
+        self._containers = tuple(containers)
         self._programs = Programs(proc)
 
-    async def attest(self, process: Process, *, hash_program: bool) -> Facts:
-        """Raises Denied `caller_changed`. `hash_program` only where an entry asks for it: it reads the whole file."""
+    async def attest(self, process: Process, *, wanted: Collection[tuple[str, str]] = ()) -> Facts:
+        """`wanted`: (type, kind) of selectors that entries ask for. What is dear is found out for these only: hashing
+        reads a whole file, containers are other programs' to tell. Raises Denied `caller_changed`."""
+        hash_program = ("unix", "sha256") in wanted
         ours = process.program is not None  # else only the supervisor may look at the program
         supervisors_answer = asyncio.create_task(
             self._supervisor.who(process.pid, hash_program=hash_program and not ours)
         )
         try:
-            selectors, description = await asyncio.to_thread(self._kernel_facts, process)
+            selectors, description = await asyncio.to_thread(self._kernel_facts, process, wanted)
+            selectors |= await self._container_facts(process, wanted)
             digest = await self._programs.digest_of(process.pid) if hash_program and ours else None
             told = await supervisors_answer
         finally:
@@ -66,13 +83,29 @@ class Attestor:
             selectors.add(Selector("unix", "path", path))
             description["exe"] = path
 
-    def _kernel_facts(self, process: Process) -> tuple[set[Selector], dict[str, Any]]:
+    async def _container_facts(self, process: Process, wanted: Collection[tuple[str, str]]) -> set[Selector]:
+        types = {type_ for type_, _ in wanted}
+        asked = [source for source in self._containers if source.type in types]
+        container = container_in(self._cgroups(process.pid).values()) if asked else None
+        if container is None:
+            return set()
+        found = await asyncio.gather(*(source.of(container) for source in asked))
+        return set().union(*found)
+
+    def _kernel_facts(
+        self, process: Process, wanted: Collection[tuple[str, str]]
+    ) -> tuple[set[Selector], dict[str, Any]]:
         selectors = {Selector("unix", "uid", str(process.uid)), Selector("unix", "gid", str(process.gid))}
         description: dict[str, Any] = {"pid": process.pid, "uid": process.uid, "gid": process.gid}
         with contextlib.suppress(KeyError):  # a uid without a name
             selectors.add(Selector("unix", "user", pwd.getpwuid(process.uid).pw_name))
         with contextlib.suppress(KeyError):  # a gid without a name
             selectors.add(Selector("unix", "group", grp.getgrgid(process.gid).gr_name))
+        for gid in self._supplementary(process.pid):
+            selectors.add(Selector("unix", "supplementary_gid", str(gid)))
+            if ("unix", "supplementary_group") in wanted:
+                with contextlib.suppress(KeyError):
+                    selectors.add(Selector("unix", "supplementary_group", grp.getgrgid(gid).gr_name))
         if process.program is not None:
             self._add_path(self._programs.path_of(process.pid, process.program), selectors, description)
         cgroup = self._cgroup(process.pid)
@@ -81,17 +114,31 @@ class Attestor:
             unit = unit_of(cgroup)
             if unit:
                 selectors.add(Selector("systemd", "id", unit))
+                if ("systemd", "fragment_path") in wanted and (fragment := fragment_path(unit, self._root)):
+                    selectors.add(Selector("systemd", "fragment_path", fragment))
                 description["unit"] = unit
         return selectors, description
 
-    def _cgroup(self, pid: int) -> str | None:
-        """The path in the unified hierarchy, else in systemd's own (cgroups(7), /proc/PID/cgroup)."""
+    def _supplementary(self, pid: int) -> list[int]:
+        """As of now; a process can only drop what it was given (setgroups(2)), unless it is root."""
+        try:
+            with open(f"{self._proc}/{pid}/status", "rb") as status:
+                return next(([int(gid) for gid in line.split()[1:]] for line in status if line[:7] == b"Groups:"), [])
+        except (OSError, ValueError):
+            return []
+
+    def _cgroups(self, pid: int) -> dict[str, str]:
+        """Hierarchy → path (cgroups(7), /proc/PID/cgroup); the unified one is named ""."""
         try:
             with open(f"{self._proc}/{pid}/cgroup") as lines:
                 rows = [line.rstrip("\n").split(":", 2) for line in lines]
         except (OSError, UnicodeDecodeError):
-            return None
-        paths = {row[1]: row[2] for row in rows if len(row) == 3 and (row[0] == "0" or row[1] == "name=systemd")}
+            return {}
+        return {row[1]: row[2] for row in rows if len(row) == 3}
+
+    def _cgroup(self, pid: int) -> str | None:
+        """The path in the unified hierarchy, else in systemd's own."""
+        paths = self._cgroups(pid)
         for path in (paths.get(""), paths.get("name=systemd")):
             if path and path != "/" and ".." not in path.split("/"):
                 return path

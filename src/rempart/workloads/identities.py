@@ -102,9 +102,7 @@ class Identities:
         """The caller's facts and its entries; raises Denied `no_identity` | `caller_changed`, recorded as refusals."""
         description: dict[str, object] = {"pid": process.pid, "uid": process.uid}
         try:
-            facts = await self._attestor.attest(
-                process, hash_program=("unix", "sha256") in self._registration.asks_for()
-            )
+            facts = await self._attestor.attest(process, wanted=self._registration.asks_for())
             description = dict(facts.description)
             entries = self._registration.matching(facts)
             if not entries:

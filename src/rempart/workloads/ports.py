@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from .model import Entry, Told, ToldRoots
+from .containers import Container
+from .model import Entry, Selector, Told, ToldRoots
 
 
 class EntryStore(Protocol):
@@ -19,6 +20,29 @@ class EntryStore(Protocol):
         over). Durable when it returns; raises Unavailable `entry_store_failed` and then nothing has changed."""
 
     def close(self) -> None: ...
+
+
+class ContainerEngine(Protocol):
+    """Docker, or what answers like it."""
+
+    async def container(self, container_id: str) -> Mapping[str, Any]:
+        """As "Inspect a container" has it. Raises Unavailable `no_answer`."""
+
+
+class PodList(Protocol):
+    """The kubelet of this node."""
+
+    async def pods(self) -> Sequence[Mapping[str, Any]]:
+        """Every pod of the node (core/v1). Raises Unavailable `no_answer`."""
+
+
+class ContainerFacts(Protocol):
+    """What is known of containers; `type` is that of its selectors."""
+
+    type: str
+
+    async def of(self, container: Container) -> set[Selector]:
+        """Never raises: what can't be found out is no fact."""
 
 
 class Supervisor(Protocol):

@@ -21,6 +21,8 @@ from rempart.workloads.model import Told
 from rempart.workloads.process import Process, start_time_of
 from rempart.workloads.supervisor_client import told as read_answer
 
+SHA256 = {("unix", "sha256")}
+
 
 def myself() -> Process:
     program = os.stat("/proc/self/exe")
@@ -32,7 +34,7 @@ def myself() -> Process:
 
 def attest(attestor: Attestor, process: Process, *, hash_program: bool = False) -> set[str]:
     try:
-        facts = asyncio.run(attestor.attest(process, hash_program=hash_program))
+        facts = asyncio.run(attestor.attest(process, wanted=SHA256 if hash_program else ()))
     finally:
         process.close()
     return {str(selector) for selector in facts.selectors}
@@ -138,11 +140,11 @@ def test_one_slow_caller_does_not_hold_up_another() -> None:
         supervisor = SigningSupervisor(ManualClock())
         supervisor.delay = asyncio.Event()
         attestor = Attestor(supervisor)
-        slow = asyncio.create_task(attestor.attest(process, hash_program=False))
+        slow = asyncio.create_task(attestor.attest(process))
         while not supervisor.asked:
             await asyncio.sleep(0)
         supervisor.delay, held = None, supervisor.delay
-        await asyncio.wait_for(attestor.attest(process, hash_program=True), 5)
+        await asyncio.wait_for(attestor.attest(process, wanted=SHA256), 5)
         assert not slow.done()
         held.set()
         await slow

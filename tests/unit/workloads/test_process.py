@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.support import eventually, short_directory
@@ -138,3 +141,105 @@ def test_a_name_with_brackets_and_spaces_does_not_move_the_start_time(tmp_path: 
         assert start_time_of(running.pid) >= start_time_of(os.getpid())
     finally:
         end(running)
+
+
+class _CloneArguments(ctypes.Structure):
+    """clone3(2)."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_uint64)
+        for name in (
+            *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls"),
+            *("set_tid", "set_tid_size"),
+        )
+    ]
+
+
+def reborn_as(pid: int, *command: str) -> bool:
+    """Run `command` under this very pid, which is free now. False where the kernel doesn't let us choose."""
+    wanted = (ctypes.c_int32 * 1)(pid)
+    arguments = _CloneArguments(exit_signal=signal.SIGCHLD, set_tid=ctypes.addressof(wanted), set_tid_size=1)
+    made = ctypes.CDLL(None).syscall(435, ctypes.byref(arguments), ctypes.sizeof(arguments))
+    if made == 0:
+        os.execv(command[0], command)
+    return bool(made == pid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to choose a pid")
+def test_who_takes_over_the_pid_of_who_connected_is_nobody(listening: tuple[socket.socket, str]) -> None:
+    """Real reuse: the first one connects, leaves its connection to a child and ends; a second one of the same user and
+    program is started under its pid, before anybody looked who is behind the connection."""
+    server, path = listening
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import os, socket, sys; c = socket.socket(socket.AF_UNIX); c.connect({path!r})\n"
+            "if os.fork() == 0: sys.stdin.read()\n"
+            "os._exit(0)",
+        ],
+        stdin=subprocess.PIPE,
+    )
+    connection = server.accept()[0]
+    holder.wait()  # reaped: its pid is free; its child still has the connection
+    if not reborn_as(holder.pid, sys.executable, "-c", "import sys; sys.stdin.read(0); input()"):
+        pytest.skip("this kernel doesn't let us choose a pid")
+    try:
+        assert start_time_of(holder.pid)
+        with connection, pytest.raises(Denied) as refusal:
+            Process.behind(connection)
+        assert refusal.value.code == "unknown_caller"
+    finally:
+        assert holder.stdin is not None
+        holder.stdin.close()
+        os.kill(holder.pid, signal.SIGKILL)
+        os.waitpid(holder.pid, 0)
+
+
+_IN_ANOTHER_NAMESPACE = """
+import socket, sys
+from rempart.kernel.errors import Denied
+from rempart.workloads.process import Process
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen()
+print("listening", flush=True)
+try:
+    Process.behind(server.accept()[0])
+    print("taken for somebody")
+except Denied as error:
+    print(error.code)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a pid namespace")
+def test_a_process_of_a_pid_namespace_that_we_can_not_see_into_is_nobody() -> None:
+    with short_directory() as directory:
+        path = str(directory / "s")
+        server = subprocess.Popen(
+            ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", _IN_ANOTHER_NAMESPACE, path],
+            stdout=subprocess.PIPE,
+        )
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"listening\n"
+        with socket.socket(socket.AF_UNIX) as outside:
+            outside.connect(path)
+            assert server.communicate(timeout=10)[0] == b"unknown_caller\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a pid namespace")
+def test_in_a_namespace_of_its_own_a_process_is_still_who_it_is_here(listening: tuple[socket.socket, str]) -> None:
+    """It calls itself pid 1 or what it likes, and mounts a /proc of its own: we see our own number of it."""
+    server, path = listening
+    code = f"import socket, sys; c = socket.socket(socket.AF_UNIX); c.connect({path!r}); sys.stdin.read()"
+    client = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code], stdin=subprocess.PIPE
+    )
+    with server.accept()[0] as connection:
+        peer = Process.behind(connection)
+        assert peer.pid not in (1, client.pid)
+        assert Path(f"/proc/{peer.pid}/exe").resolve() == Path(sys.executable).resolve()
+        assert f"\nPPid:\t{client.pid}\n" in Path(f"/proc/{peer.pid}/status").read_text()
+        peer.verify_same()
+        end(client)
+        peer.close()
