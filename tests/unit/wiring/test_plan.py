@@ -51,6 +51,15 @@ def test_every_service_has_a_sidecar_and_every_process_a_name_of_its_own():
     assert not plan().process("deposit-agent").supervised
 
 
+def test_every_process_and_its_sidecar_are_two_components_to_watch():
+    made = plan()
+    metrics = made.process("observer").settings["metrics"]
+    watched = {process.name for process in made.processes if process.kind not in ("service", "client")}
+    assert {"people", "people-sidecar", "observer", "observer-sidecar", "gateway", "pdp", "supervisor"} <= set(metrics)
+    assert len(set(metrics.values())) == len(metrics)
+    assert watched - set(metrics) <= {"root-signer"}
+
+
 def test_ports_follow_the_order_of_services():
     assert [(one.name, one.mtls) for one in plan().exposed][:2] == [
         ("wallet", "https://127.0.0.1:15001"),
