@@ -188,6 +188,7 @@ async def compose(
     sender = HttpLogoutSender()
     authorization = compose_authorization(
         issuer=settings.issuer,
+        trust_domain=domain,
         profile=oauth.profile,
         joined_for=settings.refresh_ttl,
         secret=secret,
