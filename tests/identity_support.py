@@ -64,7 +64,8 @@ class SmallSupervisor:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection, connection.makefile("rwb") as file:
+        # ValueError: who asked went away before it had said what
+        with contextlib.suppress(OSError, ValueError), connection, connection.makefile("rwb") as file:
             question = json.loads(file.readline())
             file.write(json.dumps(self.reply(question)).encode() + b"\n")
             file.flush()

@@ -107,6 +107,8 @@ calls = ["identity"]
 [[client]]
 name = "stranger"
 calls = ["hello"]
+[workloads]
+public_url = "https://id.tiny.example"
 [[workloads.registrar]]
 spiffe_id = "spiffe://tiny.example/ci"
 paths = ["/jobs"]
@@ -173,3 +175,41 @@ def test_an_admin_entry_of_the_operator_makes_a_registrar(system: Running, tmp_p
     assert (status, len(answer.get("created", []))) == (200, 1), answer
     status, answer = call(system, "other", "POST", "/entries", {"entries": [job("/ci")]})
     assert (status, answer["code"]) == (403, "declared_id")
+
+
+@pytest.mark.filterwarnings("ignore:authlib.jose")
+def test_a_cloud_takes_jwt_svids_by_discovery_and_key_set(system: Running) -> None:
+    """authlib stands for the cloud: it knows the issuer's address and nothing else."""
+    import ssl
+
+    import httpx
+    from authlib.jose import JsonWebKey, JsonWebToken
+
+    issuer = "https://id.tiny.example/workloads"
+    script = "import sys; from rempart.sdk.spiffe import fetch_jwt_svid; print(fetch_jwt_svid(sys.argv[1:]).token)"
+    done = system.run("run", "ci", "--", sys.executable, "-c", script, "sts.cloud.example")
+    assert done.returncode == 0, done.stderr
+
+    def get(path: str) -> Any:
+        context = ssl.create_default_context(cafile=system.ca)
+        answer = httpx.get(system.url + path, verify=context, timeout=10)
+        assert answer.status_code == 200, answer.text
+        assert "max-age=300" in answer.headers["cache-control"]
+        return answer.json()
+
+    configuration = get("/workloads/.well-known/openid-configuration")
+    assert configuration["issuer"] == issuer
+    keys = get(configuration["jwks_uri"].removeprefix("https://id.tiny.example"))
+    options = {
+        "iss": {"essential": True, "value": configuration["issuer"]},
+        "aud": {"essential": True, "value": "sts.cloud.example"},
+        "sub": {"essential": True, "value": "spiffe://tiny.example/ci"},
+    }
+    reader = JsonWebToken(configuration["id_token_signing_alg_values_supported"])
+    claims = reader.decode(done.stdout.strip(), JsonWebKey.import_key_set(keys), claims_options=options)
+    claims.validate()
+    bundle = get("/workloads/bundle")
+    assert {key["use"] for key in bundle["keys"]} == {"x509-svid", "jwt-svid"}
+    context = ssl.create_default_context(cafile=system.ca)
+    assert httpx.get(system.url + "/entries", verify=context).status_code in (401, 403, 404)
+    assert httpx.post(system.url + "/workloads/keys", verify=context).status_code in (401, 403, 405)

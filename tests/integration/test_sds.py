@@ -240,3 +240,82 @@ def test_the_web_certificate_is_the_gateways_only() -> None:
     with running_identity(entries) as other, pytest.raises(grpc.RpcError) as refusal:
         next(ask(other, request("web")))
     assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def as_spires_documentation_has_it(port: int, trust: str, allowed: str) -> dict[str, Any]:
+    """Roots by SDS together with SAN matchers of one's own, as Envoy configurations written for SPIRE do it."""
+    made = listener(port, "default", None)
+    context = made["filter_chains"][0]["transport_socket"]["typed_config"]
+    matcher = {"san_type": "URI", "matcher": {"exact": allowed}}
+    context["require_client_certificate"] = True
+    context["common_tls_context"]["combined_validation_context"] = {
+        "default_validation_context": {"match_typed_subject_alt_names": [matcher]},
+        "validation_context_sds_secret_config": sds(trust),
+    }
+    return made
+
+
+@pytest.mark.parametrize("trust", ["ALL", "ROOTCA", f"spiffe://{TRUST_DOMAIN}"])
+def test_an_envoy_configured_for_spire_works_unchanged(identity: IdentityProcess, trust: str) -> None:
+    open_, closed = free_port(), free_port()
+    listeners = [
+        as_spires_documentation_has_it(open_, trust, GATEWAY),
+        as_spires_documentation_has_it(closed, trust, f"spiffe://{TRUST_DOMAIN}/other"),
+    ]
+    with real_envoy(identity, [{**one, "name": str(n)} for n, one in enumerate(listeners)]):
+        eventually(lambda: handshake(identity, open_), within=8)
+        with pytest.raises(OSError, match=r"certificate|reset|EOF"):
+            handshake(identity, closed)
+
+
+def secrets_of(identity: IdentityProcess, message: wire.DiscoveryRequest) -> dict[str, wire.Secret]:
+    responses = ask(identity, message)
+    found = [wire.Secret.FromString(resource.value) for resource in next(responses).resources]
+    responses.close()  # type: ignore[attr-defined]  # a generator
+    return {secret.name: secret for secret in found}
+
+
+def test_no_names_are_all_that_is_the_callers(identity: IdentityProcess) -> None:
+    secrets = secrets_of(identity, wire.DiscoveryRequest(type_url=SECRET_TYPE))
+    assert sorted(secrets) == [f"spiffe://{TRUST_DOMAIN}", GATEWAY]
+    assert secrets[GATEWAY].HasField("tls_certificate")
+
+
+@pytest.mark.parametrize(
+    ("version", "metadata", "plain"),
+    [
+        ((1, 34), {}, False),
+        ((2, 0), {}, False),
+        ((1, 17), {}, True),
+        (None, {}, False),
+        (None, {"disable_spiffe_cert_validation": True}, True),
+        ((1, 34), {"disable_spiffe_cert_validation": "true"}, True),
+        ((1, 34), {"disable_spiffe_cert_validation": "false"}, False),
+    ],
+)
+def test_only_who_can_not_use_the_validator_or_says_so_gets_plain_roots(
+    identity: IdentityProcess, version: tuple[int, int] | None, metadata: dict[str, Any], plain: bool
+) -> None:
+    message = request("ROOTCA", "ALL")
+    message.node.metadata.update(metadata)
+    if version:
+        message.node.user_agent_build_version.version.major_number = version[0]
+        message.node.user_agent_build_version.version.minor_number = version[1]
+    secrets = secrets_of(identity, message)
+    context = secrets["ROOTCA"].validation_context
+    assert (context.HasField("trusted_ca"), context.HasField("custom_validator_config")) == (plain, not plain)
+    assert secrets["ALL"].validation_context.HasField("custom_validator_config")
+
+
+def test_secrets_can_be_fetched_without_a_stream(identity: IdentityProcess) -> None:
+    with grpc.insecure_channel(identity.endpoint) as channel:
+        method = channel.unary_unary(
+            METHOD.replace("Stream", "Fetch"),
+            request_serializer=wire.DiscoveryRequest.SerializeToString,
+            response_deserializer=wire.DiscoveryResponse.FromString,
+        )
+        response = method(request("default", "ROOTCA"), timeout=5)
+        with pytest.raises(grpc.RpcError) as refusal:
+            method(request("somebody-else"), timeout=5)
+    assert [wire.Secret.FromString(one.value).name for one in response.resources] == ["default", "ROOTCA"]
+    assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -127,6 +127,60 @@ def test_who_has_no_identity_is_refused_everywhere(identity: IdentityProcess, ca
     assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
+def test_bundles_are_pushed_when_they_change(as_wallet: IdentityProcess) -> None:
+    """One stream of each kind: a new root reaches the X.509 ones, a new JWT key the JWT ones, and nobody asks again."""
+    with grpc.insecure_channel(as_wallet.endpoint) as channel:
+        api = stub(as_wallet, channel)
+        domain = f"spiffe://{TRUST_DOMAIN}"
+        x509 = api.FetchX509Bundles(workload_pb2.X509BundlesRequest(), metadata=HEADER, timeout=30)
+        jwt = api.FetchJWTBundles(workload_pb2.JWTBundlesRequest(), metadata=HEADER, timeout=30)
+        svids = api.FetchX509SVID(workload_pb2.X509SVIDRequest(), metadata=HEADER, timeout=30)
+        assert len(split_certificates(next(x509).bundles[domain])) == 1
+        assert len(split_certificates(next(svids).svids[0].bundle)) == 1
+        before = json.loads(next(jwt).bundles[domain])["keys"]
+        as_wallet.admin("POST", "/authorities/jwt/rotate")
+        after = json.loads(next(jwt).bundles[domain])["keys"]
+        assert len(after) == len(before) + 1
+        as_wallet.supervisor.rotate_root("spiffe", overlap=600)
+        assert len(split_certificates(next(x509).bundles[domain])) == 2
+        assert len(split_certificates(next(svids).svids[0].bundle)) == 2
+
+
+def test_audiences_decide_who_may_use_a_token_and_none_is_shared(as_wallet: IdentityProcess) -> None:
+    with grpc.insecure_channel(as_wallet.endpoint) as channel:
+        api = stub(as_wallet, channel)
+
+        def fetch(*audience: str) -> str:
+            request = workload_pb2.JWTSVIDRequest(audience=audience)
+            return str(api.FetchJWTSVID(request, metadata=HEADER, timeout=5).svids[0].svid)
+
+        def validate(token: str, audience: str) -> Any:
+            request = workload_pb2.ValidateJWTSVIDRequest(audience=audience, svid=token)
+            return api.ValidateJWTSVID(request, metadata=HEADER, timeout=5)
+
+        one, other, both = fetch("a"), fetch("b"), fetch("a", "b")
+        assert len({one, other, both}) == 3
+        assert list(validate(one, "a").claims["aud"]) == ["a"]
+        assert list(validate(both, "b").claims["aud"]) == ["a", "b"]
+        for token, audience in ((one, "b"), (other, "a"), (one, ""), ("", "a"), (one, "A"), (both, "c")):
+            with pytest.raises(grpc.RpcError) as refusal:
+                validate(token, audience)
+            assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        for bad in ([], [""], ["x" * 600], [str(n) for n in range(9)]):
+            with pytest.raises(grpc.RpcError) as refusal:
+                fetch(*bad)
+            assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        for unknown in ("spiffe://", "x", "spiffe://UPPER/x"):
+            request = workload_pb2.JWTSVIDRequest(audience=["a"], spiffe_id=unknown)
+            with pytest.raises(grpc.RpcError) as refusal:
+                api.FetchJWTSVID(request, metadata=HEADER, timeout=5)
+            assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.RpcError) as refusal:
+            method: Any = channel.unary_unary("/SpiffeWorkloadAPI/FetchWITSVID")
+            method(b"", metadata=HEADER, timeout=5)
+        assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_every_selector_must_match(identity: IdentityProcess) -> None:
     identity.supervisor.supervised[os.getpid()] = ("client", "wallet")  # the right name, of another kind
     try:

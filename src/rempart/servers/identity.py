@@ -32,6 +32,7 @@ from rempart.workloads.issuing import IssuingAuthority
 from rempart.workloads.jwt_authority import JwtAuthority
 from rempart.workloads.metrics import IdentityMetrics
 from rempart.workloads.model import Entry, Selector
+from rempart.workloads.public_documents import PATH, PublicDocuments
 from rempart.workloads.refusals import Refusals
 from rempart.workloads.registrar import Registrar
 from rempart.workloads.registrar_api import RegistrarApi
@@ -105,6 +106,7 @@ async def run(boot: Boot) -> None:
             [root.fingerprint for root in spiffe.roots],
             clock,
             key_ttl=float(settings.issuing_ttl),
+            issuer=settings.public_url + PATH if settings.public_url else "",
         )
         registration = Registration(
             settings.trust_domain, _fixed_entries(settings), store, journal, clock, changes.announce
@@ -154,9 +156,11 @@ async def run(boot: Boot) -> None:
         admin = Administration(identities, registration, authorities, jwt, rotate_jwt, operator=operator)
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
         pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}
-        if "api" in boot.sockets:  # behind a sidecar: somebody declared `calls = ["identity"]`
+        if "api" in boot.sockets:  # behind a sidecar: for registrars, or for everybody
             registrars = [Registrar(one.spiffe_id, tuple(one.paths)) for one in settings.registrars]
-            pages["api"] = asgi_server(RegistrarApi(identities, registration, registrars).app())
+            documents = PublicDocuments(identities, settings.public_url + PATH) if settings.public_url else None
+            public = documents.routes() if documents else []
+            pages["api"] = asgi_server(RegistrarApi(identities, registration, registrars, public).app())
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(page.serve(sockets=[boot.sockets[name]])) for name, page in pages.items()
         ]

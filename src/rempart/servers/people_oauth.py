@@ -107,7 +107,15 @@ def compose_oauth(
     issuer, domain = settings.issuer, settings.audience
     profile = profile_named(settings.security_profile)
     gateway = settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway"
-    clients = Clients(SqlClients(database), recorder, clock, profile, key=secret("client-secrets"), gateway=gateway)
+    clients = Clients(
+        SqlClients(database),
+        recorder,
+        clock,
+        profile,
+        key=secret("client-secrets"),
+        gateway=gateway,
+        trust_domain=domain,
+    )
     dpop = Dpop(once, clock, profile, key=secret("dpop-nonces"), issuer=issuer)
     authentication = ClientAuthentication(
         clients,

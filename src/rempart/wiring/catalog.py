@@ -75,11 +75,17 @@ OWN: tuple[Own, ...] = (
 ROOT_SIGNER = Own("root-signer")
 
 
-def own_processes(called: frozenset[str]) -> tuple[Own, ...]:
-    """`called`: what the application's programs name in `calls`. Identity has a face behind a sidecar only if it is."""
+def own_processes(called: frozenset[str], *, public: bool) -> tuple[Own, ...]:
+    """`called`: what the application's programs name in `calls`. Identity has a face behind a sidecar only if somebody
+    calls it, or if it is `public`: others shall read through the gateway what they need to trust it."""
     return tuple(
-        replace(own, sockets=(*own.sockets, _api(own.name)), behind_sidecar=True)
-        if own.name == "identity" and own.name in called
+        replace(
+            own,
+            sockets=(*own.sockets, _api(own.name)),
+            routes=("/workloads",) if public else (),
+            behind_sidecar=True,
+        )
+        if own.name == "identity" and (public or own.name in called)
         else own
         for own in OWN
     )

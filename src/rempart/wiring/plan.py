@@ -77,7 +77,8 @@ class _Planner:
             self.listen = (self.listen[0], ports.take("gateway", 8443, self.listen[0]))
         self.url = public_url(*self.listen)
         self.issuer = self.url + "/auth"
-        self.own = own_processes(frozenset(callee for source in self._sources() for callee in source.calls))
+        called = frozenset(callee for source in self._sources() for callee in source.calls)
+        self.own = own_processes(called, public=bool(app.workloads.public_url))
         self.gateway_id = f"spiffe://{app.trust_domain}/rempart/gateway"
         self.members = self._members(ports)
         self.mesh = Mesh(

@@ -46,5 +46,6 @@ def identity_settings(
         registrars=[
             ps.RegistrarSettings(spiffe_id=one.spiffe_id, paths=list(one.paths)) for one in app.workloads.registrars
         ],
+        public_url=app.workloads.public_url,
         unsafe_disabled=unsafe_disabled,
     )

@@ -41,6 +41,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     issuing_ttl: int = 86400
     operator_uid: int = 0
     registrars: list[RegistrarSettings] = []
+    public_url: str = ""  # https origin at which the gateway is reached by others
     unsafe_disabled: list[str] = []
 
 

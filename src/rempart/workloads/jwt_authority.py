@@ -50,13 +50,21 @@ def check_audiences(audiences: Sequence[str]) -> tuple[str, ...]:
 
 
 class JwtAuthority:
-    """`key_ttl` in seconds: a new key is published at half of it and signs a tenth of it later."""
+    """`issuer` is where its discovery document is, else the trust domain. `key_ttl` in seconds: a new key is published
+    at half of it and signs a tenth of it later."""
 
     def __init__(
-        self, trust_domain: str, state: BundleState, roots: Sequence[str], clock: Clock, *, key_ttl: float
+        self,
+        trust_domain: str,
+        state: BundleState,
+        roots: Sequence[str],
+        clock: Clock,
+        *,
+        key_ttl: float,
+        issuer: str = "",
     ) -> None:
         self._trust_domain = trust_domain
-        self._issuer = f"spiffe://{trust_domain}"
+        self._issuer = issuer or f"spiffe://{trust_domain}"
         self._state = state
         self._roots = tuple(roots)
         self._clock = clock

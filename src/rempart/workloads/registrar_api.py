@@ -26,7 +26,14 @@ from .registration import Registration
 
 
 class RegistrarApi:
-    def __init__(self, identities: Identities, registration: Registration, registrars: Sequence[Registrar]) -> None:
+    def __init__(
+        self,
+        identities: Identities,
+        registration: Registration,
+        registrars: Sequence[Registrar],
+        public: Sequence[Route] = (),
+    ) -> None:
+        self._public = tuple(public)
         self._identities = identities
         self._registration = registration
         self._registrars = {registrar.spiffe_id: registrar for registrar in registrars}
@@ -38,6 +45,7 @@ class RegistrarApi:
                 Route("/entries", self.apply, methods=["POST"]),
                 Route("/entries/{name:path}", self.show, methods=["GET"]),
                 Route("/entries/{name:path}", self.delete, methods=["DELETE"]),
+                *self._public,
             ],
             exception_handlers={RempartError: refuse},
         )

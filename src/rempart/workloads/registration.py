@@ -84,10 +84,12 @@ class Registration:
         return self._index.entries
 
     def matching(self, facts: Facts) -> list[Entry]:
-        """Every entry all of whose selectors are among the facts; of several for one id and hint, the first."""
-        found: dict[tuple[str, str], Entry] = {}
+        """Every entry all of whose selectors are among the facts; of several for one id without a hint, or for one
+        hint, the first: hints tell the identities of one workload apart (Workload API section 5.2.1). Fixed ones come
+        first, then the oldest."""
+        found: dict[str, Entry] = {}
         for entry in self._index.matching(facts.selectors, self._clock.now()):
-            found.setdefault((str(entry.spiffe_id), entry.hint), entry)
+            found.setdefault(entry.hint or str(entry.spiffe_id), entry)
         return list(found.values())
 
     def asks_for(self) -> frozenset[tuple[str, str]]:

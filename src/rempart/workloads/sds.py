@@ -1,8 +1,11 @@
 """Envoy's secret discovery service, state of the world (xDS protocol, "ACK/NACK and resource type instance version").
 
-Names: the caller's SPIFFE ID or `default` give its certificate and key; `ROOTCA` or the trust domain's ID the roots;
-`ALL` the SPIFFE validator; `web` the server certificate, to the gateway only. A name that isn't the caller's ends the
-stream with PermissionDenied and is recorded: silence would leave an Envoy waiting for ever without a word.
+Names as SPIRE has them: the caller's SPIFFE ID or `default` give its certificate and key; a trust domain's ID, or
+`ROOTCA` for our own, the SPIFFE validator with its roots; `ALL` with those of every domain that the caller trusts. No
+names at all: every certificate and every trust domain. An Envoy before 1.18, or one whose node metadata say
+`disable_spiffe_cert_validation`, gets plain roots. `web` is the server certificate, for the gateway only.
+A name that isn't the caller's ends the stream with PermissionDenied and is recorded: silence would leave an Envoy
+waiting for ever without a word.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -20,13 +24,14 @@ from rempart.crypto.x509 import ders_to_pem
 from rempart.kernel.errors import BadInput, Denied
 from rempart.protocols.sds import sds_pb2 as wire
 
-from .grpc_server import stream_stream
+from .grpc_server import stream_stream, unary_unary
 from .identities import Grant, Identities
-from .model import X509Svid
+from .model import Bundle, X509Svid
 from .process import Process
-from .streams import LOOK_AGAIN, push_changes
+from .streams import push_changes
 
-METHOD = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
+SERVICE = "/envoy.service.secret.v3.SecretDiscoveryService/"
+METHOD = SERVICE + "StreamSecrets"
 SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # nosec B105 - a type's name
 VALIDATOR_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig"
 MAX_NAMES = 32
@@ -39,7 +44,22 @@ class SecretDiscovery:
         """Secrets that an Envoy refused (NACK)."""
 
     def __mapping__(self) -> dict[str, Handler]:
-        return {METHOD: stream_stream(self.stream_secrets, wire.DiscoveryRequest, wire.DiscoveryResponse)}
+        return {
+            METHOD: stream_stream(self.stream_secrets, wire.DiscoveryRequest, wire.DiscoveryResponse),
+            SERVICE + "FetchSecrets": unary_unary(self.fetch_secrets, wire.DiscoveryRequest, wire.DiscoveryResponse),
+        }
+
+    async def fetch_secrets(self, process: Process, stream: Any) -> None:
+        """The same once, without a stream."""
+        request = await stream.recv_message()
+        if request is None:
+            raise BadInput("missing_request", "the request message is missing")
+        _check(request)
+        subscription = _Subscription()
+        subscription.ask(request)
+        secrets, _ = await self._secrets(process, subscription)
+        resources = [_packed(SECRET_TYPE, secret) for secret in secrets]
+        await stream.send_message(wire.DiscoveryResponse(type_url=SECRET_TYPE, resources=resources))
 
     async def stream_secrets(self, process: Process, stream: Any) -> None:
         subscription = _Subscription()
@@ -57,15 +77,12 @@ class SecretDiscovery:
 
     async def _read(self, subscription: _Subscription, stream: Any) -> None:
         async for request in stream:
-            if request.type_url not in ("", SECRET_TYPE):
-                raise BadInput("bad_type_url", f"only {SECRET_TYPE} is served here")
-            if len(request.resource_names) > MAX_NAMES:
-                raise BadInput("too_many_names", f"a stream may ask for {MAX_NAMES} secrets")
+            _check(request)
             if request.response_nonce and request.response_nonce != subscription.nonce:
                 continue  # an answer to what has been superseded
             if request.HasField("error_detail"):
                 self.rejected += 1  # the Envoy keeps what it had; the next change is offered again
-            subscription.ask(tuple(request.resource_names))
+            subscription.ask(request)
 
     async def _push(self, subscription: _Subscription, process: Process, stream: Any) -> None:
         await subscription.begun.wait()
@@ -73,9 +90,7 @@ class SecretDiscovery:
 
         async def make() -> tuple[tuple[tuple[str, ...], tuple[bytes, ...]], float]:
             names = subscription.names
-            if not names:
-                return (names, ()), self._identities.clock.now() + LOOK_AGAIN
-            secrets, refresh_at = await self._secrets(process, names)
+            secrets, refresh_at = await self._secrets(process, subscription)
             return (names, tuple(secret.SerializeToString(deterministic=True) for secret in secrets)), refresh_at
 
         async def send(state: tuple[tuple[str, ...], tuple[bytes, ...]]) -> None:
@@ -90,12 +105,14 @@ class SecretDiscovery:
 
         await push_changes(self._identities, make, send, also=subscription.changed)
 
-    async def _secrets(self, process: Process, names: tuple[str, ...]) -> tuple[list[wire.Secret], float]:
+    async def _secrets(self, process: Process, subscription: _Subscription) -> tuple[list[wire.Secret], float]:
         grant = await self._identities.grant(process)
+        bundles = self._identities.bundles(grant.entries)
         refresh_at = grant.refresh_at
         secrets = []
-        for name in names:
-            secret = self._trust(name) or self._certificate(name, grant)
+        everything = (*(bundle.id for bundle in bundles), *dict.fromkeys(str(svid.spiffe_id) for svid in grant.svids))
+        for name in subscription.names or everything:
+            secret = _trust(name, bundles, plain=subscription.plain) or self._certificate(name, grant)
             if secret is None and name == "web":
                 web = await self._identities.web(grant)
                 if web is not None:
@@ -114,38 +131,67 @@ class SecretDiscovery:
                 return _tls(name, svid)
         return None
 
-    def _trust(self, name: str) -> wire.Secret | None:
-        bundle = self._identities.bundle()
-        roots = wire.DataSource(inline_bytes=ders_to_pem([root.der for root in bundle.roots]))
-        if name in ("ROOTCA", bundle.id):
-            context = wire.CertificateValidationContext(trusted_ca=roots)
-        elif name == "ALL":
-            domains = [wire.SPIFFECertValidatorConfig.TrustDomain(name=bundle.trust_domain, trust_bundle=roots)]
-            validator = _packed(VALIDATOR_TYPE, wire.SPIFFECertValidatorConfig(trust_domains=domains))
-            context = wire.CertificateValidationContext(
-                custom_validator_config=wire.TypedExtensionConfig(
-                    name="envoy.tls.cert_validator.spiffe", typed_config=validator
-                )
-            )
-        else:
-            return None
+
+def _check(request: wire.DiscoveryRequest) -> None:
+    if request.type_url not in ("", SECRET_TYPE):
+        raise BadInput("bad_type_url", f"only {SECRET_TYPE} is served here")
+    if len(request.resource_names) > MAX_NAMES:
+        raise BadInput("too_many_names", f"a stream may ask for {MAX_NAMES} secrets")
+
+
+def _trust(name: str, bundles: Sequence[Bundle], *, plain: bool) -> wire.Secret | None:
+    """`bundles`: ours first. Roots of several domains are never given without saying whose they are."""
+    named = [bundle for bundle in bundles if bundle.id == name] or (list(bundles[:1]) if name == "ROOTCA" else [])
+    if name == "ALL":
+        named, plain = list(bundles), False
+    if not named:
+        return None
+    if plain:
+        context = wire.CertificateValidationContext(trusted_ca=_pem(named[0]))
         return wire.Secret(name=name, validation_context=context)
+    domains = [
+        wire.SPIFFECertValidatorConfig.TrustDomain(name=bundle.trust_domain, trust_bundle=_pem(bundle))
+        for bundle in named
+    ]
+    validator = _packed(VALIDATOR_TYPE, wire.SPIFFECertValidatorConfig(trust_domains=domains))
+    context = wire.CertificateValidationContext(
+        custom_validator_config=wire.TypedExtensionConfig(
+            name="envoy.tls.cert_validator.spiffe", typed_config=validator
+        )
+    )
+    return wire.Secret(name=name, validation_context=context)
+
+
+def _pem(bundle: Bundle) -> wire.DataSource:
+    return wire.DataSource(inline_bytes=ders_to_pem([root.der for root in bundle.roots]))
 
 
 class _Subscription:
-    """What one stream asks for. `nonce` is that of the last response."""
+    """What one stream asks for. `nonce` is that of the last response. `plain`: its Envoy can't, or shall not, use the
+    SPIFFE validator; an Envoy says what it is in its first request only."""
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
+        self.plain = False
         self.nonce = ""
         self.begun = asyncio.Event()
         self.changed = asyncio.Event()
 
-    def ask(self, names: tuple[str, ...]) -> None:
-        if names != self.names:
-            self.names = names
+    def ask(self, request: wire.DiscoveryRequest) -> None:
+        names = tuple(name for name in request.resource_names if name)
+        plain = _wants_plain(request.node) if request.HasField("node") else self.plain
+        if (names, plain) != (self.names, self.plain):
+            self.names, self.plain = names, plain
             self.changed.set()
         self.begun.set()
+
+
+def _wants_plain(node: wire.Node) -> bool:
+    said = node.metadata.fields.get("disable_spiffe_cert_validation")
+    if said is not None and (said.bool_value or said.string_value.lower() in ("1", "t", "true")):
+        return True
+    version = node.user_agent_build_version.version
+    return node.HasField("user_agent_build_version") and (version.major_number, version.minor_number) < (1, 18)
 
 
 def _tls(name: str, svid: X509Svid) -> wire.Secret:

@@ -128,5 +128,7 @@ class WorkloadApi:
     async def validate_jwt_svid(self, process: Process, request: wire.ValidateJWTSVIDRequest, stream: Any) -> None:
         await self._identities.identify(process)
         spiffe_id, claims = self._identities.validate_jwt(request.svid, request.audience)
+        if isinstance(claims.get("aud"), str):
+            claims = {**claims, "aud": [claims["aud"]]}  # always a list, as SPIRE gives it (RFC 7519 section 4.1.3)
         reply = wire.ValidateJWTSVIDResponse(spiffe_id=str(spiffe_id), claims=ParseDict(claims, Struct()))
         await stream.send_message(reply)

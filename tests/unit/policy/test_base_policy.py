@@ -17,6 +17,7 @@ from rempart.policy.verdict import read_verdict
 GATEWAY = "spiffe://t/rempart/gateway"
 WALLET = "spiffe://t/wallet"
 DEPOSIT = "spiffe://t/deposit-agent"
+CI = "spiffe://t/ci"
 PROMETHEUS = "spiffe://t/prometheus"
 GIVEN = {
     "trust_domain": "t",
@@ -29,6 +30,8 @@ GIVEN = {
     "services": {
         "wallet": {"spiffe_id": WALLET, "routes": ["/wallet"], "calls": ["people"]},
         "deposit-agent": {"spiffe_id": DEPOSIT, "routes": [], "calls": ["wallet"]},
+        "ci": {"spiffe_id": CI, "routes": [], "calls": ["identity"]},
+        "identity": {"spiffe_id": "spiffe://t/rempart/identity", "routes": ["/workloads"], "calls": []},
         "prometheus": {"spiffe_id": PROMETHEUS, "routes": [], "calls": ["observer"]},
         "people": {"spiffe_id": "spiffe://t/rempart/people", "routes": ["/login", "/auth"], "calls": []},
         "observer": {"spiffe_id": "spiffe://t/rempart/observer", "routes": ["/logs"], "calls": []},
@@ -93,6 +96,11 @@ REFUSED_WHATEVER_THE_APP_SAYS = [
     ("sidecar", "people", "GET /accounts", GATEWAY, "admin", "accounts_never_through_the_gateway"),
     ("sidecar", "observer", "GET /logs", GATEWAY, "user", "observer_for_auditors"),
     ("sidecar", "observer", "POST /logs", PROMETHEUS, None, "observer_is_read_only"),
+    ("gateway", "identity", "GET /entries", None, "admin", "entries_never_through_the_gateway"),
+    ("sidecar", "identity", "POST /entries", GATEWAY, "admin", "entries_never_through_the_gateway"),
+    ("sidecar", "identity", "POST /entries", WALLET, "admin", "peer_not_declared"),
+    ("sidecar", "identity", "GET /other", CI, None, "entries_never_through_the_gateway"),
+    ("gateway", "identity", "POST /workloads/keys", None, "admin", "entries_never_through_the_gateway"),
 ]
 ALLOWED_WHATEVER_THE_APP_SAYS = [
     ("gateway", "people", "POST /login", None, None, "public_login"),
@@ -107,6 +115,10 @@ ALLOWED_WHATEVER_THE_APP_SAYS = [
     ("gateway", "observer", "GET /opa/policies", None, "audit", "auditor_reads"),
     ("sidecar", "observer", "GET /metrics", GATEWAY, "audit", "auditor_reads"),
     ("sidecar", "observer", "GET /metrics", PROMETHEUS, None, "declared_workload_reads"),
+    ("gateway", "identity", "GET /workloads/keys", None, None, "public_documents"),
+    ("sidecar", "identity", "GET /workloads/bundle", GATEWAY, None, "public_documents"),
+    ("sidecar", "identity", "POST /entries", CI, None, "declared_registrar"),
+    ("sidecar", "identity", "DELETE /entries/x", CI, None, "declared_registrar"),
 ]
 LEFT_TO_THE_APP = [
     ("gateway", "wallet", "GET /wallet", None, "user"),

@@ -114,6 +114,12 @@ def test_an_expired_entry_is_nobodys() -> None:
     assert world.registration.next_expiry() is None
 
 
+def test_of_several_entries_with_one_hint_the_first_counts() -> None:
+    known = [entry("/a", fixed=True, hint="x"), entry("/b", fixed=True, hint="x"), entry("/c", fixed=True)]
+    found = World(*known).registration.matching(facts("unix:uid:1"))
+    assert [one.spiffe_id.path for one in found] == ["/a", "/c"]
+
+
 def test_one_id_by_two_entries_is_given_once_per_hint() -> None:
     world = World(entry("/a", fixed=True), entry("/a", "unix:gid:1", fixed=True), entry("/a", fixed=True, hint="x"))
     assert len(world.registration.matching(facts("unix:uid:1", "unix:gid:1"))) == 2

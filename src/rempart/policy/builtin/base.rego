@@ -23,9 +23,11 @@ decision := refused("no_such_route", "unknown_route", "no service is declared fo
 	input.service == "people"
 } else := observer if {
 	input.service == "observer"
+} else := identity if {
+	input.service == "identity"
 }
 
-platform if input.service in {"people", "observer"}
+platform if input.service in {"people", "observer", "identity"}
 
 # People: anyone may log in through the gateway; accounts are for declared callers only, from inside.
 people := allowed("public_login", "anyone may log in") if {
@@ -68,6 +70,16 @@ observer := refused("observer_is_read_only", "forbidden", "records are only read
 } else := refused("observer_for_auditors", "unauthenticated", "log in with role audit", 401) if {
 	not is_object(input.jwt)
 } else := refused("observer_for_auditors", "role_not_allowed", "only role audit may read this", 403)
+
+# Identity: what others need to trust it is for everybody; entries are for declared callers, from inside.
+identity := allowed("public_documents", "discovery document, keys and bundle are public") if {
+	input.method == "GET"
+	input.segments[0] == "workloads"
+} else := allowed("declared_registrar", "a declared workload administers entries; identity judges which") if {
+	input.segments[0] == "entries"
+	input.pep == "sidecar"
+	input.spiffe_id != data.rempart.gateway
+} else := refused("entries_never_through_the_gateway", "forbidden", "entries are not reached from outside", 403)
 
 observer_route if input.segments[0] == "logs"
 

@@ -23,35 +23,40 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frempart/protocols/sds/sds.proto\x12\x15rempart.protocols.sds\x1a\x19google/protobuf/any.proto\"\xca\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12)\n\x04node\x18\x02 \x01(\x0b\x32\x1b.rempart.protocols.sds.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12\x33\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x1d.rempart.protocols.sds.Status\"#\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\"\xb3\x01\n\x06Secret\x12\x0c\n\x04name\x18\x01 \x01(\t\x12@\n\x0ftls_certificate\x18\x02 \x01(\x0b\x32%.rempart.protocols.sds.TlsCertificateH\x00\x12Q\n\x12validation_context\x18\x04 \x01(\x0b\x32\x33.rempart.protocols.sds.CertificateValidationContextH\x00\x42\x06\n\x04type\"\x86\x01\n\x0eTlsCertificate\x12<\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\x0b\x32!.rempart.protocols.sds.DataSource\x12\x36\n\x0bprivate_key\x18\x02 \x01(\x0b\x32!.rempart.protocols.sds.DataSource\"\"\n\nDataSource\x12\x14\n\x0cinline_bytes\x18\x02 \x01(\x0c\"\xa3\x01\n\x1c\x43\x65rtificateValidationContext\x12\x35\n\ntrusted_ca\x18\x01 \x01(\x0b\x32!.rempart.protocols.sds.DataSource\x12L\n\x17\x63ustom_validator_config\x18\x0c \x01(\x0b\x32+.rempart.protocols.sds.TypedExtensionConfig\"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\xc6\x01\n\x19SPIFFECertValidatorConfig\x12S\n\rtrust_domains\x18\x01 \x03(\x0b\x32<.rempart.protocols.sds.SPIFFECertValidatorConfig.TrustDomain\x1aT\n\x0bTrustDomain\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\x0ctrust_bundle\x18\x02 \x01(\x0b\x32!.rempart.protocols.sds.DataSourceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frempart/protocols/sds/sds.proto\x12\x15rempart.protocols.sds\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xca\x01\n\x10\x44iscoveryRequest\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12)\n\x04node\x18\x02 \x01(\x0b\x32\x1b.rempart.protocols.sds.Node\x12\x16\n\x0eresource_names\x18\x03 \x03(\t\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\x16\n\x0eresponse_nonce\x18\x05 \x01(\t\x12\x33\n\x0c\x65rror_detail\x18\x06 \x01(\x0b\x32\x1d.rempart.protocols.sds.Status\"\x95\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x45\n\x18user_agent_build_version\x18\x08 \x01(\x0b\x32#.rempart.protocols.sds.BuildVersion\"G\n\x0c\x42uildVersion\x12\x37\n\x07version\x18\x01 \x01(\x0b\x32&.rempart.protocols.sds.SemanticVersion\"L\n\x0fSemanticVersion\x12\x14\n\x0cmajor_number\x18\x01 \x01(\r\x12\x14\n\x0cminor_number\x18\x02 \x01(\r\x12\r\n\x05patch\x18\x03 \x01(\r\"\'\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"s\n\x11\x44iscoveryResponse\x12\x14\n\x0cversion_info\x18\x01 \x01(\t\x12\'\n\tresources\x18\x02 \x03(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08type_url\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\"\xb3\x01\n\x06Secret\x12\x0c\n\x04name\x18\x01 \x01(\t\x12@\n\x0ftls_certificate\x18\x02 \x01(\x0b\x32%.rempart.protocols.sds.TlsCertificateH\x00\x12Q\n\x12validation_context\x18\x04 \x01(\x0b\x32\x33.rempart.protocols.sds.CertificateValidationContextH\x00\x42\x06\n\x04type\"\x86\x01\n\x0eTlsCertificate\x12<\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\x0b\x32!.rempart.protocols.sds.DataSource\x12\x36\n\x0bprivate_key\x18\x02 \x01(\x0b\x32!.rempart.protocols.sds.DataSource\"\"\n\nDataSource\x12\x14\n\x0cinline_bytes\x18\x02 \x01(\x0c\"\xa3\x01\n\x1c\x43\x65rtificateValidationContext\x12\x35\n\ntrusted_ca\x18\x01 \x01(\x0b\x32!.rempart.protocols.sds.DataSource\x12L\n\x17\x63ustom_validator_config\x18\x0c \x01(\x0b\x32+.rempart.protocols.sds.TypedExtensionConfig\"P\n\x14TypedExtensionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\"\xc6\x01\n\x19SPIFFECertValidatorConfig\x12S\n\rtrust_domains\x18\x01 \x03(\x0b\x32<.rempart.protocols.sds.SPIFFECertValidatorConfig.TrustDomain\x1aT\n\x0bTrustDomain\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\x0ctrust_bundle\x18\x02 \x01(\x0b\x32!.rempart.protocols.sds.DataSourceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rempart.protocols.sds.sds_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DISCOVERYREQUEST']._serialized_start=86
-  _globals['_DISCOVERYREQUEST']._serialized_end=288
-  _globals['_NODE']._serialized_start=290
-  _globals['_NODE']._serialized_end=325
-  _globals['_STATUS']._serialized_start=327
-  _globals['_STATUS']._serialized_end=366
-  _globals['_DISCOVERYRESPONSE']._serialized_start=368
-  _globals['_DISCOVERYRESPONSE']._serialized_end=483
-  _globals['_SECRET']._serialized_start=486
-  _globals['_SECRET']._serialized_end=665
-  _globals['_TLSCERTIFICATE']._serialized_start=668
-  _globals['_TLSCERTIFICATE']._serialized_end=802
-  _globals['_DATASOURCE']._serialized_start=804
-  _globals['_DATASOURCE']._serialized_end=838
-  _globals['_CERTIFICATEVALIDATIONCONTEXT']._serialized_start=841
-  _globals['_CERTIFICATEVALIDATIONCONTEXT']._serialized_end=1004
-  _globals['_TYPEDEXTENSIONCONFIG']._serialized_start=1006
-  _globals['_TYPEDEXTENSIONCONFIG']._serialized_end=1086
-  _globals['_SPIFFECERTVALIDATORCONFIG']._serialized_start=1089
-  _globals['_SPIFFECERTVALIDATORCONFIG']._serialized_end=1287
-  _globals['_SPIFFECERTVALIDATORCONFIG_TRUSTDOMAIN']._serialized_start=1203
-  _globals['_SPIFFECERTVALIDATORCONFIG_TRUSTDOMAIN']._serialized_end=1287
+  _globals['_DISCOVERYREQUEST']._serialized_start=116
+  _globals['_DISCOVERYREQUEST']._serialized_end=318
+  _globals['_NODE']._serialized_start=321
+  _globals['_NODE']._serialized_end=470
+  _globals['_BUILDVERSION']._serialized_start=472
+  _globals['_BUILDVERSION']._serialized_end=543
+  _globals['_SEMANTICVERSION']._serialized_start=545
+  _globals['_SEMANTICVERSION']._serialized_end=621
+  _globals['_STATUS']._serialized_start=623
+  _globals['_STATUS']._serialized_end=662
+  _globals['_DISCOVERYRESPONSE']._serialized_start=664
+  _globals['_DISCOVERYRESPONSE']._serialized_end=779
+  _globals['_SECRET']._serialized_start=782
+  _globals['_SECRET']._serialized_end=961
+  _globals['_TLSCERTIFICATE']._serialized_start=964
+  _globals['_TLSCERTIFICATE']._serialized_end=1098
+  _globals['_DATASOURCE']._serialized_start=1100
+  _globals['_DATASOURCE']._serialized_end=1134
+  _globals['_CERTIFICATEVALIDATIONCONTEXT']._serialized_start=1137
+  _globals['_CERTIFICATEVALIDATIONCONTEXT']._serialized_end=1300
+  _globals['_TYPEDEXTENSIONCONFIG']._serialized_start=1302
+  _globals['_TYPEDEXTENSIONCONFIG']._serialized_end=1382
+  _globals['_SPIFFECERTVALIDATORCONFIG']._serialized_start=1385
+  _globals['_SPIFFECERTVALIDATORCONFIG']._serialized_end=1583
+  _globals['_SPIFFECERTVALIDATORCONFIG_TRUSTDOMAIN']._serialized_start=1499
+  _globals['_SPIFFECERTVALIDATORCONFIG_TRUSTDOMAIN']._serialized_end=1583
 # @@protoc_insertion_point(module_scope)

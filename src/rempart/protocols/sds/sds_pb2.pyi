@@ -1,4 +1,5 @@
 from google.protobuf import any_pb2 as _any_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -24,12 +25,32 @@ class DiscoveryRequest(_message.Message):
     def __init__(self, version_info: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., resource_names: _Optional[_Iterable[str]] = ..., type_url: _Optional[str] = ..., response_nonce: _Optional[str] = ..., error_detail: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "cluster")
+    __slots__ = ("id", "cluster", "metadata", "user_agent_build_version")
     ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    USER_AGENT_BUILD_VERSION_FIELD_NUMBER: _ClassVar[int]
     id: str
     cluster: str
-    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ...) -> None: ...
+    metadata: _struct_pb2.Struct
+    user_agent_build_version: BuildVersion
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., user_agent_build_version: _Optional[_Union[BuildVersion, _Mapping]] = ...) -> None: ...
+
+class BuildVersion(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: SemanticVersion
+    def __init__(self, version: _Optional[_Union[SemanticVersion, _Mapping]] = ...) -> None: ...
+
+class SemanticVersion(_message.Message):
+    __slots__ = ("major_number", "minor_number", "patch")
+    MAJOR_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MINOR_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PATCH_FIELD_NUMBER: _ClassVar[int]
+    major_number: int
+    minor_number: int
+    patch: int
+    def __init__(self, major_number: _Optional[int] = ..., minor_number: _Optional[int] = ..., patch: _Optional[int] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("code", "message")

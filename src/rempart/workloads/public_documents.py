@@ -1,0 +1,58 @@
+"""What others need to trust this trust domain, for everybody to read, behind identity's own sidecar and the gateway.
+
+`GET /workloads/.well-known/openid-configuration` (OpenID Connect Discovery 1.0 section 4) and `GET /workloads/keys`
+(RFC 7517): with these a cloud takes JWT-SVIDs for what they are. `GET /workloads/bundle`: the SPIFFE bundle, profile
+https_web (SPIFFE_Federation.md section 5.2.1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .identities import Identities
+from .workload_api import REFRESH_HINT, spiffe_bundle
+
+PATH = "/workloads"
+_CACHE = {"cache-control": f"public, max-age={REFRESH_HINT}"}
+
+
+def discovery(issuer: str) -> dict[str, Any]:
+    """There is nowhere to log in: a workload gets its tokens from its own host."""
+    return {
+        "issuer": issuer,
+        "jwks_uri": f"{issuer}/keys",
+        "authorization_endpoint": "",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    }
+
+
+class PublicDocuments:
+    """`issuer` is what JWT-SVIDs say in `iss`."""
+
+    def __init__(self, identities: Identities, issuer: str) -> None:
+        self._identities, self._issuer = identities, issuer
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(PATH + "/.well-known/openid-configuration", self.configuration, methods=["GET"]),
+            Route(PATH + "/keys", self.keys, methods=["GET"]),
+            Route(PATH + "/bundle", self.bundle, methods=["GET"]),
+        ]
+
+    async def configuration(self, request: Request) -> Response:
+        return JSONResponse(discovery(self._issuer), headers=_CACHE)
+
+    async def keys(self, request: Request) -> Response:
+        names = ("kty", "crv", "x", "y", "kid", "alg")
+        known = self._identities.bundle().jwt_keys
+        keys = [{**{name: jwk[name] for name in names}, "use": "sig"} for jwk in known]
+        return JSONResponse({"keys": keys}, headers=_CACHE)
+
+    async def bundle(self, request: Request) -> Response:
+        return JSONResponse(spiffe_bundle(self._identities.bundle()), headers=_CACHE)
