@@ -174,6 +174,7 @@ async def compose(
         once=once,
         accounts=store,
         families=families,
+        sessions=sessions,
         access=access,
         refresh=refresh,
         logins=proving.logins,

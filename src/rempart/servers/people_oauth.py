@@ -42,6 +42,7 @@ from rempart.people.oauth.workload_assertions import WorkloadAssertionGrant
 from rempart.people.ports import AccountStore, OnceStore, RefreshStore, Tally
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins
+from rempart.people.sessions.service import Sessions
 from rempart.wiring.people_oauth import INVITED
 from rempart.wiring.process_settings import PeopleSettings
 
@@ -89,6 +90,7 @@ def compose_oauth(
     once: OnceStore,
     accounts: AccountStore,
     families: RefreshStore,
+    sessions: Sessions,
     access: AccessTokens,
     refresh: RefreshTokens,
     logins: Logins,
@@ -127,7 +129,7 @@ def compose_oauth(
         gateway=gateway,
         issuer=issuer,
     )
-    live = LiveTokens(access, accounts, families, once, clients)
+    live = LiveTokens(access, accounts, families, once, clients, sessions)
     own: list[GrantHandler] = [
         RefreshGrant(refresh, id_tokens),
         ClientCredentialsGrant(domain),
