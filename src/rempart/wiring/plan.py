@@ -115,7 +115,7 @@ class _Planner:
                 for m in self.members
                 if m.mtls_port
             ),
-            risks=tuple(risks(app, self.options.unsafe_disabled)),
+            risks=tuple(risks(app, self.options.profile, self.options.unsafe_disabled)),
             unsafe_disabled=self.options.unsafe_disabled,
         )
         self._check_lengths(plan)
