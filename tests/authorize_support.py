@@ -224,6 +224,7 @@ async def room(*clients: Client, profile: Profile = BASELINE) -> AsyncIterator[R
             origins = Origins(gateway=GATEWAY, client_ip_header="x-forwarded-for")
             authorization = compose_authorization(
                 issuer=ISSUER,
+                trust_domain="bank.example",
                 profile=profile,
                 joined_for=86400.0,
                 secret=lambda purpose: derive_key(b"k" * 32, purpose),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from playwright.sync_api import Page
 from tests.pages_fakes import CODE, EMAIL, PASSWORD, Site
@@ -27,7 +28,7 @@ def press(page: Page, button: str) -> None:
         page.locator(button).click()
 
 
-def authenticator(page: Page) -> None:
+def authenticator(page: Page, **more: Any) -> None:
     """A virtual platform authenticator (Chrome DevTools Protocol, WebAuthn domain)."""
     devtools = page.context.new_cdp_session(page)
     devtools.send("WebAuthn.enable")
@@ -39,7 +40,7 @@ def authenticator(page: Page) -> None:
         "isUserVerified": True,
         "automaticPresenceSimulation": True,
     }
-    devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    devtools.send("WebAuthn.addVirtualAuthenticator", {"options": {**options, **more}})
 
 
 def tour(site: Site, page: Page, origin: str) -> Iterator[str]:

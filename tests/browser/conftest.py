@@ -16,8 +16,9 @@ from rempart.people.requests import Origins, application
 CHROMIUM = "/usr/bin/chromium"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Of a module and no longer: while playwright is there, its event loop is this thread's and no test has another."""
     with sync_playwright() as playwright:
         # --no-sandbox: as root Chromium starts in no other way.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

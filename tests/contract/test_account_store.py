@@ -418,7 +418,7 @@ def test_sqlite_refuses_impossible_rows(tmp_path: Path) -> None:
         async with sqlite(tmp_path):
             pass
         with sqlite3.connect(tmp_path / "people.db") as db, pytest.raises(sqlite3.IntegrityError):
-            db.execute("INSERT INTO accounts VALUES('i','e','n','user',-1,0,1,1,1,1,'h',NULL,0,0)")
+            db.execute("INSERT INTO accounts VALUES('i','e','n','user',-1,0,1,1,1,1,'h',NULL,0,0,0)")
         db.close()
 
     asyncio.run(scenario())

@@ -169,7 +169,7 @@ def test_an_erased_account_has_nothing_left(run: Callable[[Scenario], None]) -> 
         await accounts.replace(replace(account, email=email, disabled=True, version=3), told())
         await store.forget_erased()
         held = await store.held(ANN.id)
-        assert (held.passkeys, held.backup_codes, held.short_password) == ((), 0, False)
+        assert (held.passkeys, held.backup_codes) == ((), 0)
         found = await accounts.by_email(email)
         assert found is not None
         assert found[1].totp is None
@@ -190,6 +190,19 @@ def test_a_passkey_is_a_second_factor(run: Callable[[Scenario], None]) -> None:
         assert await has_factor()
         await store.change(next_of(ANN, 2), Change(remove_passkey="psk_1"), told())
         assert not await has_factor()
+
+    run(scenario)
+
+
+def test_a_password_that_others_set_is_no_short_one_any_more(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: SqlFactors, accounts: SqlAccounts) -> None:
+        await store.change(next_of(ANN), Change(password_hash="$short", short_password=True), told())
+        account = await accounts.get(ANN.id)
+        assert account is not None
+        await accounts.set_credentials(account, "$the same hashed again", None, None)
+        assert (await store.held(ANN.id)).short_password
+        await accounts.set_credentials(next_of(account), "$long", None, told())
+        assert not (await store.held(ANN.id)).short_password
 
     run(scenario)
 

@@ -36,6 +36,7 @@ def claims_header(**changes: Any) -> str:
         "aud": TRUST_DOMAIN,
         "sub": "acc_1",
         "role": "user",
+        "scope": "session",
         "iat": now,
         "exp": now + 600,
         **changes,

@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -154,6 +155,21 @@ def test_each_alert_reaches_the_webhook(bank: Running) -> None:
         assert all(alert["annotations"]["summary"] and alert["annotations"]["runbook_url"] for alert in described)
         forged = next(alert for alert in described if alert["labels"]["alertname"] == "RempartForgedTokens")
         assert forged["labels"] | {"pep": "gateway", "severity": "high"} == forged["labels"]
+
+
+def test_every_query_of_the_dashboards_has_an_answer(bank: Running) -> None:
+    """All of them give series of the running bank, after something of each kind was done."""
+    with webhook() as hook, watching(bank, hook) as prometheus:
+        attack(bank)
+        eventually(lambda: query(prometheus, 'count_over_time(up{job="rempart"}[1m]) >= 3'), within=40)
+        for path in sorted((DEPLOY.parent / "grafana").glob("*.json")):
+            for panel in json.loads(path.read_text())["panels"]:
+                for target in panel["targets"]:
+                    expression = target["expr"].replace("$__rate_interval", "1m")
+                    found = query(prometheus, expression)
+                    assert found, f"{path.name}, {panel['title']}: {expression}"
+                    labels = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+                    assert all(labels <= set(series["metric"]) for series in found), f"{panel['title']}: {labels}"
 
 
 def missing(hook: Webhook) -> set[str]:

@@ -26,6 +26,7 @@ SCHEMA = (
     " updated_at DOUBLE PRECISION NOT NULL, password_hash TEXT NOT NULL, totp BLOB,"
     " totp_step BIGINT NOT NULL DEFAULT 0)",
     "ALTER TABLE accounts ADD COLUMN passkeys BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE accounts ADD COLUMN short_password BIGINT NOT NULL DEFAULT 0",
     "CREATE INDEX IF NOT EXISTS administrators ON accounts(role) WHERE role = 'admin' AND disabled = 0",
     "CREATE TABLE IF NOT EXISTS outbox(id TEXT PRIMARY KEY, event BLOB NOT NULL)",
     "ALTER TABLE outbox ADD COLUMN left_at BIGINT NOT NULL DEFAULT 0",
@@ -75,13 +76,16 @@ class SqlAccounts:
     async def set_credentials(
         self, account: Account, password_hash: str | None, totp: bytes | None, event: Event | None
     ) -> None:
+        new_password = event is not None and password_hash is not None  # else the same, hashed again
+
         def work(tx: Tx) -> None:
             if event is not None:
                 _replace(tx, account, event)
             changed = tx.execute(
                 "UPDATE accounts SET password_hash = coalesce(?, password_hash), totp = coalesce(?, totp),"
-                " totp_step = CASE WHEN ? = 1 THEN 0 ELSE totp_step END WHERE id = ? AND version = ?",
-                (password_hash, totp, int(totp is not None), account.id, account.version),
+                " totp_step = CASE WHEN ? = 1 THEN 0 ELSE totp_step END,"
+                " short_password = CASE WHEN ? = 1 THEN 0 ELSE short_password END WHERE id = ? AND version = ?",
+                (password_hash, totp, int(totp is not None), int(new_password), account.id, account.version),
             ).rowcount
             if not changed:
                 raise _stale()

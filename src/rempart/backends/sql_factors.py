@@ -23,7 +23,6 @@ SCHEMA = (
     "CREATE INDEX IF NOT EXISTS passkeys_of_account ON passkeys(account_id, created_at)",
     "CREATE TABLE IF NOT EXISTS backup_codes("
     " account_id TEXT NOT NULL, code_hash BLOB NOT NULL, PRIMARY KEY(account_id, code_hash))",
-    "CREATE TABLE IF NOT EXISTS short_passwords(account_id TEXT PRIMARY KEY)",
 )
 _PASSKEY = "id, account_id, credential_id, public_key, counter, synced, name, transports, created_at, last_used_at"
 
@@ -36,9 +35,9 @@ class SqlFactors:
         def work(tx: Tx) -> Held:
             keys = f"SELECT {_PASSKEY} FROM passkeys WHERE account_id = ? ORDER BY created_at, id"  # nosec B608 - constants
             left = tx.execute("SELECT count(*) FROM backup_codes WHERE account_id = ?", (account_id,)).fetchone()[0]
-            short = tx.execute("SELECT 1 FROM short_passwords WHERE account_id = ?", (account_id,)).fetchone()
+            short = tx.execute("SELECT short_password FROM accounts WHERE id = ?", (account_id,)).fetchone()
             rows = tx.execute(keys, (account_id,)).fetchall()
-            return Held(passkeys=tuple(map(_passkey, rows)), backup_codes=left, short_password=short is not None)
+            return Held(passkeys=tuple(map(_passkey, rows)), backup_codes=left, short_password=bool(short and short[0]))
 
         return await self._database.read(work)
 
@@ -66,9 +65,9 @@ class SqlFactors:
                 for code_hash in change.backup_codes:
                     tx.execute("INSERT INTO backup_codes(account_id, code_hash) VALUES(?, ?)", (account.id, code_hash))
             if change.short_password is not None:
-                tx.execute("DELETE FROM short_passwords WHERE account_id = ?", (account.id,))
-                if change.short_password:
-                    tx.execute("INSERT INTO short_passwords(account_id) VALUES(?)", (account.id,))
+                tx.execute(
+                    "UPDATE accounts SET short_password = ? WHERE id = ?", (int(change.short_password), account.id)
+                )
             leave(tx, event)
 
         try:
@@ -81,7 +80,7 @@ class SqlFactors:
         erased = "SELECT id FROM accounts WHERE disabled = 1 AND email LIKE ?"
 
         def work(tx: Tx) -> None:
-            for table in ("passkeys", "backup_codes", "short_passwords"):
+            for table in ("passkeys", "backup_codes"):
                 tx.execute(f"DELETE FROM {table} WHERE account_id IN ({erased})", (f"%@{GONE}",))  # nosec B608 - constants
             tx.execute("UPDATE accounts SET totp = NULL WHERE totp IS NOT NULL AND email LIKE ?", (f"%@{GONE}",))
 

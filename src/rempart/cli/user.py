@@ -141,10 +141,11 @@ def sessions(user: UserArgument, state: StateOption = None, as_json: JsonOption 
         print_json(document)
         return
     print_table(
-        ("id", "since", "last used", "until", "network", "program"),
+        ("id", "kind", "since", "last used", "until", "network", "program"),
         [
             [
                 s["id"],
+                s["kind"],
                 _time(s["created_at"]),
                 _time(s["last_used_at"]),
                 _time(s["expires_at"]),

@@ -256,25 +256,19 @@ def _authority_key(issuer_key: EcKey) -> x509.AuthorityKeyIdentifier:
 
 
 def _constraints(host_names: Sequence[str]) -> x509.NameConstraints:
-    """Kinds that are not named at all would be free, so each kind without a name gets an excluded everything."""
-    permitted: list[x509.GeneralName] = []
-    dns = False
-    networks: set[int] = set()
-    for name in _host_names(host_names):
-        if isinstance(name, x509.IPAddress):
-            network = ipaddress.ip_network(str(name.value))
-            permitted.append(x509.IPAddress(network))
-            networks.add(network.version)
-        else:
-            permitted.append(name)
-            dns = True
+    """What is not named at all is excluded as a whole, with one exception.
+
+    BoringSSL (Envoy, gRPC, Android) refuses a certificate with an address below an authority with constraints on
+    addresses, instead of checking them. So where addresses are among the names, addresses are left free.
+    """
+    names = _host_names(host_names)
+    permitted = [name for name in names if not isinstance(name, x509.IPAddress)]
     excluded: list[x509.GeneralName] = []
-    if not dns:
+    if not permitted:
         excluded.append(x509.DNSName(""))
-    if not networks:
-        excluded.append(x509.IPAddress(ipaddress.ip_network("0.0.0.0/0")))
-        excluded.append(x509.IPAddress(ipaddress.ip_network("::/0")))
-    return x509.NameConstraints(permitted, excluded or None)
+    if len(permitted) == len(names):
+        excluded += [x509.IPAddress(ipaddress.ip_network(network)) for network in ("0.0.0.0/0", "::/0")]
+    return x509.NameConstraints(permitted or None, excluded or None)
 
 
 def _sign_leaf(

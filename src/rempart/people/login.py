@@ -11,12 +11,12 @@ from typing import Protocol
 
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.errors import BadInput, RempartError, Throttled
-from rempart.kernel.event import EventType
+from rempart.kernel.event import EventType, Severity
 
 from .devices import Devices
 from .factors.model import SecondFactorNeeded
 from .hashing_pool import HashingPool
-from .login_record import LoginRecord, login_failed
+from .login_record import TOO_MANY_CODES, LoginRecord, login_failed
 from .model import Account, Authenticated, Credentials, Origin, normalise_email
 from .ports import AccountStore, RefreshStore
 from .throttle import Attempt, Throttle
@@ -98,7 +98,8 @@ class Logins:
             outcome = await self._judge(account, credentials, verified, otp, device, in_steps, alias)
             if account is None or isinstance(outcome, str):
                 await attempt.failed()
-                await self._record.refused(EventType.LOGIN_FAILED, str(outcome), alias, account, origin)
+                severity = Severity.HIGH if outcome == TOO_MANY_CODES else Severity.LOW
+                await self._record.refused(EventType.LOGIN_FAILED, str(outcome), alias, account, origin, severity)
                 raise login_failed()
             await self._rehash(account, credentials, password)
             if isinstance(outcome, tuple):
@@ -185,7 +186,7 @@ class Logins:
             try:
                 more = await self._factors.try_code(account, credentials, otp, device_id)
             except Throttled:  # told openly, it would say that the password is right
-                return "too many wrong one-time codes"
+                return TOO_MANY_CODES
             return more if isinstance(more, str) else ("pwd", *more, "mfa")
         return needed if in_steps else "no one-time code"
 

@@ -13,6 +13,8 @@ from .collapse import Collapse
 from .model import Account, Origin
 from .ports import Tally
 
+TOO_MANY_CODES = "too many wrong one-time codes by somebody who knows the password"
+
 
 @dataclass(frozen=True)
 class LoginRecord:
@@ -42,13 +44,21 @@ class LoginRecord:
         )
         self.tally.login("success")
 
-    async def refused(self, kind: EventType, why: str, alias: str, account: Account | None, origin: Origin) -> None:
+    async def refused(
+        self,
+        kind: EventType,
+        why: str,
+        alias: str,
+        account: Account | None,
+        origin: Origin,
+        severity: Severity = Severity.LOW,
+    ) -> None:
         self.tally.login("throttled" if kind is EventType.LOGIN_THROTTLED else "failed")
         event = Event(
             type=kind,
             at=self.clock.now(),
             success=False,
-            severity=Severity.LOW,
+            severity=severity,
             reason=why,
             person=account.id if account else None,
             workload=origin.workload,

@@ -31,6 +31,7 @@ class Claims:
     """`as_json` is what policy sees, `masked` what the record keeps (the very same object where nothing is left out).
 
     Times are in seconds since the epoch of Unix; `epoch` is the account's when the token was made, 0 without one.
+    `bound`: the token is worth something only beside a proof of its key (RFC 7800, RFC 9449).
     """
 
     subject: str
@@ -39,6 +40,7 @@ class Claims:
     not_before: float
     issued: float
     epoch: int
+    bound: bool
     as_json: str
     masked: str
 
@@ -105,6 +107,7 @@ class ClaimsReader:
             _time(document, "nbf"),
             _time(document, "iat"),
             _epoch(document),
+            "cnf" in document,
             as_json,
             as_json if masked == document else json.dumps(masked, separators=(",", ":")),
         )

@@ -200,7 +200,9 @@ class Decider:
                     401, "invalid_token", f"the token is not accepted: {error}", token_failure=str(error)
                 ) from None
             ruling.person, ruling.role = claims.subject, claims.role
-            if claims.epoch < self._least.get(claims.subject, 0) or self.epochs.stale:
+            if claims.bound:
+                claims = self._bound(claims, target, ruling)
+            elif claims.epoch < self._least.get(claims.subject, 0) or self.epochs.stale:
                 claims = self._superseded(claims, target, ruling)
         elif authorization := get(b"authorization"):
             self._unverified(authorization, target, ruling)
@@ -293,6 +295,14 @@ class Decider:
         if ruling.service == "people" and target.segments[:1] in (("login",), ("auth",)):
             ruling.token_failure = why
             return
+        raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
+
+    def _bound(self, claims: Claims, target: Target, ruling: Ruling) -> Claims | None:
+        """A token that is bound to a key, sent as if it were not (RFC 9449 section 7.1). People judges for itself."""
+        why = "bound to a key: it is no bearer token"
+        if ruling.service == "people" and target.segments[:1] in (("login",), ("auth",)):
+            ruling.token_failure, ruling.person, ruling.role = why, "", ""
+            return None
         raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
 
     def _superseded(self, claims: Claims, target: Target, ruling: Ruling) -> Claims | None:

@@ -58,6 +58,7 @@ from .people_oauth import compose_oauth, signing_algorithm
 from .people_pages import SCHEMA as _PAGES
 from .people_pages import compose_pages, remember_activity
 from .people_parts import People
+from .people_sessions import compose_sessions
 from .people_settings import check_settings
 from .people_state import open_state
 from .people_workloads import WorkloadBundle
@@ -173,6 +174,7 @@ async def compose(
         once=once,
         accounts=store,
         families=families,
+        sessions=sessions,
         access=access,
         refresh=refresh,
         logins=proving.logins,
@@ -188,6 +190,7 @@ async def compose(
     sender = HttpLogoutSender()
     authorization = compose_authorization(
         issuer=settings.issuer,
+        trust_domain=domain,
         profile=oauth.profile,
         joined_for=settings.refresh_ttl,
         secret=secret,
@@ -225,6 +228,9 @@ async def compose(
             settings.payment_readers or [f"spiffe://{domain}/payment", f"spiffe://{domain}/wallet"]
         ),
     )
+    session_room = compose_sessions(
+        sessions, database, accounts, proving.logins, access, oauth, origins, recorder, clock
+    )
     administration = compose_administration(
         settings,
         data_dir,
@@ -236,6 +242,7 @@ async def compose(
         bearers,
         origins,
         own.reset,
+        session_room.everywhere,
         recorder,
         refusals,
         clock,
@@ -245,6 +252,7 @@ async def compose(
         *(oauth.clients, activity, origins, clock),
     )
     routes = [*public.routes(), *oauth.routes(authorization.grants, authorization.metadata), *authorization.routes]
+    routes += session_room.routes
     return People(
         api=application([*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
         admin=application(
@@ -269,6 +277,7 @@ async def compose(
         activity=activity,
         sender=sender,
         sessions=sessions,
+        session_room=session_room,
         pool=pool,
         clock=clock,
     )

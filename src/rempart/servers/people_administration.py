@@ -33,6 +33,7 @@ from rempart.people.api import Bearers
 from rempart.people.collapse import Collapse
 from rempart.people.ports import AccountStore, Mailer, OnceStore
 from rempart.people.requests import Origins
+from rempart.people.sessions.everywhere import Everywhere
 from rempart.wiring.process_settings import PeopleSettings
 
 SCHEMA = (*sql_epochs.SCHEMA, *sql_scim.SCHEMA)
@@ -76,6 +77,7 @@ def compose_administration(
     bearers: Bearers,
     origins: Origins,
     factors: FactorReset,
+    everywhere: Everywhere,
     recorder: Recorder,
     refusals: Collapse,
     clock: Clock,
@@ -100,8 +102,10 @@ def compose_administration(
         service=settings.audience,
     )
     imports = Imports(accounts)
-    by_token = UsersFace(accounts, links, imports, factors, administrators(bearers, accounts, origins), "/auth/admin")
-    by_socket = UsersFace(accounts, links, imports, factors, operator)
+    by_token = UsersFace(
+        accounts, links, imports, factors, everywhere, administrators(bearers, accounts, origins), "/auth/admin"
+    )
+    by_socket = UsersFace(accounts, links, imports, factors, everywhere, operator)
     return Administration(
         [*by_token.routes(), scim.mount()], by_socket.routes(), links, EpochFeed(SqlEpochs(database), clock)
     )

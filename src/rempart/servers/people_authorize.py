@@ -69,6 +69,7 @@ class Authorization:
 def compose_authorization(
     *,
     issuer: str,
+    trust_domain: str,
     profile: Profile,
     joined_for: float,
     secret: Callable[[str], bytes],
@@ -103,6 +104,7 @@ def compose_authorization(
         recorder,
         refusals,
         clock,
+        trust_domain=trust_domain,
         joined_for=joined_for,
     )
     interactions = Interactions(
@@ -126,6 +128,7 @@ def compose_authorization(
         recorder,
         clock,
         key=secret("user-codes"),
+        trust_domain=trust_domain,
         joined_for=joined_for,
     )
     logouts = Logouts(
@@ -148,6 +151,7 @@ def compose_authorization(
             id_tokens,
             origins,
             issuer=issuer,
+            trust_domain=trust_domain,
             profile=profile,
         ),
         DeviceFace(devices, authentication, proofs, origins, issuer=issuer),

@@ -42,6 +42,7 @@ from rempart.people.oauth.workload_assertions import WorkloadAssertionGrant
 from rempart.people.ports import AccountStore, OnceStore, RefreshStore, Tally
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins
+from rempart.people.sessions.service import Sessions
 from rempart.wiring.people_oauth import INVITED
 from rempart.wiring.process_settings import PeopleSettings
 
@@ -89,6 +90,7 @@ def compose_oauth(
     once: OnceStore,
     accounts: AccountStore,
     families: RefreshStore,
+    sessions: Sessions,
     access: AccessTokens,
     refresh: RefreshTokens,
     logins: Logins,
@@ -107,7 +109,15 @@ def compose_oauth(
     issuer, domain = settings.issuer, settings.audience
     profile = profile_named(settings.security_profile)
     gateway = settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway"
-    clients = Clients(SqlClients(database), recorder, clock, profile, key=secret("client-secrets"), gateway=gateway)
+    clients = Clients(
+        SqlClients(database),
+        recorder,
+        clock,
+        profile,
+        key=secret("client-secrets"),
+        gateway=gateway,
+        trust_domain=domain,
+    )
     dpop = Dpop(once, clock, profile, key=secret("dpop-nonces"), issuer=issuer)
     authentication = ClientAuthentication(
         clients,
@@ -119,7 +129,7 @@ def compose_oauth(
         gateway=gateway,
         issuer=issuer,
     )
-    live = LiveTokens(access, accounts, families, once, clients)
+    live = LiveTokens(access, accounts, families, once, clients, sessions)
     own: list[GrantHandler] = [
         RefreshGrant(refresh, id_tokens),
         ClientCredentialsGrant(domain),

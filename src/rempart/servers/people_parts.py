@@ -25,6 +25,7 @@ from .people_administration import Administration
 from .people_authorize import Authorization
 from .people_factors import OwnRoom, ProvingRoom
 from .people_oauth import OAuth
+from .people_sessions import SessionRoom
 from .people_state import State
 
 SWEEP_AFTER = 30 * 86400.0  # seconds for which ended sessions stay listed and their networks known
@@ -55,12 +56,14 @@ class People:
     activity: Activity
     sender: HttpLogoutSender
     sessions: Sessions
+    session_room: SessionRoom
     pool: HashingPool
     clock: Clock
 
     async def maintain(self) -> None:
         await self.keys.maintain()
         await self.accounts.publish()
+        await self.session_room.end_superseded()
         await self.activity.flush()
 
     async def tell_logouts(self) -> None:

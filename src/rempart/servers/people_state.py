@@ -46,7 +46,15 @@ async def open_state(settings: StateSettings, data_dir: Path, more: Sequence[str
     await database.ensure((*SCHEMA, *more))
     store, families = SqlAccounts(database, instance=instance), SqlFamilies(database)
     if settings.sessions == DATABASE:
-        return State(database, store, families, SqlOnce(database, clock), SqlSessions(database), lambda _: LocalCounters(clock), (database.close,))
+        return State(
+            database,
+            store,
+            families,
+            SqlOnce(database, clock),
+            SqlSessions(database),
+            lambda _: LocalCounters(clock),
+            (database.close,),
+        )
     from rempart.backends.redis_once import RedisOnce
     from rempart.backends.redis_server import RedisServer
     from rempart.backends.redis_sessions import RedisSessions

@@ -115,7 +115,7 @@ class _Planner:
                 for m in self.members
                 if m.mtls_port
             ),
-            risks=tuple(risks(app, self.options.unsafe_disabled)),
+            risks=tuple(risks(app, self.options.profile, self.options.unsafe_disabled)),
             unsafe_disabled=self.options.unsafe_disabled,
         )
         self._check_lengths(plan)
@@ -204,7 +204,9 @@ class _Planner:
         run = self.state / "run"
         own = ("identity", "people", "pdp", "sequencer", "observer")
         metrics = {name: str(run / "metrics" / f"{name}.sock") for name in own}
-        metrics |= {name: str(run / "envoy" / name / "metrics.sock") for name in self.mesh.names()}
+        for name in self.mesh.names():  # by the name of its process: `people` and its sidecar are two components
+            component = name if name == "gateway" else f"{name}-sidecar"
+            metrics[component] = str(run / "envoy" / name / "metrics.sock")
         metrics["supervisor"] = str(run / "metrics" / "supervisor.sock")
         return {
             "identity": identity_settings(

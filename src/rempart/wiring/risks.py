@@ -6,7 +6,7 @@ from .plan_model import Risk
 from .settings import AppSettings
 
 
-def risks(app: AppSettings, unsafe_disabled: tuple[str, ...]) -> list[Risk]:
+def risks(app: AppSettings, profile: str, unsafe_disabled: tuple[str, ...]) -> list[Risk]:
     """From the settings alone; what the host adds (one user for all, no views) the supervisor knows."""
     found = []
     for service in app.services:
@@ -26,6 +26,14 @@ def risks(app: AppSettings, unsafe_disabled: tuple[str, ...]) -> list[Risk]:
                         "use `socket` instead of `port`: its ways out become unix sockets of its own",
                     )
                 )
+    if profile == "production" and not app.mail.host:
+        found.append(
+            Risk(
+                "people",
+                "mails are files in data/people/outbox: nobody gets them, and who reads them can use their links",
+                "name a relay in [people.mail] of rempart.toml",
+            )
+        )
     for control in unsafe_disabled:
         found.append(Risk("all", f"UNSAFE: the control {control} is switched off", "start without --unsafe-disable"))
     return found

@@ -158,6 +158,18 @@ def test_a_stale_token_does_not_keep_anyone_from_logging_in() -> None:
     assert event["details"]["token_failure"] == "why"
 
 
+def test_a_token_that_is_bound_to_a_key_is_no_bearer_token() -> None:
+    """RFC 9449 section 7.1; people's own endpoints see the proof and judge for themselves."""
+    decider, says = _decider(ALLOW)
+    bound = {b"x-rempart-claims": _claims(cnf={"jkt": "x"})}
+    response, event = _ask(decider, bound)
+    assert response.startswith(b"HTTP/1.1 401")
+    assert says.asked == []
+    assert event["rule"] == "pdp.invalid_token"
+    assert _ask(decider, bound, url=b"/authz/login")[0].startswith(b"HTTP/1.1 200")
+    assert says.asked[0]["jwt"] is None
+
+
 def test_a_flood_of_forged_tokens_is_explained_only_so_often() -> None:
     explained = []
     decider, _ = _decider(ALLOW, lambda token, now: explained.append(token) or "why")

@@ -51,6 +51,15 @@ def test_every_service_has_a_sidecar_and_every_process_a_name_of_its_own():
     assert not plan().process("deposit-agent").supervised
 
 
+def test_every_process_and_its_sidecar_are_two_components_to_watch():
+    made = plan()
+    metrics = made.process("observer").settings["metrics"]
+    watched = {process.name for process in made.processes if process.kind not in ("service", "client")}
+    assert {"people", "people-sidecar", "observer", "observer-sidecar", "gateway", "pdp", "supervisor"} <= set(metrics)
+    assert len(set(metrics.values())) == len(metrics)
+    assert watched - set(metrics) <= {"root-signer"}
+
+
 def test_ports_follow_the_order_of_services():
     assert [(one.name, one.mtls) for one in plan().exposed][:2] == [
         ("wallet", "https://127.0.0.1:15001"),
@@ -76,6 +85,17 @@ def test_a_socket_service_is_reached_over_a_socket_and_a_port_service_is_a_risk(
     assert payment.env["REMPART_LISTEN"] == "127.0.0.1:18003"
     assert payment.env["REMPART_WALLET_URL"] == "http://127.0.0.1:16001"
     assert {risk.service for risk in plan().risks} == {"payment"}
+    assert {risk.service for risk in plan(profile="production").risks} == {"payment", "people"}  # mails are files
+
+
+def test_people_tells_the_pdp_and_nobody_else_whose_tokens_are_superseded():
+    (told,) = [socket for socket in plan().process("people").sockets if socket.name == "epochs"]
+    assert (told.owner, told.mode) == ("pdp", 0o600)
+    settings = plan().process("pdp").settings
+    assert settings is not None
+    assert settings["epochs_socket"] == f"/s/{told.path}"
+    assert [p.name for p in plan().processes if told.path in {view.path for view in p.sees}] == ["pdp"]
+    assert settings["data"]["roles"]["admin"]["manages"] == ["*"]
 
 
 def test_only_the_sidecar_shares_the_group_of_its_service():

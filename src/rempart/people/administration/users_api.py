@@ -20,6 +20,7 @@ from ..accounts_api import ChangeBody
 from ..api import Bearers
 from ..model import Account, Origin
 from ..requests import Body, Origins, query_int, read_json
+from ..sessions.everywhere import Everywhere
 from .imports import Imports, NewAccount
 from .links import LinkKind, Links
 
@@ -71,11 +72,12 @@ class UsersFace:
         links: Links,
         imports: Imports,
         factors: FactorReset,
+        everywhere: Everywhere,
         identify: Identify,
         prefix: str = "",
     ) -> None:
         self._accounts, self._links, self._imports, self._factors = accounts, links, imports, factors
-        self._identify, self._prefix = identify, prefix
+        self._everywhere, self._identify, self._prefix = everywhere, identify, prefix
 
     def routes(self) -> list[BaseRoute]:
         one = "/users/{user}"
@@ -158,14 +160,14 @@ class UsersFace:
         return JSONResponse(changed.public())
 
     async def sessions(self, request: Request) -> Response:
-        families = await self._accounts.sessions((await self._user(request, await self._identify(request))).id)
-        return JSONResponse({"sessions": [family.public() for family in families]})
+        account = await self._user(request, await self._identify(request))
+        return JSONResponse({"sessions": list(await self._everywhere.list(account.id))})
 
     async def revoke(self, request: Request) -> Response:
         actor = await self._identify(request)
         body = await read_json(request, RevokeBody)
         account = await self._user(request, actor)
-        return JSONResponse({"revoked": await self._accounts.revoke(account.id, body.session, actor)})
+        return JSONResponse({"revoked": await self._everywhere.end(account.id, body.session, actor)})
 
     async def list_roles(self, request: Request) -> Response:
         await self._identify(request)

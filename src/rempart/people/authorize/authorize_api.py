@@ -50,12 +50,13 @@ class AuthorizeFace:
         origins: Origins,
         *,
         issuer: str,
+        trust_domain: str,
         profile: Profile,
     ) -> None:
         self._interactions, self._pushed, self._clients = interactions, pushed, clients
         self._authentication, self._proofs = authentication, proofs
         self._sessions, self._id_tokens = sessions, id_tokens
-        self._origins, self._issuer, self._profile = origins, issuer, profile
+        self._origins, self._issuer, self._trust_domain, self._profile = origins, issuer, trust_domain, profile
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -169,7 +170,7 @@ class AuthorizeFace:
             if known is None or known.client_id != client.id:
                 raise AuthorizationError("invalid_request", "id_token_hint is not an ID token of this client")
             subject = known.subject
-        return reading.read(given, twice, client, uri, subject=subject)
+        return reading.read(given, twice, client, uri, subject=subject, trust_domain=self._trust_domain)
 
     async def _by_get(self, asked: AuthorizationRequest) -> Response:
         """A form on another site sends no cookie of ours (SameSite=Lax): ask the browser to come again by GET."""

@@ -23,6 +23,7 @@ from rempart.kernel.ids import new_id
 
 from ..collapse import Collapse
 from ..model import Account, Origin
+from ..oauth.demands import audience_kept
 from ..oauth.model import Client, Grant, Granted, TokenRequest
 from .id_tokens import IdTokens
 from .model import OFFLINE, OPENID, AuthorizationRequest, Code, acr_of, told_of_logout
@@ -49,12 +50,13 @@ class Codes:
         refusals: Collapse,
         clock: Clock,
         *,
+        trust_domain: str,
         joined_for: float,
     ) -> None:
         self._records, self._accounts, self._sessions, self._families = records, accounts, sessions, families
         self._logouts, self._id_tokens = logouts, id_tokens
         self._recorder, self._refusals, self._clock = recorder, refusals, clock
-        self._joined_for = joined_for
+        self._trust_domain, self._joined_for = trust_domain, joined_for
 
     async def issue(
         self,
@@ -75,6 +77,7 @@ class Codes:
             challenge=request.challenge,
             jkt=request.jkt,
             scopes=scopes,
+            audience=request.audience,
             nonce=request.nonce,
             account_id=account.id,
             epoch=account.epoch,
@@ -108,11 +111,12 @@ class Codes:
         if used is None:
             await self._again(handle, origin)
             raise _invalid("the code was used before: what came of it is revoked")
+        audience = audience_kept(code.audience, form, client, self._trust_domain)
         account = await self._judge(code, form.get("redirect_uri", ""), verifier, request.binding.jkt)
         if told_of_logout(client):
             until = self._clock.now() + self._joined_for
             await self._logouts.joined(code.session_id, client.id, account.id, account.epoch, until)
-        return self._granted(handle, used, client, account, origin)
+        return self._granted(handle, used, client, account, audience, origin)
 
     async def refused(self, client_id: str, error: str, origin: Origin) -> None:
         """The record of a request that a person turned down or couldn't meet."""
@@ -146,7 +150,15 @@ class Codes:
             raise _invalid("the session has ended")
         return account
 
-    def _granted(self, handle: str, used: Found[Code], client: Client, account: Account, origin: Origin) -> Granted:
+    def _granted(
+        self,
+        handle: str,
+        used: Found[Code],
+        client: Client,
+        account: Account,
+        audience: tuple[str, ...],
+        origin: Origin,
+    ) -> Granted:
         code = used.value
         acr = acr_of(code.amr)
 
@@ -171,6 +183,7 @@ class Codes:
         return Granted(
             account=account,
             scope=code.scopes,
+            audience=audience,
             amr=code.amr,
             auth_time=code.auth_time,
             acr=acr,

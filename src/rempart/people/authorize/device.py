@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -19,9 +20,11 @@ from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.kernel.ids import new_id
 
 from ..model import Origin
+from ..oauth.demands import audience_kept, audience_named
 from ..oauth.model import Client, Grant, Granted, TokenRequest
 from .id_tokens import IdTokens
 from .model import OFFLINE, OPENID, Step, acr_of, reaches, told_of_logout
+from .parameters import acr_of_values, scopes_of
 from .ports import AccountReader, Clients, Families, Guesses, LogoutStore, Sessions, SignedIn
 from .records import Records, is_handle, new_handle
 
@@ -39,6 +42,7 @@ class DeviceRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     client_id: str
     scopes: tuple[str, ...]
+    audience: tuple[str, ...]
     acr: str
     jkt: str
     created_at: float
@@ -95,20 +99,27 @@ class DeviceFlow:
         clock: Clock,
         *,
         key: bytes,
+        trust_domain: str,
         joined_for: float,
     ) -> None:
         self._devices, self._user_codes, self._clients = devices, user_codes, clients
         self._accounts, self._sessions, self._families = accounts, sessions, families
         self._logouts = logouts
         self._id_tokens, self._guesses, self._recorder, self._clock = id_tokens, guesses, recorder, clock
-        self._key, self._joined_for = key, joined_for
+        self._key, self._trust_domain, self._joined_for = key, trust_domain, joined_for
 
-    async def begin(self, client: Client, scopes: tuple[str, ...], acr: str, jkt: str) -> DeviceCodes:
-        """`jkt`: the key that the device proved, "" for none."""
+    async def begin(self, client: Client, form: Mapping[str, str], jkt: str) -> DeviceCodes:
+        """`jkt`: the key that the device proved, "" for none. BadInput `invalid_scope`, `invalid_target`."""
         now = self._clock.now()
         device_code = new_handle()
         request = DeviceRequest(
-            client_id=client.id, scopes=scopes, acr=acr, jkt=jkt, created_at=now, expires_at=now + LIFETIME
+            client_id=client.id,
+            scopes=scopes_of(form.get("scope", ""), client),
+            audience=audience_named(form, client, self._trust_domain),
+            acr=acr_of_values(form.get("acr_values", "").split()),
+            jkt=jkt,
+            created_at=now,
+            expires_at=now + LIFETIME,
         )
         await self._devices.open(request, device_code)
         while True:
@@ -181,14 +192,15 @@ class DeviceFlow:
             if early:
                 raise BadInput("slow_down", "the device asks too often", f"ask every {slower} seconds")
             raise BadInput("authorization_pending", "the person has not answered yet", "ask again later")
+        audience = audience_kept(device.audience, request.form, client, self._trust_domain)
         taken = await self._devices.take(handle)
         if taken is None:
             raise BadInput("invalid_grant", "the device code is unknown or used", "begin again")
         if taken.state != "approved":
             raise BadInput("access_denied", "the person said no")
-        return await self._granted(taken, client)
+        return await self._granted(taken, client, audience)
 
-    async def _granted(self, device: DeviceRequest, client: Client) -> Granted:
+    async def _granted(self, device: DeviceRequest, client: Client, audience: tuple[str, ...]) -> Granted:
         account = await self._accounts.peek(device.account_id)
         if account is None or account.disabled or account.epoch != device.epoch:
             raise BadInput("invalid_grant", "the account was disabled or changed")
@@ -217,6 +229,7 @@ class DeviceFlow:
         return Granted(
             account=account,
             scope=device.scopes,
+            audience=audience,
             amr=device.amr,
             auth_time=device.auth_time,
             acr=acr_of(device.amr),

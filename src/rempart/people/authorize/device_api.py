@@ -11,7 +11,6 @@ from rempart.kernel.errors import BadInput
 from ..oauth.model import Grant
 from ..requests import Origins, oauth, read_form
 from .device import DeviceFlow
-from .parameters import acr_of_values, scopes_of
 from .ports import ClientAuthentication, KeyProofs
 from .redirects import with_parameters
 
@@ -41,9 +40,7 @@ class DeviceFace:
         client = await self._authentication.client(request, form, origin)
         if Grant.DEVICE_CODE not in client.grants:
             raise BadInput("unauthorized_client", "this client may not use the device flow")
-        scopes = scopes_of(form.get("scope", ""), client)
-        acr = acr_of_values(form.get("acr_values", "").split())
-        codes = await self._flow.begin(client, scopes, acr, await self._proofs.proved(request))
+        codes = await self._flow.begin(client, form, await self._proofs.proved(request))
         page = f"{self._issuer}/device"
         document = {
             "device_code": codes.device_code,

@@ -45,7 +45,8 @@ class Step(StrEnum):
 class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request that passed every check that needs no person. `max_age` in seconds, -1 when not given.
 
-    `acr` is the least that is demanded, "" for none. `subject` is the account that it must be, "" for any.
+    `acr` is the least that is demanded, "" for none. `subject` is the account that it must be, "" for any; `audience`
+    whom tokens are to be for, () where that was not said.
     """
 
     client_id: str
@@ -62,6 +63,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True):
     login_hint: str
     locale: str
     subject: str
+    audience: tuple[str, ...]
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +113,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     challenge: str
     jkt: str
     scopes: tuple[str, ...]
+    audience: tuple[str, ...]
     nonce: str
     account_id: str
     epoch: int

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput
 
+from ..oauth.demands import audience_named
 from ..oauth.model import Client, Grant
 from .model import ACRS, OFFLINE, AuthorizationRequest
 from .redirects import matches
@@ -31,7 +32,6 @@ _LIMIT = 2000
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # 256 bits, base64url
 _SCOPE = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*", re.ASCII)  # RFC 6749 section 3.3
 _VISIBLE = re.compile(r"[ -~]*", re.ASCII)  # RFC 6749 appendix A
-_REPEATABLE = frozenset({"resource", "audience"})  # RFC 8707, RFC 8693
 
 
 class AuthorizationError(BadInput):
@@ -49,7 +49,7 @@ def parse(raw: bytes) -> tuple[dict[str, str], frozenset[str]]:
     parameters: dict[str, str] = {}
     twice = set()
     for name, value in pairs:
-        if name in parameters and name not in _REPEATABLE:
+        if name in parameters:
             twice.add(name)
         if value:  # RFC 6749 section 3.1: one without a value is as none
             parameters[name] = value
@@ -77,7 +77,7 @@ def response_mode(parameters: Mapping[str, str]) -> str:
 
 
 def read(
-    parameters: Mapping[str, str], twice: frozenset[str], client: Client, uri: str, *, subject: str
+    parameters: Mapping[str, str], twice: frozenset[str], client: Client, uri: str, *, subject: str, trust_domain: str
 ) -> AuthorizationRequest:
     """Step 4; `subject` is what a verified `id_token_hint` said. Raises AuthorizationError."""
     if twice:
@@ -98,6 +98,10 @@ def read(
         raise AuthorizationError("unauthorized_client", "this client may not ask for a code")
     if not _VISIBLE.fullmatch(parameters.get("nonce", "")):
         raise _invalid("nonce may hold printable ASCII only")
+    try:
+        audience = audience_named(parameters, client, trust_domain)
+    except BadInput as error:
+        raise AuthorizationError(error.code, error.reason) from None
     demanded, wanted = _claims(parameters.get("claims", ""))
     if subject and wanted and subject != wanted:
         raise AuthorizationError("login_required", "id_token_hint and claims name different people")
@@ -116,6 +120,7 @@ def read(
         login_hint=parameters.get("login_hint", "") if parameters.get("login_hint", "").isprintable() else "",
         locale=locale_of(parameters.get("ui_locales", "")),
         subject=subject or wanted,
+        audience=audience,
     )
 
 

@@ -54,7 +54,7 @@ class Passkeys:
             await self._refused(error, owner, origin)
             raise _failed("") from None
         amr = (*_methods(passkey, assertion), "mfa")
-        await self.record.succeeded(owner, amr, True, origin)
+        await self.record.succeeded(owner, amr, False, origin)
         return Authenticated(account=owner, amr=amr, auth_time=self.record.clock.now())
 
     def prove_options(self, passkeys: tuple[Passkey, ...], binding: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rempart.kernel.errors import Conflict, Throttled, Unauthenticated
-from rempart.kernel.event import EventType
+from rempart.kernel.event import EventType, Severity
 
-from ..login_record import LoginRecord
+from ..login_record import TOO_MANY_CODES, LoginRecord
 from ..model import Account, Authenticated, Credentials, Origin
 from ..ports import AccountStore
 from ..throttle import Throttle
@@ -80,7 +80,12 @@ class Factors:
         opened = self._tickets.open(ticket)
         account, credentials = await self._current(opened)
         if isinstance(proof, OneTimeCode):
-            outcome = await self.try_code(account, credentials, proof.text, opened.device)
+            try:
+                outcome = await self.try_code(account, credentials, proof.text, opened.device)
+            except Throttled:
+                kind, who = EventType.LOGIN_THROTTLED, account.id
+                await self._record.refused(kind, TOO_MANY_CODES, who, account, origin, Severity.HIGH)
+                raise
         else:
             outcome = await self._passkeys.prove(account, proof.response, ticket, origin)
         if isinstance(outcome, str):

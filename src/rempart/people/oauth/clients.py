@@ -29,10 +29,18 @@ class Clients:
     """`key` hashes secrets and is no other purpose's: the store alone gives nothing to guess at."""
 
     def __init__(
-        self, store: ClientStore, recorder: Recorder, clock: Clock, profile: Profile, *, key: bytes, gateway: str
+        self,
+        store: ClientStore,
+        recorder: Recorder,
+        clock: Clock,
+        profile: Profile,
+        *,
+        key: bytes,
+        gateway: str,
+        trust_domain: str,
     ) -> None:
         self._store, self._recorder, self._clock = store, recorder, clock
-        self._key, self._gateway = key, gateway
+        self._key, self._gateway, self._trust_domain = key, gateway, trust_domain
         self.profile = profile
         self._known: OrderedDict[str, tuple[Client | None, float]] = OrderedDict()
 
@@ -74,6 +82,8 @@ class Clients:
         """
         if secret is not None and len(secret) < LEAST_SECRET:
             raise BadInput("weak_secret", f"a client's secret has at least {LEAST_SECRET} characters", "let it be made")
+        if client.id == self._trust_domain:  # its ID tokens would be for the audience that the gateway accepts
+            raise BadInput("invalid_client_metadata", "the trust domain's name is nobody's client_id")
         if client.spiffe_id == self._gateway:
             raise BadInput("invalid_client_metadata", "everybody comes through the gateway: it is nobody's proof")
         kept = check_client(self.proved_by(client, secret), self.profile)

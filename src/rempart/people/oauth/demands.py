@@ -23,6 +23,27 @@ def scope_demanded(form: Mapping[str, str], allowed: Collection[str], default: C
     return asked
 
 
+def audience_kept(
+    before: tuple[str, ...], form: Mapping[str, str], client: Client, trust_domain: str
+) -> tuple[str, ...]:
+    """That of a token request, after `before` was named when it was authorized (RFC 8707 section 2.2).
+
+    Raises BadInput `invalid_target`.
+    """
+    if not before:
+        return audience_demanded(form, client, trust_domain)
+    if {form[name] for name in ("audience", "resource") if name in form} - set(before):
+        raise BadInput("invalid_target", "another audience was authorized")
+    return before
+
+
+def audience_named(form: Mapping[str, str], client: Client, trust_domain: str) -> tuple[str, ...]:
+    """() where none is named. Raises BadInput `invalid_target`."""
+    if "audience" in form or "resource" in form:
+        return audience_demanded(form, client, trust_domain)
+    return ()
+
+
 def audience_demanded(form: Mapping[str, str], client: Client, trust_domain: str) -> tuple[str, ...]:
     """One, by `audience` or `resource`; the client's first where none is named. Raises BadInput `invalid_target`."""
     named = {form[name] for name in ("audience", "resource") if name in form}

@@ -1,6 +1,6 @@
 """Whether an access token still stands: what its signature can't tell.
 
-A token falls with its account (disabled, or of a later epoch), with its family (revoked), with its client (deleted),
+A token falls with its account (disabled, or of a later epoch), with its family or session, with its client (deleted),
 and by itself (RFC 7009). Its `jti` is remembered as revoked until it would have expired.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 
@@ -24,6 +24,12 @@ from .dpop import Dpop
 _KIND = "revoked-token"
 
 
+class Sessions(Protocol):
+    """`people.sessions.service.Sessions`."""
+
+    async def alive(self, session_id: str) -> object | None: ...
+
+
 class LiveTokens:
     def __init__(
         self,
@@ -32,9 +38,10 @@ class LiveTokens:
         families: RefreshStore,
         once: OnceStore,
         clients: Clients,
+        sessions: Sessions,
     ) -> None:
         self._tokens, self._accounts, self._families = tokens, accounts, families
-        self._once, self._clients = once, clients
+        self._once, self._clients, self._sessions = once, clients, sessions
 
     async def read(self, token: str) -> tuple[Claims, Account | None]:
         """A token that stands, for any audience; the account it speaks for, None where a client acts for itself.
@@ -52,6 +59,9 @@ class LiveTokens:
             found = await self._families.find(session)
             if found is None or found[0].revoked_at is not None:
                 raise _dead("its session is over")
+        own = client_id == FIRST_PARTY and isinstance(session, str) and session.startswith("ses_")
+        if own and await self._sessions.alive(session) is None:
+            raise _dead("its session is over")
         if claims.subject == client_id:
             return claims, None
         account = await self._accounts.get(claims.subject)

@@ -13,10 +13,10 @@ from starlette.routing import BaseRoute, Route
 
 from rempart.kernel.errors import BadInput, NotFound, RempartError, Throttled
 
-from .model import Next
+from .model import DeviceWaiting, Next
 from .ports import DeviceRequests, SigningIn
 from .sign_in import FACTOR
-from .visit import Door, Problem, SignInNeeded, Visit
+from .visit import SIGN_IN, Door, Problem, Visit
 
 DEVICE = "/auth/device"
 
@@ -43,13 +43,13 @@ class DevicePages:
         except (NotFound, BadInput, Throttled) as error:
             return self._enter(visit, error, code)
         if visit.who is None or waiting.next in (Next.SIGN_IN, Next.SELECT_ACCOUNT):
-            raise SignInNeeded
+            return visit.go(f"{SIGN_IN}?{urlencode({'next': _confirming(waiting)})}")
         if waiting.next is Next.STEP_UP:
             half = await self.signing_in.step_up(visit.who)
             if half is None:
                 return visit.show("factor_missing", status=403, waiting=None)
             visit.half_way(half)
-            return visit.go(f"{FACTOR}?{urlencode({'next': f'{DEVICE}?user_code={waiting.user_code}'})}")
+            return visit.go(f"{FACTOR}?{urlencode({'next': _confirming(waiting)})}")
         return visit.show("device_confirm", waiting=waiting)
 
     async def decide(self, visit: Visit) -> Response:
@@ -70,3 +70,7 @@ class DevicePages:
     def _enter(self, visit: Visit, error: RempartError | None = None, code: str = "") -> Response:
         problems: list[Problem] = [visit.problem(error, "user_code")] if error else []
         return visit.show("device", status=error.status if error else 200, problems=problems, code=code)
+
+
+def _confirming(waiting: DeviceWaiting) -> str:
+    return f"{DEVICE}?user_code={waiting.user_code}"

@@ -210,9 +210,7 @@ class Door:
                     raise
             except SignInNeeded:
                 again = {"again": "1"} if visit.who else {}
-                query = request.url.query if request.url.path == "/auth/device" else ""
-                back = request.url.path + (f"?{query}" if query else "")
-                return visit.go(f"{SIGN_IN}?{urlencode({'next': back, **again})}")
+                return visit.go(f"{SIGN_IN}?{urlencode({'next': request.url.path, **again})}")
             except RempartError as error:
                 return visit.refused(error)
 

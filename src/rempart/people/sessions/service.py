@@ -153,6 +153,15 @@ class Sessions:
                 ended += await self._end(stored, why, origin)
         return ended
 
+    async def end_superseded(self, account_id: str) -> int:
+        """End properly what a change of the account has cut off already: who must hear of it hears. How many."""
+        account = await self._accounts.get(account_id)
+        ended = 0
+        for stored in await self._store.of_account(account_id, self._clock.now()):
+            if account is None or account.disabled or opened(stored, self._key).epoch != account.epoch:
+                ended += await self._end(stored, "the account was changed or disabled", Origin())
+        return ended
+
     async def sweep(self) -> int:
         return await self._store.sweep(self._clock.now())
 

@@ -56,6 +56,8 @@ def within(body: Callable[[Room], Awaitable[None]]) -> None:
         ({"claims": '{"id_token": {"acr": 1}}'}, "invalid_request"),
         ({"claims": '{"id_token": {"acr": {"essential": true, "values": [1]}}}'}, "invalid_request"),
         ({"claims": '{"id_token": {"sub": {"value": []}}}'}, "invalid_request"),
+        ({"resource": "https://elsewhere.example/"}, "invalid_target"),
+        ({"audience": "nobody"}, "invalid_target"),
         ({"dpop_jkt": "short"}, "invalid_request"),
         ({"id_token_hint": "nonsense"}, "invalid_request"),
     ],
@@ -109,8 +111,6 @@ def test_a_parameter_given_twice_is_refused() -> None:
             else:
                 assert sent(answer)["error"] == "invalid_request"
                 assert ("state" in sent(answer)) is (name != "state")
-        query = urlencode([*right_request().items(), ("resource", "a"), ("resource", "b")])
-        assert "code" in sent(await it.browser.get(f"/auth/authorize?{query}"))
 
     within(body)
 
@@ -158,5 +158,34 @@ def test_no_input_gives_a_5xx_or_a_redirect_to_somewhere_else(
             assert answer.status_code in (200, 303, 400)
             location = answer.headers.get("location", ISSUER)
             assert location.startswith((ISSUER, CALLBACK + "?"))
+
+    within(body)
+
+
+_PATHS = ("/auth/authorize", "/auth/par", "/auth/device_authorization", "/auth/logout", "/auth/userinfo")
+_FORM = "application/x-www-form-urlencoded"
+
+
+@given(
+    path=st.sampled_from(_PATHS),
+    method=st.sampled_from(("GET", "POST", "PUT", "OPTIONS", "HEAD")),
+    form=st.lists(st.tuples(st.one_of(_names, st.sampled_from(("token", "user_code", "post_logout_redirect_uri"))),
+                            st.one_of(st.text(max_size=30), st.binary(max_size=20))), max_size=6),
+    raw=st.binary(max_size=40),
+    kind=st.sampled_from((_FORM, _FORM, "application/json", "multipart/form-data; boundary=x", "", "\x7f")),
+    bearer=st.sampled_from(("", "Bearer x", "DPoP a.b.c", "Basic ====", "Bearer " + "a" * 9000)),
+)  # fmt: skip
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_endpoint_breaks(
+    path: str, method: str, form: list[tuple[str, str | bytes]], raw: bytes, kind: str, bearer: str
+) -> None:
+    async def body(it: Room) -> None:
+        pairs = [(name, v.encode("utf-8", "ignore") if isinstance(v, str) else v) for name, v in form]
+        content = urlencode([("client_id", "app"), *pairs]).encode() + b"&" + raw
+        headers = {"content-type": kind, "authorization": bearer} if bearer else {"content-type": kind}
+        query = quote_from_bytes(content, safe="%&=+;")
+        answer = await it.browser.request(method, f"{path}?{query}", content=content, headers=headers)
+        assert answer.status_code < 500, answer.text
+        assert answer.headers.get("location", ISSUER).startswith((ISSUER, CALLBACK))
 
     within(body)

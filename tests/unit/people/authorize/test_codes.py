@@ -7,6 +7,7 @@ import base64
 import hashlib
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -146,6 +147,21 @@ def test_a_code_falls_with_its_session_and_its_account() -> None:
         await refused(it.redeem(code))
 
     within(body)
+
+
+def test_tokens_are_for_the_audience_that_was_asked_for() -> None:
+    several = msgspec.structs.replace(APP, audiences=("reports", "archive"))
+
+    async def run() -> None:
+        async with room(several) as it:
+            await it.sign_in()
+            assert (await it.redeem(await it.code(), several)).audience == ("reports",)
+            assert (await it.redeem(await it.code(), several, resource="archive")).audience == ("archive",)
+            assert (await it.redeem(await it.code(resource="archive"), several)).audience == ("archive",)
+            await refused(it.redeem(await it.code(resource="archive"), several, resource="reports"), "invalid_target")
+            await refused(it.redeem(await it.code(), several, resource="bank.example"), "invalid_target")
+
+    asyncio.run(run())
 
 
 def test_a_second_use_ends_what_came_of_the_first() -> None:

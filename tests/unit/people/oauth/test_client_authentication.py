@@ -239,6 +239,7 @@ def test_what_is_not_a_client_is_not_registered() -> None:
     wrong: list[dict[str, Any]] = [
         {"id": ""},
         {"id": "login"},
+        {"id": "bank.example"},  # an ID token for it would be for the audience that the gateway accepts
         {"id": "a b"},
         {"id": "x" * 65},
         {"id": "../x"},

@@ -235,7 +235,7 @@ def test_a_device_is_let_in_by_who_is_signed_in_and_compares_the_code() -> None:
     async def scenario(visitor: Visitor) -> None:
         page = "/auth/device?user_code=wdjb-mjht"
         away = (await visitor.get(page)).headers["location"]
-        assert away == "/auth/sign-in?next=%2Fauth%2Fdevice%3Fuser_code%3Dwdjb-mjht"
+        assert away == "/auth/sign-in?next=%2Fauth%2Fdevice%3Fuser_code%3DWDJB-MJHT"
         await visitor.get(away)
         back = await visitor.post(away, email=EMAIL, password=PASSWORD)
         shown = await visitor.get(back.headers["location"])
