@@ -43,6 +43,7 @@ class SmallSupervisor:
     key: bytes
     issuing_ttl: float
     names: list[str]
+    trust_domain: str = TRUST_DOMAIN
     supervised: dict[int, tuple[str, str]] = field(default_factory=dict)
     lie_start_time: int | None = None
     refuse: bool = False
@@ -105,7 +106,7 @@ class SmallSupervisor:
             signer = asyncio.run(self.roots.signer(kind))
         job = {
             "kind": kind,
-            "trust_domain": TRUST_DOMAIN,
+            "trust_domain": self.trust_domain,
             "root": signer.certificate,
             "sealed": base64.b64encode(signer.sealed).decode(),
             "key": self.key.hex(),
@@ -236,17 +237,21 @@ def running_identity(
     svid_ttl: int = 3600,
     issuing_ttl: int = 86400,
     upstream: DiskUpstream | None = None,
+    trust_domain: str = TRUST_DOMAIN,
+    **more: Any,
 ) -> Iterator[IdentityProcess]:
-    """By default this process's uid has the identity `/test`."""
+    """By default this process's uid has the identity `/test`. `more`: settings of identity."""
     with short_directory("rpid") as directory:
         for name in ("data", "journal", "run", "run/admin", "secrets", "tls", "trust"):
             (directory / name).mkdir(mode=0o700)
         key = os.urandom(32)
-        store = RootStore(directory, TRUST_DOMAIN, key, upstream)
+        store = RootStore(directory, trust_domain, key, upstream)
         lives = dict.fromkeys(authority.KINDS, float(issuing_ttl))
         roots = RootKeeper(store, lives, _tell_nobody, SystemClock(), margin=1.0)
         names = ["localhost", "127.0.0.1"]
-        supervisor = SmallSupervisor(directory / "run" / "supervisor.sock", roots, key, issuing_ttl, names)
+        supervisor = SmallSupervisor(
+            directory / "run" / "supervisor.sock", roots, key, issuing_ttl, names, trust_domain
+        )
         supervisor.start()
         sockets = {}
         for name in ("workload", "admin", "metrics"):
@@ -255,17 +260,18 @@ def running_identity(
             sockets[name].bind(str(directory / "run" / place))
             sockets[name].listen(1024)
         settings = {
-            "trust_domain": TRUST_DOMAIN,
+            "trust_domain": trust_domain,
             "spiffe_root_pem": roots.current("spiffe").certificate,
             "web_root_pem": roots.current("web").certificate,
             "web_names": names,
-            "gateway_spiffe_id": f"spiffe://{TRUST_DOMAIN}/rempart/gateway",
+            "gateway_spiffe_id": f"spiffe://{trust_domain}/rempart/gateway",
             "entries": entries
             if entries is not None
-            else [{"spiffe_id": f"spiffe://{TRUST_DOMAIN}/test", "selectors": [f"unix:uid:{os.getuid()}"]}],
+            else [{"spiffe_id": f"spiffe://{trust_domain}/test", "selectors": [f"unix:uid:{os.getuid()}"]}],
             "svid_ttl": svid_ttl,
             "issuing_ttl": issuing_ttl,
             "operator_uid": os.getuid(),
+            **more,
         }
         identity = IdentityProcess(directory, supervisor, settings, sockets)
         identity.start()

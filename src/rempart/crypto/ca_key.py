@@ -72,6 +72,25 @@ def check_upstream(
     return root.public_bytes(ser.Encoding.DER)
 
 
+def check_authority(der: bytes, trust_domain: str) -> None:
+    """That a root may be in the bundle of `trust_domain`: a CA that, if it says for which trust domain, says this one
+    (X509-SVID standard sections 3.1 and 4.1). Its time is not looked at: bundles hold roots that are not valid yet.
+
+    Raises BadInput `bad_certificate`.
+    """
+    try:
+        extensions = load(der).extensions
+        ca = any(isinstance(one.value, x509.BasicConstraints) and one.value.ca for one in extensions)
+        found = [one.value for one in extensions if isinstance(one.value, x509.SubjectAlternativeName)]
+    except UNREADABLE:
+        raise BadInput("bad_certificate", "a certificate has extensions that make no sense") from None
+    names = [uri for one in found for uri in one.get_values_for_type(x509.UniformResourceIdentifier)]
+    if not ca:
+        raise BadInput("bad_certificate", "a certificate is not that of a CA")
+    if names and names != [f"spiffe://{trust_domain}"]:
+        raise BadInput("bad_certificate", f"a certificate is of {', '.join(names)[:200]}")
+
+
 def _check_ca(certificate: x509.Certificate, below: int, trust_domain: str, now: float) -> None:
     """X509-SVID standard sections 3 and 4: a CA of enough depth, for this trust domain if it says for which."""
     if not certificate.not_valid_before_utc.timestamp() <= now < certificate.not_valid_after_utc.timestamp():

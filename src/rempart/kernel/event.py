@@ -46,6 +46,8 @@ class EventType(StrEnum):
     SVID_REFUSED = "workloads.svid_refused"
     ENTRY_CHANGED = "workloads.entry_changed"
     AUTHORITY_ROTATED = "workloads.authority_rotated"
+    BUNDLE_CHANGED = "workloads.bundle_changed"
+    BUNDLE_REFUSED = "workloads.bundle_refused"
     POLICY_LOADED = "policy.loaded"
     POLICY_REFUSED = "policy.refused"
     MONEY_MOVED = "money.moved"

@@ -54,6 +54,8 @@ CLASSES: dict[EventType, tuple[int, int]] = {
     EventType.SVID_REFUSED: (_AUTHENTICATION, 3),
     EventType.ENTRY_CHANGED: (_ENTITY, _UPDATE),
     EventType.AUTHORITY_ROTATED: (_ENTITY, _UPDATE),
+    EventType.BUNDLE_CHANGED: (_ENTITY, _UPDATE),
+    EventType.BUNDLE_REFUSED: (_ENTITY, _UPDATE),
     EventType.POLICY_LOADED: (_APPLICATION, 8),
     EventType.POLICY_REFUSED: (_APPLICATION, 8),
     EventType.MONEY_MOVED: (_API, _CREATE),

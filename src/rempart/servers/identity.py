@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from rempart.audit.journal import Journal
+from rempart.backends.bundle_endpoint import HttpsBundles
 from rempart.backends.docker_engine import DockerEngine
 from rempart.backends.kubelet import Kubelet
 from rempart.backends.sqlite_entries import SqliteEntryStore
@@ -30,6 +31,7 @@ from rempart.workloads.attestation import Attestor
 from rempart.workloads.bundle_state import BundleState
 from rempart.workloads.changes import Changes
 from rempart.workloads.docker import DockerFacts
+from rempart.workloads.federation import Federation, Partner
 from rempart.workloads.grpc_server import GrpcServer
 from rempart.workloads.identities import Identities
 from rempart.workloads.issuing import IssuingAuthority
@@ -128,6 +130,17 @@ async def run(boot: Boot) -> None:
             settings.trust_domain, _fixed_entries(settings), store, journal, clock, changes.announce
         )
         refusals = Refusals(journal, clock)
+        federation = Federation(
+            [Partner(**msgspec.to_builtins(one)) for one in settings.partners],
+            HttpsBundles(),
+            path=boot.data_dir / "partners.sealed",
+            seal_key=boot.keys[boot.name],
+            ours=lambda: [root.fingerprint for root in spiffe.roots],
+            recorder=journal,
+            clock=clock,
+            announce=changes.announce,
+        )
+        federation.load()
         identities = Identities(
             trust_domain=settings.trust_domain,
             gateway=SpiffeId.parse(settings.gateway_spiffe_id),
@@ -142,6 +155,7 @@ async def run(boot: Boot) -> None:
             refusals=refusals,
             changes=changes,
             clock=clock,
+            federation=federation,
         )
         jwt.advance()
         await asyncio.gather(spiffe.start(FIRST_SIGNATURE_WITHIN), web.start(FIRST_SIGNATURE_WITHIN))
@@ -169,7 +183,7 @@ async def run(boot: Boot) -> None:
         server = GrpcServer([WorkloadApi(identities), sds])
         authorities = {"spiffe": spiffe, "web": web}
         operator = f"uid:{settings.operator_uid}"
-        admin = Administration(identities, registration, authorities, jwt, rotate_jwt, operator=operator)
+        admin = Administration(identities, registration, authorities, jwt, rotate_jwt, federation, operator=operator)
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
         pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}
         if "api" in boot.sockets:  # behind a sidecar: for registrars, or for everybody
@@ -186,6 +200,7 @@ async def run(boot: Boot) -> None:
             asyncio.create_task(RootFollower(supervisor, authorities, jwt, changes).keep_following()),
             asyncio.create_task(refusals.keep_flushing()),
             asyncio.create_task(registration.keep_swept()),
+            *(asyncio.create_task(federation.keep_fresh(name)) for name in federation.fetched),
             asyncio.create_task(_keep_jwt_fresh(jwt, changes)),
         ]
         await server.serve(boot.sockets["workload"])

@@ -27,7 +27,9 @@ def read_factors(people: Reader, roles: Mapping[str, RoleRules]) -> FactorSettin
     required = people.words("require_mfa_roles")
     for role in required:
         if role not in complete(roles):
-            people.refuse("require_mfa_roles", f"require_mfa_roles: {role[:40]!r} is no role", "see [people.roles.NAME]")
+            people.refuse(
+                "require_mfa_roles", f"require_mfa_roles: {role[:40]!r} is no role", "see [people.roles.NAME]"
+            )
     return FactorSettings(
         password_length=people.number("password_length", 15, at_least=8, at_most=64),
         password_length_with_factor=people.number("password_length_with_factor", 8, at_least=8, at_most=64),

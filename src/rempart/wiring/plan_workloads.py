@@ -47,6 +47,7 @@ def identity_settings(
             ps.RegistrarSettings(spiffe_id=one.spiffe_id, paths=list(one.paths)) for one in app.workloads.registrars
         ],
         public_url=app.workloads.public_url,
+        partners=list(app.workloads.partners),
         docker_socket=app.workloads.docker_socket,
         kubelet_url=app.workloads.kubelet.url,
         kubelet_ca=app.workloads.kubelet.ca,

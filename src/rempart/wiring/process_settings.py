@@ -28,6 +28,17 @@ class RegistrarSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     paths: list[str]
 
 
+class PartnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """As `workloads.federation.Partner`."""
+
+    trust_domain: str
+    url: str = ""
+    profile: str = "https_web"
+    endpoint_id: str = ""
+    ca: str = ""
+    bundle: str = ""
+
+
 class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Times in seconds. `web_names` are the DNS names and addresses of the gateway's server certificate."""
 
@@ -41,6 +52,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     issuing_ttl: int = 86400
     operator_uid: int = 0
     registrars: list[RegistrarSettings] = []
+    partners: list[PartnerSettings] = []
     docker_socket: str = ""
     kubelet_url: str = ""
     kubelet_ca: str = ""

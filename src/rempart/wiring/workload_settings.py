@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .check import Reader
+from .process_settings import PartnerSettings
 
 _PATH = re.compile(r"/|(/[A-Za-z0-9._-]+)+")
 
@@ -42,6 +43,7 @@ class WorkloadSettings:
     registrars: tuple[Registrar, ...] = ()
     upstream: UpstreamFiles | None = None
     public_url: str = ""
+    partners: tuple[PartnerSettings, ...] = ()
     docker_socket: str = ""
     kubelet: KubeletSettings = KubeletSettings()
 
@@ -52,6 +54,7 @@ def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadS
         registrars=_registrars(workloads, domain),
         upstream=_upstream(workloads, directory),
         public_url=workloads.text("public_url", pattern=r"https://[a-z0-9.-]+(:[0-9]{1,5})?"),
+        partners=_partners(workloads, directory, domain),
         docker_socket=workloads.text("docker_socket", pattern=r"/.+"),
         kubelet=_kubelet(workloads.table("kubelet")),
     )
@@ -92,3 +95,40 @@ def _registrars(workloads: Reader, domain: str) -> tuple[Registrar, ...]:
         reader.no_more()
         found.append(Registrar(spiffe_id, paths))
     return tuple(found)
+
+
+def _partners(workloads: Reader, directory: Path, domain: str) -> tuple[PartnerSettings, ...]:
+    """`[[workloads.federation]]`: other trust domains, where their bundles are, what is known of them to begin with."""
+    found: dict[str, PartnerSettings] = {}
+    for reader in workloads.tables("federation"):
+        name = reader.trust_domain("trust_domain", required=True)
+        partner = PartnerSettings(
+            trust_domain=name,
+            url=reader.text("url", pattern=r"https://[^@\s]+"),
+            profile=reader.text("profile", pattern="https_web|https_spiffe", default="https_web"),
+            endpoint_id=reader.spiffe_id("endpoint_spiffe_id", default=""),
+            ca=reader.text("ca", pattern=r"/.+"),
+            bundle=_bundle(reader, directory),
+        )
+        spiffe = partner.profile == "https_spiffe"
+        if name == domain:
+            reader.refuse("trust_domain", f"{name} is this trust domain itself", "name another one")
+        elif name in found:
+            reader.refuse("trust_domain", f"{name} is there twice", "leave one out")
+        elif not partner.url and not partner.bundle:
+            reader.refuse("url", f"nothing says how {name} is known", "give url, or bundle, or both")
+        elif spiffe and not (partner.endpoint_id and partner.bundle):
+            reader.refuse("profile", "https_spiffe needs endpoint_spiffe_id and a first bundle", "add both")
+        reader.no_more()
+        found[name] = partner
+    return tuple(found.values())
+
+
+def _bundle(reader: Reader, directory: Path) -> str:
+    """The contents of a file: a SPIFFE bundle, JSON."""
+    name = reader.text("bundle")
+    try:
+        return (directory / name).read_text("utf-8") if name else ""
+    except (OSError, UnicodeDecodeError):
+        reader.refuse("bundle", f"{directory / name} can't be read", "name a file with a SPIFFE bundle")
+        return ""

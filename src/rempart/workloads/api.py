@@ -1,7 +1,8 @@
 """Identity's administration over HTTP, on a socket that only the operator can open.
 
 `GET /entries` · `POST /entries` (as `entry_request` says) ·
-`GET|DELETE /entries/{id or SPIFFE ID}` · `GET /bundle` (SPIFFE bundle) · `GET /bundle.pem` · `GET /authorities` ·
+`GET|DELETE /entries/{id or SPIFFE ID}` · `GET /bundle` (SPIFFE bundle) · `GET /bundle.pem` ·
+`GET /partners` · `GET /authorities` ·
 `POST /authorities/{spiffe|web|jwt}/rotate` (jwt: `{"compromised": true, "overlap": seconds}` ends the old keys early).
 """
 
@@ -21,6 +22,7 @@ from rempart.kernel.errors import BadInput, NotFound, RempartError
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
 from . import entry_request
+from .federation import Federation
 from .identities import Identities
 from .issuing import IssuingAuthority
 from .jwt_authority import JwtAuthority
@@ -39,6 +41,7 @@ class Administration:
         authorities: dict[str, IssuingAuthority],
         jwt: JwtAuthority,
         rotate_jwt: Callable[[str, float | None], Awaitable[float | None]],
+        federation: Federation,
         *,
         operator: str,
     ) -> None:
@@ -47,6 +50,7 @@ class Administration:
         self._authorities = authorities
         self._jwt = jwt
         self._rotate_jwt = rotate_jwt
+        self._federation = federation
         self._operator = operator
 
     def app(self) -> Starlette:
@@ -58,6 +62,7 @@ class Administration:
                 Route("/entries/{name:path}", self.delete, methods=["DELETE"]),
                 Route("/bundle", self.bundle, methods=["GET"]),
                 Route("/bundle.pem", self.bundle_pem, methods=["GET"]),
+                Route("/partners", self.list_partners, methods=["GET"]),
                 Route("/authorities", self.list_authorities, methods=["GET"]),
                 Route("/authorities/{kind}/rotate", self.rotate, methods=["POST"]),
             ],
@@ -87,6 +92,9 @@ class Administration:
 
     async def bundle_pem(self, request: Request) -> Response:
         return JSONResponse({"pem": ders_to_pem([root.der for root in self._identities.bundle().roots]).decode()})
+
+    async def list_partners(self, request: Request) -> Response:
+        return JSONResponse({"partners": self._federation.describe()})
 
     async def list_authorities(self, request: Request) -> Response:
         described = [authority.describe() for authority in self._authorities.values()]

@@ -19,8 +19,9 @@ from rempart.kernel.spiffe import SpiffeId
 
 from .attestation import Attestor
 from .changes import Changes
+from .federation import Federation
 from .issuing import IssuingAuthority
-from .jwt_authority import JwtAuthority, check_audiences
+from .jwt_authority import JwtAuthority, check_audiences, claimed_domain, validate_foreign
 from .model import Bundle, Entry, Facts, JwtSvid, X509Svid
 from .process import Process
 from .refusals import Refusals
@@ -77,7 +78,9 @@ class Identities:
         refusals: Refusals,
         changes: Changes,
         clock: Clock,
+        federation: Federation | None = None,
     ) -> None:
+        self._federation = federation
         self.trust_domain = trust_domain
         self.changes = changes
         self.clock = clock
@@ -248,8 +251,15 @@ class Identities:
             self._tokens.popitem(last=False)
         return token
 
-    def validate_jwt(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, object]]:
-        return self._jwt.validate(token, audience)
+    def validate_jwt(self, token: str, audience: str, entries: Sequence[Entry]) -> tuple[SpiffeId, dict[str, object]]:
+        """For the holder of `entries`: tokens of ours, and of the domains that it federates with."""
+        domain = claimed_domain(token)
+        partner = next((one for one in self.bundles(entries)[1:] if one.trust_domain == domain), None)
+        return (
+            self._jwt.validate(token, audience)
+            if partner is None
+            else validate_foreign(token, audience, partner, now=self.clock.now())
+        )
 
     # -- trust ---------------------------------------------------------------------------------------------------
 
@@ -258,7 +268,11 @@ class Identities:
 
     def bundles(self, entries: Sequence[Entry]) -> tuple[Bundle, ...]:
         """What the holder of these entries trusts: our own domain first, then those it federates with."""
-        return (self.bundle(),)
+        names = sorted({name for entry in entries for name in entry.federates_with})
+        partners = self._federation.bundles(names) if self._federation else []
+        return self.bundle(), *(
+            Bundle(one.trust_domain, one.roots, one.jwt_keys, one.sequence or 0) for one in partners
+        )
 
     def least_remaining(self) -> float | None:
         """Seconds that the certificate closest to its end, of those in use, is still valid."""

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rempart.crypto.jose import Jwks, SigningKey, verify_jwt
+from rempart.crypto.jose import Jwks, SigningKey, read_compact, verify_jwt
+from rempart.crypto.jws import Malformed
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, RempartError, Unauthenticated
 from rempart.kernel.ids import new_id
 from rempart.kernel.spiffe import SpiffeId
 
 from .bundle_state import BundleState, PublishedKey
-from .model import Entry, JwtSvid
+from .model import Bundle, Entry, JwtSvid
 
 TOKEN_TTL = 300.0
 MAX_TOKEN_TTL = 3600.0
@@ -26,6 +27,7 @@ MAX_TOKEN_TTL = 3600.0
 MAX_AUDIENCES = 8
 MAX_AUDIENCE = 512
 _TYPE = "JWT"
+_REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 _MARGIN = 60.0
 
 
@@ -160,21 +162,37 @@ class JwtAuthority:
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         """The SPIFFE ID and all claims; raises Unauthenticated `invalid_jwt_svid` with why, BadInput `bad_audience`."""
-        check_audiences([audience])
-        try:
-            claims = verify_jwt(
-                token,
-                Jwks.parse({"keys": [dict(jwk) for jwk in self.public_keys()]}),
-                typ=_TYPE,
-                issuer=self._issuer,
-                audience=audience,
-                now=self._clock.now(),
-            )
-            subject = claims.get("sub")
-            spiffe_id = SpiffeId.parse(subject if isinstance(subject, str) else "")
-        except RempartError as error:
-            why = error.reason.removeprefix("the access token is not valid: ")
-            raise Unauthenticated("invalid_jwt_svid", f"the JWT-SVID is refused: {why}", "fetch a new one") from None
-        if spiffe_id.trust_domain != self._trust_domain or not spiffe_id.path:
-            raise Unauthenticated("invalid_jwt_svid", "the JWT-SVID is refused: its subject is of another trust domain")
-        return spiffe_id, claims
+        return _validate(token, audience, self.public_keys(), self._trust_domain, self._issuer, self._clock.now())
+
+
+def validate_foreign(token: str, audience: str, bundle: Bundle, *, now: float) -> tuple[SpiffeId, dict[str, Any]]:
+    """The same by another trust domain's bundle. Its issuer is its own affair; of its claims only those that the
+    standard defines are passed on, for what others mean is known over there."""
+    spiffe_id, claims = _validate(token, audience, bundle.jwt_keys, bundle.trust_domain, None, now)
+    return spiffe_id, {name: value for name, value in claims.items() if name in _REGISTERED}
+
+
+def claimed_domain(token: str) -> str:
+    """Whose a token says that it is, unverified, to choose the keys that it is verified by; empty when it doesn't."""
+    try:
+        subject = read_compact(token).claims().get("sub")
+        return SpiffeId.parse(subject if isinstance(subject, str) else "").trust_domain
+    except (RempartError, Malformed):
+        return ""
+
+
+def _validate(
+    token: str, audience: str, keys: Sequence[Mapping[str, Any]], trust_domain: str, issuer: str | None, now: float
+) -> tuple[SpiffeId, dict[str, Any]]:
+    check_audiences([audience])
+    try:
+        jwks = Jwks.parse({"keys": [dict(jwk) for jwk in keys]})
+        claims = verify_jwt(token, jwks, typ=_TYPE, issuer=issuer, audience=audience, now=now)
+        subject = claims.get("sub")
+        spiffe_id = SpiffeId.parse(subject if isinstance(subject, str) else "")
+    except RempartError as error:
+        why = error.reason.removeprefix("the access token is not valid: ")
+        raise Unauthenticated("invalid_jwt_svid", f"the JWT-SVID is refused: {why}", "fetch a new one") from None
+    if spiffe_id.trust_domain != trust_domain or not spiffe_id.path:
+        raise Unauthenticated("invalid_jwt_svid", "the JWT-SVID is refused: its subject is of another trust domain")
+    return spiffe_id, claims

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rempart.crypto.x509 import Certificate
 
 from .containers import Container
 from .model import Entry, Selector, Told, ToldRoots
+
+if TYPE_CHECKING:
+    from .federation import Partner
 
 
 class EntryStore(Protocol):
@@ -27,6 +32,13 @@ class ContainerEngine(Protocol):
 
     async def container(self, container_id: str) -> Mapping[str, Any]:
         """As "Inspect a container" has it. Raises Unavailable `no_answer`."""
+
+
+class BundleSource(Protocol):
+    """Where partners' bundles come from."""
+
+    async def fetch(self, partner: Partner, roots: Sequence[Certificate]) -> bytes:
+        """`roots`: what is known of it already. Raises Unavailable `no_bundle`."""
 
 
 class PodList(Protocol):

@@ -33,9 +33,13 @@ SECURITY_HEADER = "workload.spiffe.io"
 
 def jwt_bundle(bundle: Bundle) -> bytes:
     """A JWKS of the JWT keys only, each with its `kid` (JWT-SVID standard section 5)."""
-    names = ("kty", "crv", "x", "y", "kid", "alg")
-    keys = [{name: jwk[name] for name in names} for jwk in bundle.jwt_keys]
+    names = ("kty", "crv", "x", "y", "n", "e", "kid", "alg")
+    keys = [{name: jwk[name] for name in names if name in jwk} for jwk in bundle.jwt_keys]
     return json.dumps({"keys": keys}, separators=(",", ":")).encode()
+
+
+def _ders(bundle: Bundle) -> bytes:
+    return b"".join(root.der for root in bundle.roots)
 
 
 def spiffe_bundle(bundle: Bundle) -> dict[str, Any]:
@@ -87,35 +91,35 @@ class WorkloadApi:
     async def fetch_x509_svid(self, process: Process, request: wire.X509SVIDRequest, stream: Any) -> None:
         async def make() -> tuple[wire.X509SVIDResponse, float]:
             grant = await self._identities.grant(process)
-            roots = b"".join(root.der for root in self._identities.bundle().roots)
+            ours, *partners = self._identities.bundles(grant.entries)
             svids = [
                 wire.X509SVID(
                     spiffe_id=str(svid.spiffe_id),
                     x509_svid=b"".join(certificate.der for certificate in svid.chain),
                     x509_svid_key=svid.key.to_der(),
-                    bundle=roots,
+                    bundle=_ders(ours),
                     hint=svid.hint,
                 )
                 for svid in grant.svids
             ]
-            return wire.X509SVIDResponse(svids=svids), grant.refresh_at
+            federated = {partner.id: _ders(partner) for partner in partners}
+            return wire.X509SVIDResponse(svids=svids, federated_bundles=federated), grant.refresh_at
 
         await push_changes(self._identities, make, stream.send_message)
 
     async def fetch_x509_bundles(self, process: Process, request: wire.X509BundlesRequest, stream: Any) -> None:
         async def make() -> tuple[wire.X509BundlesResponse, float]:
-            await self._identities.identify(process)
-            bundle = self._identities.bundle()
-            roots = b"".join(root.der for root in bundle.roots)
-            return wire.X509BundlesResponse(bundles={bundle.id: roots}), self._identities.clock.now() + LOOK_AGAIN
+            _, entries = await self._identities.identify(process)
+            bundles = {bundle.id: _ders(bundle) for bundle in self._identities.bundles(entries)}
+            return wire.X509BundlesResponse(bundles=bundles), self._identities.clock.now() + LOOK_AGAIN
 
         await push_changes(self._identities, make, stream.send_message)
 
     async def fetch_jwt_bundles(self, process: Process, request: wire.JWTBundlesRequest, stream: Any) -> None:
         async def make() -> tuple[wire.JWTBundlesResponse, float]:
-            await self._identities.identify(process)
-            bundle = self._identities.bundle()
-            reply = wire.JWTBundlesResponse(bundles={bundle.id: jwt_bundle(bundle)})
+            _, entries = await self._identities.identify(process)
+            bundles = {bundle.id: jwt_bundle(bundle) for bundle in self._identities.bundles(entries)}
+            reply = wire.JWTBundlesResponse(bundles=bundles)
             return reply, self._identities.clock.now() + LOOK_AGAIN
 
         await push_changes(self._identities, make, stream.send_message)
@@ -126,8 +130,8 @@ class WorkloadApi:
         await stream.send_message(wire.JWTSVIDResponse(svids=svids))
 
     async def validate_jwt_svid(self, process: Process, request: wire.ValidateJWTSVIDRequest, stream: Any) -> None:
-        await self._identities.identify(process)
-        spiffe_id, claims = self._identities.validate_jwt(request.svid, request.audience)
+        _, entries = await self._identities.identify(process)
+        spiffe_id, claims = self._identities.validate_jwt(request.svid, request.audience, entries)
         if isinstance(claims.get("aud"), str):
             claims = {**claims, "aud": [claims["aud"]]}  # always a list, as SPIRE gives it (RFC 7519 section 4.1.3)
         reply = wire.ValidateJWTSVIDResponse(spiffe_id=str(spiffe_id), claims=ParseDict(claims, Struct()))
