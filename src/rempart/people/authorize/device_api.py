@@ -10,6 +10,7 @@ from rempart.kernel.errors import BadInput
 
 from ..oauth.model import Grant
 from ..requests import Origins, oauth, read_form
+from .arrivals import Arrivals
 from .device import DeviceFlow
 from .ports import ClientAuthentication, KeyProofs
 from .redirects import with_parameters
@@ -21,12 +22,13 @@ class DeviceFace:
         flow: DeviceFlow,
         authentication: ClientAuthentication,
         proofs: KeyProofs,
+        arrivals: Arrivals,
         origins: Origins,
         *,
         issuer: str,
     ) -> None:
         self._flow, self._authentication, self._proofs = flow, authentication, proofs
-        self._origins, self._issuer = origins, issuer
+        self._arrivals, self._origins, self._issuer = arrivals, origins, issuer
 
     def routes(self) -> list[BaseRoute]:
         return [Route("/auth/device_authorization", oauth(self.begin), methods=["POST"])]
@@ -38,6 +40,8 @@ class DeviceFace:
         origin = self._origins.of(request)
         form = await read_form(request)
         client = await self._authentication.client(request, form, origin)
+        if client.public:
+            self._arrivals.admit(origin)
         if Grant.DEVICE_CODE not in client.grants:
             raise BadInput("unauthorized_client", "this client may not use the device flow")
         codes = await self._flow.begin(client, form, await self._proofs.proved(request))
