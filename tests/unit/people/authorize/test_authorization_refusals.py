@@ -135,7 +135,7 @@ def test_what_strangers_leave_waiting_is_bounded() -> None:
         form = {name: value for name, value in right_request().items() if value}
         for path in ("/auth/par", "/auth/device_authorization"):
             assert (await it.browser.post(path, data=form)).status_code == 429
-        assert (await it.browser.post("/auth/logout", data={})).status_code == 429
+        assert (await it.browser.post("/auth/logout", data={"client_id": "app"})).status_code == 429
         await it.sign_in()
         assert "code" in sent(await it.authorize())
         it.clock.advance(WITHIN)
