@@ -90,13 +90,13 @@ def _page(
     language: str, title: str, body: str, *, status: int = 200, script: str = "'none'", action: str = "'none'"
 ) -> Response:
     policy = (
-        f"default-src 'none'; style-src 'self'; script-src {script}; form-action {action};"
+        f"default-src 'none'; style-src 'self'; img-src 'self'; script-src {script}; form-action {action};"
         " frame-ancestors 'none'; base-uri 'none'"
     )
     document = (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
-        '<link rel="icon" href="data:,"><link rel="stylesheet" href="/auth/static/pages.css"></head>'
+        '<link rel="icon" href="/auth/static/mark.svg"><link rel="stylesheet" href="/auth/static/pages.css"></head>'
         f'<body><main class="card">{body}</main></body></html>'
     )
     return HTMLResponse(document, status, {**_HEADERS, "content-security-policy": policy})
