@@ -10,8 +10,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from rempart.kernel.errors import BadInput, RempartError, Throttled
 
-from ..requests import read_body
+from ..requests import Endpoint, oauth, read_body
 from .model import Outgoing
+from .ports import KeyProofs
 from .redirects import source_of, with_parameters
 
 _FORM = "application/x-www-form-urlencoded"
@@ -63,13 +64,26 @@ def error_page(request: Request, error: RempartError) -> Response:
     language = language_of(request)
     _, title, advice = _TEXTS[language]
     body = (
-        f"<h1>{title}</h1><p>{html.escape(error.reason)}</p><p>{advice}</p>"
+        f'<h1>{title}</h1><p lang="en">{html.escape(error.reason)}</p><p>{advice}</p>'
         f"<p><code>{html.escape(error.code)}</code></p>"
     )
     response = _page(language, title, body, status=error.status)
     if isinstance(error, Throttled):
         response.headers["retry-after"] = str(error.retry_after)
     return response
+
+
+def proving(endpoint: Endpoint, proofs: KeyProofs) -> Endpoint:
+    """An OAuth endpoint that takes DPoP proofs: who sends one hears the nonce for the next (RFC 9449 section 8)."""
+    answering = oauth(endpoint)
+
+    async def answer(request: Request) -> Response:
+        response = await answering(request)
+        if "dpop" in request.headers:
+            response.headers["dpop-nonce"] = proofs.nonce()
+        return response
+
+    return answer
 
 
 async def raw_parameters(request: Request) -> bytes:

@@ -14,9 +14,9 @@ from rempart.kernel.errors import BadInput, RempartError, Unauthenticated
 from ..model import Origin
 from ..oauth.model import Client
 from ..oauth.profile import Profile
-from ..requests import Origins, oauth
+from ..requests import Origins
 from . import parameters as reading
-from .answers import FORM_POST_SCRIPT, error_page, raw_parameters, redirect, respond
+from .answers import FORM_POST_SCRIPT, error_page, proving, raw_parameters, redirect, respond
 from .arrivals import Arrivals
 from .id_tokens import IdTokens
 from .interactions import Interactions, refusal
@@ -64,7 +64,7 @@ class AuthorizeFace:
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/auth/authorize", self.authorize, methods=["GET", "POST"]),
-            Route("/auth/par", oauth(self.push), methods=["POST"]),
+            Route("/auth/par", proving(self.push, self._proofs), methods=["POST"]),
             Route("/auth/form-post.js", self.script, methods=["GET"]),
         ]
 

@@ -9,7 +9,8 @@ from starlette.routing import BaseRoute, Route
 from rempart.kernel.errors import BadInput
 
 from ..oauth.model import Grant
-from ..requests import Origins, oauth, read_form
+from ..requests import Origins, read_form
+from .answers import proving
 from .arrivals import Arrivals
 from .device import DeviceFlow
 from .ports import ClientAuthentication, KeyProofs
@@ -31,7 +32,7 @@ class DeviceFace:
         self._arrivals, self._origins, self._issuer = arrivals, origins, issuer
 
     def routes(self) -> list[BaseRoute]:
-        return [Route("/auth/device_authorization", oauth(self.begin), methods=["POST"])]
+        return [Route("/auth/device_authorization", proving(self.begin, self._proofs), methods=["POST"])]
 
     def metadata(self) -> dict[str, object]:
         return {"device_authorization_endpoint": f"{self._issuer}/device_authorization"}
