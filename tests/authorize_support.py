@@ -73,6 +73,9 @@ class ListedClients:
     async def proved(self, request: Request) -> str:
         return request.headers.get("x-test-key", "")
 
+    def nonce(self) -> str:
+        return "n"
+
 
 @dataclass
 class ListeningClient:

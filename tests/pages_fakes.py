@@ -344,7 +344,7 @@ class FakeAccount:
 
     async def change_password(self, who: SignedIn, old: str, new: str, device: str | None, origin: Origin) -> Changed:
         if old != PASSWORD:
-            raise Unauthenticated("wrong_password", "wrong")
+            raise Unauthenticated("login_failed", "wrong")
         if len(new) < 15:
             raise BadInput("weak_password", "too short")
         return Changed(entered=self.site.enter(who.token, *who.amr))

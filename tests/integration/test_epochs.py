@@ -196,3 +196,53 @@ def test_a_sidecar_refuses_as_the_gateway_does() -> None:
                     assert (old.status_code, old.json()["code"], new.status_code) == (401, "invalid_token", 200), point
         finally:
             pdp.close()
+
+
+def test_administration_through_the_gateway_is_for_those_who_administer(system: Running) -> None:
+    with gateway(system) as http:
+        assert http.get("/auth/admin/users").status_code == 401
+        teller = Teller(system, "no-admin@tiny.example")
+        refused = http.get("/auth/admin/users", headers={"authorization": f"Bearer {teller.token}"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "role_not_allowed")
+        made = system.run("user", "add", "--email", "desk@tiny.example", "--role", "desk", input=PASSWORD)
+        assert made.returncode == 0, made.stderr
+        token = http.post("/login", json={"email": "desk@tiny.example", "password": PASSWORD}).json()["access_token"]
+        headers = {"authorization": f"Bearer {token}"}
+        listed = http.get("/auth/admin/users", headers=headers)
+        assert teller.email in {user["email"] for user in listed.json()["users"]}
+        changed = http.patch(f"/auth/admin/users/{teller.email}", json={"role": "user"}, headers=headers)
+        assert changed.json()["role"] == "user"
+        raised = http.patch(f"/auth/admin/users/{teller.email}", json={"role": "finance"}, headers=headers)
+        assert (raised.status_code, raised.json()["code"]) == (403, "role_out_of_reach")
+        eventually(lambda: http_status(teller) == 401, within=2)
+
+
+def test_provisioning_through_the_gateway_acts_at_once(system: Running) -> None:
+    teller = Teller(system, "scim@tiny.example")
+    grant = ("--grant", "client_credentials", "--scope", "scim", "--json")
+    made = system.run("client", "add", "provisioner", *grant)
+    assert made.returncode == 0, made.stderr
+    secret = json.loads(made.stdout)["secret"]
+    with gateway(system) as http:
+        form = {"grant_type": "client_credentials", "scope": "scim"}
+        token = http.post("/auth/token", auth=("provisioner", secret), data=form).json()["access_token"]
+        headers = {"authorization": f"Bearer {token}"}
+        found = http.get("/auth/scim/v2/Users", params={"filter": f'userName eq "{teller.email}"'}, headers=headers)
+        user = found.json()["Resources"][0]
+        assert teller.asks().status_code == 200
+        body = {
+            "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+            "Operations": [{"op": "replace", "path": "active", "value": False}],
+        }
+        answer = http.patch(f"/auth/scim/v2/Users/{user['id']}", json=body, headers=headers)
+        assert answer.json()["active"] is False, answer.text
+    eventually(lambda: http_status(teller) == 401, within=2)
+
+
+def gateway(system: Running) -> httpx.Client:
+    context = ssl.create_default_context(cafile=system.ca)
+    return httpx.Client(base_url=system.url, verify=context, timeout=10)
+
+
+def http_status(teller: Teller) -> int:
+    return teller.asks().status_code

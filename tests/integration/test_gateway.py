@@ -235,6 +235,18 @@ def test_a_token_that_does_not_hold_gives_no_claims(mesh: Mesh, claims: dict[str
     assert mesh.world.gateway_pdp.last().get("authorization")
 
 
+def test_a_token_sent_as_dpop_is_verified_and_its_proof_goes_to_the_pdp(mesh: Mesh) -> None:
+    """RFC 9449 section 7.1: Envoy verifies the token, the PDP its proof."""
+    token = mesh.world.issuer.token(cnf={"jkt": "x"})
+    mesh.get("/wallet", f"authorization: DPoP {token}", "dpop: a.b.c")
+    seen = mesh.world.gateway_pdp.last()
+    assert (seen.claims() or {})["cnf"] == {"jkt": "x"}
+    assert seen.all("dpop") == ["a.b.c"]
+    assert seen.get("authorization") == f"DPoP {token}"
+    mesh.get("/wallet", f"authorization: DPoP {token[:-6]}AAAAAA", "dpop: a.b.c")
+    assert mesh.world.gateway_pdp.last().claims() is None
+
+
 def test_a_token_elsewhere_than_in_the_authorization_header_is_not_one(mesh: Mesh) -> None:
     token = mesh.world.issuer.token()
     mesh.get(f"/wallet?access_token={token}", f"cookie: access_token={token}", f"x-auth: Bearer {token}")

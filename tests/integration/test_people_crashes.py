@@ -15,7 +15,7 @@ import httpx
 import pytest
 from tests.people_process import GATEWAY, PeopleProcess
 from tests.postgres import private_postgres
-from tests.support import short_directory
+from tests.support import eventually, short_directory
 
 PASSWORD = "a quiet river of glass 42"
 KILLS, PEOPLE = 6, 4
@@ -76,7 +76,9 @@ def test_kill_9_while_tokens_rotate(people: PeopleProcess) -> None:
         running = [threads.submit(chain.rotate, people, done) for chain in chains]
         try:
             for _ in range(KILLS):
-                done.wait(chance.uniform(0.1, 0.5))  # how long it works before it dies
+                before = [len(chain.tokens) for chain in chains]
+                eventually(lambda: all(len(c.tokens) > n for c, n in zip(chains, before, strict=True)), within=20)  # noqa: B023 - used at once
+                done.wait(chance.uniform(0, 0.1))  # at any step of what comes next
                 people.stop(signal.SIGKILL)
                 people.start()
         finally:

@@ -1,4 +1,4 @@
-"""`backends.sql.Database` on PostgreSQL: a few connections, serialisable transactions, tried again when they collide.
+"""`backends.sql.Database` on PostgreSQL: serialisable transactions, tried again when they collide.
 
 A connection that broke is replaced; work whose transaction had not come to its COMMIT is done again on the new one.
 Whether a COMMIT that got no answer took effect is unknown: that is Unavailable, and the caller's retry must be safe.
@@ -12,10 +12,8 @@ import contextlib
 import queue
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -25,12 +23,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from rempart.kernel.errors import Unavailable
 
+from .job_threads import Job, JobThreads, Outcome
 from .sql import Rows, Tx, UniqueViolation, Value
 
 T = TypeVar("T")
 _Connection = psycopg.Connection[tuple[Any, ...]]
+_READERS = 2
 _ATTEMPTS = 20
-_WAITING = 4096
+_TOGETHER = 3  # attempts before what waits is done one by one
 _LOCAL = ("", "localhost", "127.0.0.1", "::1")
 _SCHEMA_LOCK = 0x72656D70617274  # any number that others don't use: "rempart"
 # Serialisable transactions remember what they read: of a scan the whole table, so that every writer would collide.
@@ -71,11 +71,15 @@ class _Rows:
 
 
 class PostgresDatabase:
-    """`address` is a `postgresql://` URL or a conninfo string. Another host must prove its name over TLS."""
+    """`address` is a `postgresql://` URL or a conninfo string. Another host must prove its name over TLS.
 
-    def __init__(self, address: str, *, connections: int = 8) -> None:
+    One thread writes, in one transaction for all that waits (group commit); others read beside it.
+    """
+
+    def __init__(self, address: str) -> None:
         given = conninfo_to_dict(address)
-        remote = not (str(given.get("host", "")) in _LOCAL or str(given.get("host", "")).startswith("/"))
+        host = str(given.get("host", ""))
+        remote = host not in _LOCAL and not host.startswith("/")
         self._parameters: dict[str, Any] = {
             "connect_timeout": 5,
             "tcp_user_timeout": 10_000,
@@ -84,43 +88,60 @@ class PostgresDatabase:
             **given,
         }
         self._idle: queue.LifoQueue[_Connection] = queue.LifoQueue()
-        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="postgres")
-        self._asked = 0
-        self._lock = threading.Lock()
-        self._closed = False
+        self._writer = JobThreads("postgres-writer", 1, self._commit, self._forget_one)
+        self._readers = JobThreads("postgres-reader", _READERS, self._read, self._forget_one)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        return await self._run(_WRITE, work)
+        return await self._writer.run(work)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        return await self._run(_READ, work)
+        return await self._readers.run(work)
 
     async def ensure(self, schema: Sequence[str]) -> None:
-        def work(tx: Tx) -> None:
+        def work(connection: _Connection) -> None:
+            tx = _PostgresTx(connection)
             tx.execute("SELECT pg_advisory_xact_lock(?)", (_SCHEMA_LOCK,))
             for statement in schema:
                 statement = re.sub(r"\bADD COLUMN\b", "ADD COLUMN IF NOT EXISTS", statement)
                 tx.execute(re.sub(r"\bBLOB\b", "BYTEA", statement))
 
-        await self._run(_ENSURE, work)
+        await asyncio.to_thread(self._try, _ENSURE, work)
 
     async def close(self) -> None:
-        self._closed = True
-        await asyncio.to_thread(self._threads.shutdown)
-        while not self._idle.empty():
+        await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self._readers.close)
+        self._forget_one()
+
+    def _forget_one(self) -> None:
+        with contextlib.suppress(queue.Empty):
             self._idle.get_nowait().close()
 
-    async def _run(self, begin: str, work: Callable[[Tx], T]) -> T:
-        if self._closed or self._asked >= _WAITING:
-            raise Unavailable("store_unavailable", "the store is closed or has too much to do", "try again later")
-        self._asked += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._try, begin, work)
-        finally:
-            self._asked -= 1
+    def _read(self, batch: list[Job]) -> list[Outcome]:
+        return [self._alone(_READ, job) for job in batch]
 
-    def _try(self, begin: str, work: Callable[[Tx], T]) -> T:
-        for attempt in range(_ATTEMPTS):
+    def _commit(self, batch: list[Job]) -> list[Outcome]:
+        if len(batch) > 1:
+            try:
+                return self._try(_WRITE, lambda connection: _group(connection, batch), attempts=_TOGETHER)
+            except _Collided:
+                pass  # other instances work on the same records: apart, less has to be done again
+            except Unavailable as error:
+                return [(future, None, error) for _, future in batch]
+        return [self._alone(_WRITE, job) for job in batch]
+
+    def _alone(self, begin: str, job: Job) -> Outcome:
+        work, future = job
+        try:
+            return future, self._try(begin, lambda connection: _within(connection, work)), None
+        except _Collided:
+            why = Unavailable("store_unavailable", "too many changes at once to the same records", "try again")
+            return future, None, why
+        except Exception as error:
+            return future, None, error
+
+    def _try(self, begin: str, work: Callable[[_Connection], T], *, attempts: int = _ATTEMPTS) -> T:
+        """`work` in a transaction of its own. Raises what it raises, Unavailable, and _Collided."""
+        for attempt in range(attempts):
             try:
                 return self._once(begin, work)
             except (errors.SerializationFailure, errors.DeadlockDetected):
@@ -129,17 +150,14 @@ class PostgresDatabase:
                 continue  # nothing was committed; at most one for each connection that was idle
             except psycopg.Error as error:
                 raise _unavailable(error) from None
-        raise Unavailable("store_unavailable", "too many changes at once to the same records", "try again")
+        raise _Collided
 
-    def _once(self, begin: str, work: Callable[[Tx], T]) -> T:
+    def _once(self, begin: str, work: Callable[[_Connection], T]) -> T:
         connection, reused = self._connect()
         committing = False
         try:
             connection.execute(begin, prepare=False)
-            tx = _PostgresTx(connection)
-            result = work(tx)
-            if tx.violation is not None:
-                raise tx.violation
+            result = work(connection)
             committing = True
             connection.execute("COMMIT", prepare=False)
             return result
@@ -162,6 +180,36 @@ class PostgresDatabase:
         connection = psycopg.connect(**self._parameters, autocommit=True)
         connection.execute(_SESSION)
         return connection, False
+
+
+def _within(connection: _Connection, work: Callable[[Tx], T]) -> T:
+    tx = _PostgresTx(connection)
+    result = work(tx)
+    if tx.violation is not None:
+        raise tx.violation
+    return result
+
+
+def _group(connection: _Connection, batch: list[Job]) -> list[Outcome]:
+    """Each in a savepoint: one that fails takes back its own changes only."""
+    outcomes: list[Outcome] = []
+    for work, future in batch:
+        connection.execute("SAVEPOINT job", prepare=False)
+        try:
+            outcomes.append((future, _within(connection, work), None))
+        except (errors.SerializationFailure, errors.DeadlockDetected):
+            raise
+        except Exception as error:
+            if connection.broken:
+                raise
+            connection.execute("ROLLBACK TO job", prepare=False)
+            outcomes.append((future, None, _unavailable(error) if isinstance(error, psycopg.Error) else error))
+        connection.execute("RELEASE job", prepare=False)
+    return outcomes
+
+
+class _Collided(Exception):
+    """With transactions of other instances, again and again."""
 
 
 class _StaleConnection(Exception):

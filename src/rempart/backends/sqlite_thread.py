@@ -6,23 +6,17 @@ disk. Each piece of work runs in a savepoint, so one that fails takes back its o
 
 from __future__ import annotations
 
-import asyncio
 import os
-import queue
 import sqlite3
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rempart.kernel.errors import RempartError, Unavailable
 
+from .job_threads import Job, JobThreads, Outcome
+
 T = TypeVar("T")
-_BATCH = 64
-_WAITING = 4096
-_Work = Callable[[sqlite3.Connection], Any]
-_Job = tuple[_Work, "asyncio.Future[Any]"]
-_Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 
 class SqliteThread:
@@ -31,9 +25,6 @@ class SqliteThread:
     def __init__(self, path: Path, schema: str = "", *, read_only: bool = False) -> None:
         if not read_only:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._read_only = read_only
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._closed = False
         try:
             self._connection = sqlite3.connect(
                 f"file:{path}?mode={'ro' if read_only else 'rw'}",
@@ -49,46 +40,21 @@ class SqliteThread:
                 self._connection.executescript(schema)
         except sqlite3.Error as error:
             raise _unavailable(error) from None
-        self._thread = threading.Thread(target=self._work, name=f"sqlite:{path.name}", daemon=True)
-        self._thread.start()
+        settle = self._read if read_only else self._commit
+        self._thread = JobThreads(f"sqlite:{path.name}", 1, settle, self._connection.close)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` returns, once it is committed; raises what it raises, or Unavailable `store_unavailable`."""
-        if self._closed or self._jobs.qsize() >= _WAITING:
-            raise Unavailable("store_unavailable", "the store is closed or has too much to do", "try again later")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._jobs.put((work, future))
-        return await future
+        return await self._thread.run(work)
 
     def close(self) -> None:
         """Finish what was asked, then close; blocks for that long."""
-        if not self._closed:
-            self._closed = True
-            self._jobs.put(None)
-            self._thread.join(timeout=10)
+        self._thread.close()
 
-    def _work(self) -> None:
-        stop = False
-        while not stop:
-            batch: list[_Job] = []
-            job = self._jobs.get()
-            while job is not None:
-                batch.append(job)
-                if len(batch) >= _BATCH:
-                    break
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            stop = job is None
-            if batch:
-                _settle(self._read(batch) if self._read_only else self._commit(batch))
-        self._connection.close()
-
-    def _read(self, batch: list[_Job]) -> list[_Outcome]:
+    def _read(self, batch: list[Job]) -> list[Outcome]:
         return [(future, *_attempt(work, self._connection)) for work, future in batch]
 
-    def _commit(self, batch: list[_Job]) -> list[_Outcome]:
+    def _commit(self, batch: list[Job]) -> list[Outcome]:
         connection, outcomes = self._connection, []
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -118,26 +84,6 @@ def _attempt(
         return None, _unavailable(error)
     except Exception as error:
         return None, error
-
-
-def _settle(outcomes: list[_Outcome]) -> None:
-    """Wake each event loop once for all that it waits for."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
-    for outcome in outcomes:
-        by_loop.setdefault(outcome[0].get_loop(), []).append(outcome)
-    for loop, mine in by_loop.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_deliver, mine)
-
-
-def _deliver(outcomes: list[_Outcome]) -> None:
-    for future, result, error in outcomes:
-        if future.done():
-            continue
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
 
 
 def _unavailable(error: sqlite3.Error) -> Unavailable:

@@ -65,7 +65,10 @@ def tokens(settings: Settings, expected: Tokens) -> Json:
     """
     off = settings.unsafe_disabled
     provider: Json = {
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "from_headers": [
+            {"name": "authorization", "value_prefix": "Bearer "},
+            {"name": "authorization", "value_prefix": "DPoP "},  # whether its key is proved is for the PDP
+        ],
         "forward": True,
         "forward_payload_header": CLAIMS,
         "require_expiration": True,

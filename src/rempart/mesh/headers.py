@@ -20,7 +20,7 @@ CALLER = "x-spiffe-id"
 
 FROM_PDP = (DECISION, SUBJECT, ROLE, CALLER, "traceparent", "tracestate")
 FOR_PDP_ONLY = (CLAIMS, PEER, ADDRESS)
-TO_PDP = (*FOR_PDP_ONLY, "authorization", "x-request-id", "traceparent", "origin", "user-agent")
+TO_PDP = (*FOR_PDP_ONLY, "authorization", "dpop", "x-request-id", "traceparent", "origin", "user-agent")
 
 # Not identity by our own names, and taken for it, or for another path, address or method, by somebody downstream.
 _OVERRIDES = (

@@ -31,7 +31,7 @@ class Claims:
     """`as_json` is what policy sees, `masked` what the record keeps (the very same object where nothing is left out).
 
     Times are in seconds since the epoch of Unix; `epoch` is the account's when the token was made, 0 without one.
-    `bound`: the token is worth something only beside a proof of its key (RFC 7800, RFC 9449).
+    `bound`: the token is worth something only beside a proof of its key (RFC 7800); `jkt` names that for DPoP.
     """
 
     subject: str
@@ -41,6 +41,7 @@ class Claims:
     issued: float
     epoch: int
     bound: bool
+    jkt: str
     as_json: str
     masked: str
 
@@ -108,9 +109,15 @@ class ClaimsReader:
             _time(document, "iat"),
             _epoch(document),
             "cnf" in document,
+            _jkt(document.get("cnf")),
             as_json,
             as_json if masked == document else json.dumps(masked, separators=(",", ":")),
         )
+
+
+def _jkt(confirmation: object) -> str:
+    jkt = confirmation.get("jkt") if isinstance(confirmation, dict) else None
+    return jkt if isinstance(jkt, str) else ""
 
 
 def _epoch(document: dict[str, Any]) -> int:

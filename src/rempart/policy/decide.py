@@ -23,6 +23,7 @@ from .claims import BadClaims, Claims, ClaimsReader
 from .counters import Counters
 from .epochs import Epochs
 from .ports import Evaluator, TokenExplainer
+from .proofs import Proofs
 from .record import Ruling, encode
 from .target import BadTarget, Target, Targets
 from .verdict import read_verdict
@@ -39,7 +40,7 @@ _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 _REMEMBERED = 4096  # addresses whose text was found good
 _REALM = re.compile(r"[^A-Za-z0-9._-]")
 _SINGLE = frozenset(
-    {b"x-rempart-claims", b"x-rempart-peer", b"x-rempart-ip", b"authorization", b"x-request-id", b"origin"}
+    {b"x-rempart-claims", b"x-rempart-peer", b"x-rempart-ip", b"authorization", b"dpop", b"x-request-id", b"origin"}
 )
 
 # Controls of this room that `rempart up --unsafe-disable` can switch off, and the mesh's that are doubled here.
@@ -121,6 +122,7 @@ class Decider:
             check_audience="verify-token-audience" not in off,
         )
         self._targets = Targets()
+        self._proofs = Proofs(clock, rules.issuer)
         self._people = Volume()
         self._others = Volume()
         self._routes = sorted(
@@ -200,8 +202,11 @@ class Decider:
                     401, "invalid_token", f"the token is not accepted: {error}", token_failure=str(error)
                 ) from None
             ruling.person, ruling.role = claims.subject, claims.role
-            if claims.bound:
-                claims = self._bound(claims, target, ruling)
+            sent = get(b"authorization") or b""
+            if claims.bound or sent[:5].lower() == b"dpop ":
+                claims = self._bound(claims, point, url, peer, sent, get(b"dpop"), target, ruling)
+            if claims is None:
+                pass
             elif claims.epoch < self._least.get(claims.subject, 0) or self.epochs.stale:
                 claims = self._superseded(claims, target, ruling)
         elif authorization := get(b"authorization"):
@@ -289,7 +294,7 @@ class Decider:
     def _unverified(self, authorization: bytes, target: Target, ruling: Ruling) -> None:
         """A bearer token that Envoy didn't accept. People's public routes ignore it."""
         scheme, _, token = authorization.partition(b" ")
-        if scheme.lower() != b"bearer":
+        if scheme.lower() not in (b"bearer", b"dpop"):
             return
         why = self._why(token.strip(), ruling.at)
         if ruling.service == "people" and target.segments[:1] in (("login",), ("auth",)):
@@ -297,13 +302,32 @@ class Decider:
             return
         raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
 
-    def _bound(self, claims: Claims, target: Target, ruling: Ruling) -> Claims | None:
-        """A token that is bound to a key, sent as if it were not (RFC 9449 section 7.1). People judges for itself."""
-        why = "bound to a key: it is no bearer token"
+    def _bound(
+        self,
+        claims: Claims,
+        point: Point,
+        url: bytes,
+        peer: str,
+        authorization: bytes,
+        proof: bytes | None,
+        target: Target,
+        ruling: Ruling,
+    ) -> Claims | None:
+        """A token that is bound to a key, or is sent as if it were. People judges for itself."""
         if ruling.service == "people" and target.segments[:1] in (("login",), ("auth",)):
-            ruling.token_failure, ruling.person, ruling.role = why, "", ""
+            ruling.token_failure, ruling.person, ruling.role = "bound to a key: people looks itself", "", ""
             return None
-        raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
+        why = self._proofs.why_not(
+            claims,
+            authorization,
+            proof,
+            ruling.method,
+            url[len(PREFIX) :].partition(b"?")[0].decode("latin-1") or "/",
+            proved=peer == self._rules.gateway if point.kind != "gateway" else None,
+        )
+        if why:
+            raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
+        return claims
 
     def _superseded(self, claims: Claims, target: Target, ruling: Ruling) -> Claims | None:
         """A token that was good until the person's role, password or standing changed. People's routes ignore it."""

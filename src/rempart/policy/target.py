@@ -21,7 +21,8 @@ _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\;]|%[0-9A-Fa-f]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SECRET = re.compile(
-    r"(?:token|code|secret|password|passwd|pwd|otp|assertion|signature|api_?key|session|ticket|authorization|email|phone)",
+    r"token|code|secret|password|passwd|pwd|otp|assertion|signature|api_?key|session|ticket|authorization|email|phone"
+    r"|login_hint|^(?:interaction|request|request_uri)$",  # of people's own pages: an address, and what waits there
     re.IGNORECASE,
 )
 MASK = "***"

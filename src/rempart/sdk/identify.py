@@ -61,11 +61,13 @@ class IdentityHeaders:
         authorization = self.get("authorization")
         if authorization:
             scheme, _, token = authorization.partition(" ")
-            if scheme.lower() != "bearer" or not token:
+            if scheme.lower() not in ("bearer", "dpop") or not token:
                 raise Unauthenticated(
                     "invalid_token", "the authorization isn't a bearer token", "log in, send the token"
                 )
             verified = await verifier.verify(token.strip(" "))
+            if ("cnf" in verified.raw) != (scheme.lower() == "dpop"):  # the gateway has seen the proof of its key
+                raise Unauthenticated("invalid_token", "a token bound to a key is no bearer token", "send it as DPoP")
             person, claims = Person(verified.subject, verified.role), verified.raw
         for name, ours in (
             ("x-rempart-subject", person and person.subject),

@@ -30,6 +30,7 @@ from rempart.people.administration.roles import Roles
 from rempart.people.api import PublicFace
 from rempart.people.authorize.id_tokens import IdTokens
 from rempart.people.collapse import Collapse
+from rempart.people.factors.notices import Notices
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
@@ -48,7 +49,7 @@ from .asgi import asgi_server
 from .backchannel_http import HttpLogoutSender
 from .boot import Boot
 from .people_administration import SCHEMA as _ADMINISTRATION
-from .people_administration import compose_administration
+from .people_administration import compose_administration, mailer_of
 from .people_authorize import SCHEMA as _AUTHORIZATION
 from .people_authorize import compose_authorization
 from .people_factors import SCHEMA as _FACTORS
@@ -160,7 +161,20 @@ async def compose(
         rules=rules,
     )
     own = compose_own(
-        settings, proving, accounts, store, families, sessions, once, rules, pool, hasher, record, clock, secret
+        settings,
+        proving,
+        accounts,
+        store,
+        families,
+        sessions,
+        once,
+        rules,
+        pool,
+        hasher,
+        record,
+        Notices(mailer_of(settings, data_dir), domain, clock),
+        clock,
+        secret,
     )
     origins = Origins(
         gateway=settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway",

@@ -83,7 +83,7 @@ def compose_administration(
     clock: Clock,
 ) -> Administration:
     """`key` names mail addresses in records."""
-    mailer = _mailer(settings, data_dir)
+    mailer = mailer_of(settings, data_dir)
     base = f"{settings.issuer}/scim/v2"
     kept = SqlScim(database)
     scim = ScimFace(
@@ -119,7 +119,7 @@ def _clients(bearers: Bearers, origins: Origins) -> Identify:
     return identify
 
 
-def _mailer(settings: PeopleSettings, data_dir: Path) -> Mailer:
+def mailer_of(settings: PeopleSettings, data_dir: Path) -> Mailer:
     mail = settings.mail
     if not mail.host:
         return FileMailer(data_dir / "outbox", f"no-reply@{settings.audience}")

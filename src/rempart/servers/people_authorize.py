@@ -18,6 +18,7 @@ from rempart.people.authorize import codes as codes_room
 from rempart.people.authorize import device as device_room
 from rempart.people.authorize import interactions as interactions_room
 from rempart.people.authorize import logout as logout_room
+from rempart.people.authorize.arrivals import Arrivals
 from rempart.people.authorize.authorize_api import PUSHED_TTL, AuthorizeFace, Pushed
 from rempart.people.authorize.backchannel import BackChannel
 from rempart.people.authorize.codes import CodeGrant, Codes
@@ -63,6 +64,7 @@ class Authorization:
     consents: Consents
     logouts: Logouts
     id_tokens: IdTokens
+    arrivals: Arrivals
     back_channel: BackChannel
 
 
@@ -91,7 +93,7 @@ def compose_authorization(
     clock: Clock,
 ) -> Authorization:
     """`secret(purpose)` gives a key of 32 bytes; `joined_for`: seconds for which a session may be worth a logout."""
-    key = secret("authorize")
+    key, arrivals = secret("authorize"), Arrivals(clock)
     consents = Consents(SqlConsents(database), families, recorder, clock)
     told = SqlLogouts(database)
     codes = Codes(
@@ -112,6 +114,7 @@ def compose_authorization(
         clients,
         consents,
         codes,
+        arrivals,
         clock,
         issuer=issuer,
     )
@@ -149,14 +152,15 @@ def compose_authorization(
             proofs,
             sessions,
             id_tokens,
+            arrivals,
             origins,
             issuer=issuer,
             trust_domain=trust_domain,
             profile=profile,
         ),
-        DeviceFace(devices, authentication, proofs, origins, issuer=issuer),
+        DeviceFace(devices, authentication, proofs, arrivals, origins, issuer=issuer),
         UserinfoFace(bearers, origins, issuer=issuer),
-        LogoutFace(logouts, sessions, origins, issuer=issuer),
+        LogoutFace(logouts, sessions, arrivals, origins, issuer=issuer),
     )
     return Authorization(
         routes=[route for face in faces for route in face.routes()],
@@ -168,5 +172,6 @@ def compose_authorization(
         consents=consents,
         logouts=logouts,
         id_tokens=id_tokens,
+        arrivals=arrivals,
         back_channel=BackChannel(told, clients, sender, id_tokens, recorder, clock, looking_back=joined_for),
     )

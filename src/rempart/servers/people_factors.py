@@ -22,6 +22,7 @@ from rempart.people.factors.challenges import Challenges
 from rempart.people.factors.codes import Codes
 from rempart.people.factors.credential_changes import CredentialChanges
 from rempart.people.factors.factor_reset import FactorReset
+from rempart.people.factors.notices import Notices
 from rempart.people.factors.own_factors import OwnFactors
 from rempart.people.factors.own_password import OwnPassword
 from rempart.people.factors.passkeys import Passkeys
@@ -60,6 +61,7 @@ class OwnRoom:
     factors: OwnFactors
     password: OwnPassword
     reset: FactorReset
+    notices: Notices
     _proving: ProvingRoom
     _accounts: Accounts
     _sessions: Sessions
@@ -135,11 +137,12 @@ def compose_own(
     pool: HashingPool,
     hasher: Argon2id,
     record: LoginRecord,
+    notices: Notices,
     clock: Clock,
     secret: Callable[[str], bytes],
 ) -> OwnRoom:
     endings = _Endings(sessions, families, clock)
-    changes = CredentialChanges(account_store, proving.store, accounts.publish, endings, clock)
+    changes = CredentialChanges(account_store, proving.store, accounts.publish, endings, notices, clock)
     setups = TotpSetups(once, clock, settings.audience, secret("totp"))
     own = OwnFactors(
         proving.factors,
@@ -153,4 +156,4 @@ def compose_own(
         clock,
     )
     password = OwnPassword(proving.logins, changes, rules, pool, hasher, clock)
-    return OwnRoom(own, password, FactorReset(changes), proving, accounts, sessions)
+    return OwnRoom(own, password, FactorReset(changes), notices, proving, accounts, sessions)

@@ -13,7 +13,7 @@ from rempart.backends.sql import Database
 from rempart.backends.sql_clients import SqlClients
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
-from rempart.people.access_tokens import SESSION, AccessTokens
+from rempart.people.access_tokens import AccessTokens
 from rempart.people.api import Bearers
 from rempart.people.authorize.id_tokens import IdTokens
 from rempart.people.collapse import Collapse
@@ -21,7 +21,7 @@ from rempart.people.factors.model import SecondFactorNeeded
 from rempart.people.login import Logins
 from rempart.people.login_record import login_failed
 from rempart.people.model import Authenticated, Origin
-from rempart.people.oauth.admin_api import DEFAULT_SCOPES, ClientsFace
+from rempart.people.oauth.admin_api import ClientsFace
 from rempart.people.oauth.client_assertions import ClientAssertions
 from rempart.people.oauth.client_authentication import ClientAuthentication
 from rempart.people.oauth.clients import Clients
@@ -160,7 +160,7 @@ def compose_oauth(
             return [grant for grant in endpoint.grants if grant not in hidden]
 
         registration: list[BaseRoute] = []
-        more = {**metadata, "scopes_supported": [*DEFAULT_SCOPES, SESSION]}
+        more = dict(metadata)
         if invitations is not None:
             registration = RegistrationFace(clients, invitations, origins, refusals, clock).routes()
             more["registration_endpoint"] = f"{issuer}/register"

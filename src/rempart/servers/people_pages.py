@@ -41,6 +41,7 @@ from rempart.people.pages.model import (
     TotpSetup,
     Waiting,
 )
+from rempart.people.password_rules import DEFAULT_LENGTH
 from rempart.people.requests import Origins
 from rempart.people.sessions.service import Sessions
 
@@ -286,6 +287,7 @@ def compose_pages(
     events: Activity,
     origins: Origins,
     clock: Clock,
+    least_length: int = DEFAULT_LENGTH,
 ) -> list[BaseRoute]:
     """`secret(purpose)` gives a key of 32 bytes; `brand` is the name that people know us by."""
     entrance, persons = Entrance(sessions, proving), Persons(accounts)
@@ -300,4 +302,6 @@ def compose_pages(
         factors=PageFactors(own, persons, entrance),
         account=PageAccount(accounts, authorization, own, persons, entrance, page_sessions, events),
     )
-    return page_routes(rooms, origins, clock, issuer=issuer, brand=brand, key=secret("forms"))
+    return page_routes(
+        rooms, origins, clock, issuer=issuer, brand=brand, key=secret("forms"), least_length=least_length
+    )

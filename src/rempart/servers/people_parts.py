@@ -82,6 +82,7 @@ class People:
     async def close(self) -> None:
         try:
             await self.administration.close()
+            await self.own.notices.close()
             await self.sender.close()
             await self.refusals.flush()
             await self.activity.flush()

@@ -1,10 +1,11 @@
-"""What `[people]` of rempart.toml says of OAuth, beside the security profile."""
+"""What rempart.toml says of OAuth in `[people]` and `[tokens]`, beside the security profile."""
 
 from __future__ import annotations
 
 from .check import Reader
 
 OFF, INVITED = "off", "invited"
+SIGNING = ("RS256", "ES256", "EdDSA")  # the first is what every verifier knows; the others cost a fifth to sign
 
 
 def read_registration(people: Reader) -> str:
@@ -13,3 +14,11 @@ def read_registration(people: Reader) -> str:
     if registration not in (OFF, INVITED):
         people.refuse("client_registration", f"{registration[:40]!r} is none of them", f"use {OFF} or {INVITED}")
     return registration
+
+
+def read_signing(tokens: Reader) -> str:
+    """With what tokens are signed; a change takes effect as keys rotate, and refuses no token."""
+    algorithm = tokens.text("signing_algorithm", default=SIGNING[0])
+    if algorithm not in SIGNING:
+        tokens.refuse("signing_algorithm", f"{algorithm[:40]!r} is none of them", "use " + " or ".join(SIGNING))
+    return algorithm

@@ -12,6 +12,7 @@ def people_settings(app: AppSettings, issuer: str, workload_api: str, unsafe_dis
         audience=app.trust_domain,
         access_ttl=app.access_ttl,
         refresh_ttl=app.refresh_ttl,
+        signing_algorithm=app.signing_algorithm,
         roles=app.roles,
         mail=app.mail,
         state=app.state,

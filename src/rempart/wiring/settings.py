@@ -14,7 +14,7 @@ from .check import Problem, Problems, Reader
 from .locate import lines
 from .people_factors import FactorSettings, read_factors
 from .people_mail import MailSettings, read_mail
-from .people_oauth import OFF, read_registration
+from .people_oauth import OFF, SIGNING, read_registration, read_signing
 from .people_roles import read_roles
 from .people_state import StateSettings, read_profile, read_state
 from .workload_settings import WorkloadSettings, read_workloads
@@ -107,6 +107,7 @@ class AppSettings:
     state: StateSettings = field(default_factory=StateSettings)
     security_profile: str = "baseline"
     client_registration: str = OFF
+    signing_algorithm: str = SIGNING[0]
     factors: FactorSettings = field(default_factory=FactorSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
 
@@ -202,6 +203,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         state=read_state(people),
         security_profile=read_profile(people),
         client_registration=read_registration(people),
+        signing_algorithm=read_signing(tokens),
         factors=read_factors(people, declared),
         audit=read_audit(audit),
     )

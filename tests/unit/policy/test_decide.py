@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.oauth_support import Prover
 
+from rempart.crypto.jose import SigningKey
 from rempart.kernel.clock import ManualClock
 from rempart.policy.decide import EXPLANATIONS_PER_SECOND, Decider, Deciding, Point, Rules
 from rempart.policy.model import EvaluatorKind
@@ -161,13 +163,61 @@ def test_a_stale_token_does_not_keep_anyone_from_logging_in() -> None:
 def test_a_token_that_is_bound_to_a_key_is_no_bearer_token() -> None:
     """RFC 9449 section 7.1; people's own endpoints see the proof and judge for themselves."""
     decider, says = _decider(ALLOW)
-    bound = {b"x-rempart-claims": _claims(cnf={"jkt": "x"})}
+    bound = {b"x-rempart-claims": _claims(cnf={"jkt": "x"}), b"authorization": b"Bearer t"}
     response, event = _ask(decider, bound)
     assert response.startswith(b"HTTP/1.1 401")
     assert says.asked == []
     assert event["rule"] == "pdp.invalid_token"
     assert _ask(decider, bound, url=b"/authz/login")[0].startswith(b"HTTP/1.1 200")
     assert says.asked[0]["jwt"] is None
+    by_certificate = {**bound, b"x-rempart-claims": _claims(cnf={"x5t#S256": "x"})}
+    assert _ask(decider, by_certificate)[0].startswith(b"HTTP/1.1 401")
+
+
+KEY = SigningKey.generate("ES256")
+ISSUER = "https://localhost:8443/auth"
+
+
+def _proof(clock: ManualClock, **changes: Any) -> bytes:
+    prover = Prover(clock, changes.pop("key", KEY))
+    url = changes.pop("url", "https://localhost:8443/wallet")
+    return prover.proof("GET", url, access_token=changes.pop("token", "t"), **changes)["dpop"].encode()
+
+
+def test_a_bound_token_passes_the_gateway_with_a_proof_of_its_key_once() -> None:
+    clock, says = ManualClock(), Says(ALLOW)
+    rules = Rules("t", ISSUER, "t", {"/wallet": "wallet"}, PEER, requests_per_minute=600)
+    decider = Decider(rules, Deciding(says, "v1"), clock, "pdp", lambda token, now: "why")
+    jkt = Prover(clock, KEY).jkt
+    claims = _claims(iss=ISSUER, cnf={"jkt": jkt})
+
+    def ask(proof: bytes | None, scheme: bytes = b"DPoP", claims: bytes = claims, point: Point = GATEWAY) -> bytes:
+        headers = {b"x-rempart-claims": claims, b"authorization": scheme + b" t", b"x-rempart-peer": PEER.encode()}
+        return _ask(decider, headers | ({b"dpop": proof} if proof else {}), point, b"/authz/wallet?a=b")[0][9:12]
+
+    once = _proof(clock)
+    assert ask(once) == b"200"
+    assert says.asked[-1]["jwt"]["cnf"] == {"jkt": jkt}
+    stranger = SigningKey.generate("ES256")
+    for refused in (
+        ask(once),
+        ask(None),
+        ask(b"x"),
+        ask(_proof(clock), scheme=b"Bearer"),
+        ask(_proof(clock, key=stranger)),
+        ask(_proof(clock, token="other")),
+        ask(_proof(clock, url="https://localhost:8443/payments")),
+        ask(_proof(clock, htm="POST")),
+        ask(_proof(clock, iat=int(clock.now()) - 61)),
+        ask(_proof(clock), claims=_claims(iss=ISSUER)),
+    ):
+        assert refused == b"401"
+    clock.advance(30)
+    assert ask(_proof(clock, iat=int(clock.now()) - 40)) == b"401"  # from before this process: maybe seen by the last
+    assert ask(_proof(clock)) == b"200"
+    assert ask(None, point=SIDECAR) == b"200"  # from the gateway, which has seen the proof
+    headers = {b"x-rempart-claims": claims, b"authorization": b"DPoP t", b"x-rempart-peer": b"spiffe://t/payment"}
+    assert _ask(decider, headers, SIDECAR)[0].startswith(b"HTTP/1.1 401")
 
 
 def test_a_flood_of_forged_tokens_is_explained_only_so_often() -> None:

@@ -86,6 +86,13 @@ def test_secrets_in_the_query_are_masked_in_the_record() -> None:
     }
 
 
+def test_what_waits_at_peoples_pages_and_who_is_expected_there_is_masked() -> None:
+    names = ("interaction", "request", "request_uri", "login_hint", "id_token_hint", "user_code")
+    raw = b"/auth/sign-in?" + b"&".join(name.encode() + b"=x" for name in names) + b"&request_id=r&prompt=none"
+    expected = dict.fromkeys(names, "***") | {"request_id": "r", "prompt": "none"}
+    assert _query(raw, masked=True) == expected
+
+
 @settings(max_examples=200)
 @given(st.binary(max_size=80))
 def test_any_bytes_give_a_target_or_a_refusal(raw: bytes) -> None:

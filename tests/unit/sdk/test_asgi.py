@@ -161,6 +161,16 @@ def test_bad_tokens_are_refused_again_here(app: Any) -> None:
             assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
+def test_a_bound_token_comes_as_dpop_and_no_other_does(app: Any) -> None:
+    """The gateway has seen the proof of the key (RFC 9449 section 7.1)."""
+    bound = token("acc_1", cnf={"jkt": "x"})
+    answer = ask(app, "GET", "/who", [*headers(), ("authorization", f"DPoP {bound}")])
+    assert (answer.status_code, answer.json()["person"]) == (200, "acc_1")
+    for refused in (f"Bearer {bound}", f"DPoP {token('acc_1')}"):
+        answer = ask(app, "GET", "/who", [*headers(), ("authorization", refused)])
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+
+
 def test_no_keys_no_entry() -> None:
     keys = Keys()
     keys.down = True

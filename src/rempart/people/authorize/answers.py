@@ -10,8 +10,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from rempart.kernel.errors import BadInput, RempartError, Throttled
 
-from ..requests import read_body
+from ..requests import Endpoint, oauth, read_body
 from .model import Outgoing
+from .ports import KeyProofs
 from .redirects import source_of, with_parameters
 
 _FORM = "application/x-www-form-urlencoded"
@@ -63,13 +64,26 @@ def error_page(request: Request, error: RempartError) -> Response:
     language = language_of(request)
     _, title, advice = _TEXTS[language]
     body = (
-        f"<h1>{title}</h1><p>{html.escape(error.reason)}</p><p>{advice}</p>"
+        f'<h1>{title}</h1><p lang="en">{html.escape(error.reason)}</p><p>{advice}</p>'
         f"<p><code>{html.escape(error.code)}</code></p>"
     )
     response = _page(language, title, body, status=error.status)
     if isinstance(error, Throttled):
         response.headers["retry-after"] = str(error.retry_after)
     return response
+
+
+def proving(endpoint: Endpoint, proofs: KeyProofs) -> Endpoint:
+    """An OAuth endpoint that takes DPoP proofs: who sends one hears the nonce for the next (RFC 9449 section 8)."""
+    answering = oauth(endpoint)
+
+    async def answer(request: Request) -> Response:
+        response = await answering(request)
+        if "dpop" in request.headers:
+            response.headers["dpop-nonce"] = proofs.nonce()
+        return response
+
+    return answer
 
 
 async def raw_parameters(request: Request) -> bytes:
@@ -89,10 +103,14 @@ def language_of(request: Request) -> str:
 def _page(
     language: str, title: str, body: str, *, status: int = 200, script: str = "'none'", action: str = "'none'"
 ) -> Response:
-    policy = f"default-src 'none'; script-src {script}; form-action {action}; frame-ancestors 'none'; base-uri 'none'"
+    policy = (
+        f"default-src 'none'; style-src 'self'; img-src 'self'; script-src {script}; form-action {action};"
+        " frame-ancestors 'none'; base-uri 'none'"
+    )
     document = (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{title}</title></head>'
-        f"<body><main>{body}</main></body></html>"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
+        '<link rel="icon" href="/auth/static/mark.svg"><link rel="stylesheet" href="/auth/static/pages.css"></head>'
+        f'<body><main class="card">{body}</main></body></html>'
     )
     return HTMLResponse(document, status, {**_HEADERS, "content-security-policy": policy})

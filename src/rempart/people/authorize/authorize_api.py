@@ -14,9 +14,10 @@ from rempart.kernel.errors import BadInput, RempartError, Unauthenticated
 from ..model import Origin
 from ..oauth.model import Client
 from ..oauth.profile import Profile
-from ..requests import Origins, oauth
+from ..requests import Origins
 from . import parameters as reading
-from .answers import FORM_POST_SCRIPT, error_page, raw_parameters, redirect, respond
+from .answers import FORM_POST_SCRIPT, error_page, proving, raw_parameters, redirect, respond
+from .arrivals import Arrivals
 from .id_tokens import IdTokens
 from .interactions import Interactions, refusal
 from .model import ACRS, AuthorizationRequest, Outgoing, Step
@@ -47,6 +48,7 @@ class AuthorizeFace:
         proofs: KeyProofs,
         sessions: Sessions,
         id_tokens: IdTokens,
+        arrivals: Arrivals,
         origins: Origins,
         *,
         issuer: str,
@@ -56,12 +58,13 @@ class AuthorizeFace:
         self._interactions, self._pushed, self._clients = interactions, pushed, clients
         self._authentication, self._proofs = authentication, proofs
         self._sessions, self._id_tokens = sessions, id_tokens
-        self._origins, self._issuer, self._trust_domain, self._profile = origins, issuer, trust_domain, profile
+        self._arrivals, self._origins = arrivals, origins
+        self._issuer, self._trust_domain, self._profile = issuer, trust_domain, profile
 
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/auth/authorize", self.authorize, methods=["GET", "POST"]),
-            Route("/auth/par", oauth(self.push), methods=["POST"]),
+            Route("/auth/par", proving(self.push, self._proofs), methods=["POST"]),
             Route("/auth/form-post.js", self.script, methods=["GET"]),
         ]
 
@@ -103,7 +106,7 @@ class AuthorizeFace:
                 raise AuthorizationError("invalid_request", "requests must be pushed first (RFC 9126)")
             asked = self._read(given, twice, client, uri)
             if request.method == "POST" and "origin" in request.headers:
-                return await self._by_get(asked)
+                return await self._by_get(asked, origin)
         except AuthorizationError as error:
             if client.registered == "dynamic":  # its redirect URI is a stranger's word (RFC 9700 section 4.11.2)
                 return error_page(request, error)
@@ -119,6 +122,8 @@ class AuthorizeFace:
         if twice:
             raise BadInput("invalid_request", "a parameter is given twice")
         client = await self._authentication.client(request, given, origin)
+        if client.public:
+            self._arrivals.admit(origin)
         if given.get("client_id", client.id) != client.id:
             raise Unauthenticated("invalid_client", "client_id is not the client that authenticated")
         if "request_uri" in given:
@@ -172,8 +177,9 @@ class AuthorizeFace:
             subject = known.subject
         return reading.read(given, twice, client, uri, subject=subject, trust_domain=self._trust_domain)
 
-    async def _by_get(self, asked: AuthorizationRequest) -> Response:
+    async def _by_get(self, asked: AuthorizationRequest, origin: Origin) -> Response:
         """A form on another site sends no cookie of ours (SameSite=Lax): ask the browser to come again by GET."""
+        self._arrivals.admit(origin)
         handle = await self._pushed.open(Pushed(asked))
         return redirect(f"{self._issuer}/authorize", {"client_id": asked.client_id, "request_uri": _URN + handle})
 

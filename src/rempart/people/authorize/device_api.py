@@ -9,7 +9,9 @@ from starlette.routing import BaseRoute, Route
 from rempart.kernel.errors import BadInput
 
 from ..oauth.model import Grant
-from ..requests import Origins, oauth, read_form
+from ..requests import Origins, read_form
+from .answers import proving
+from .arrivals import Arrivals
 from .device import DeviceFlow
 from .ports import ClientAuthentication, KeyProofs
 from .redirects import with_parameters
@@ -21,15 +23,16 @@ class DeviceFace:
         flow: DeviceFlow,
         authentication: ClientAuthentication,
         proofs: KeyProofs,
+        arrivals: Arrivals,
         origins: Origins,
         *,
         issuer: str,
     ) -> None:
         self._flow, self._authentication, self._proofs = flow, authentication, proofs
-        self._origins, self._issuer = origins, issuer
+        self._arrivals, self._origins, self._issuer = arrivals, origins, issuer
 
     def routes(self) -> list[BaseRoute]:
-        return [Route("/auth/device_authorization", oauth(self.begin), methods=["POST"])]
+        return [Route("/auth/device_authorization", proving(self.begin, self._proofs), methods=["POST"])]
 
     def metadata(self) -> dict[str, object]:
         return {"device_authorization_endpoint": f"{self._issuer}/device_authorization"}
@@ -38,6 +41,8 @@ class DeviceFace:
         origin = self._origins.of(request)
         form = await read_form(request)
         client = await self._authentication.client(request, form, origin)
+        if client.public:
+            self._arrivals.admit(origin)
         if Grant.DEVICE_CODE not in client.grants:
             raise BadInput("unauthorized_client", "this client may not use the device flow")
         codes = await self._flow.begin(client, form, await self._proofs.proved(request))

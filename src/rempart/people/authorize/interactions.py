@@ -13,6 +13,7 @@ from rempart.kernel.errors import Conflict, NotFound
 
 from ..model import Origin
 from ..oauth.model import Client
+from .arrivals import Arrivals
 from .codes import Codes
 from .consent import Consents
 from .model import OPENID, AuthorizationRequest, Interaction, Outgoing, Step, Waiting, reaches
@@ -21,7 +22,7 @@ from .ports import Clients, SignedIn
 from .records import Records, is_handle
 from .redirects import host_of, source_of
 
-WAITS = 1800.0  # seconds: long enough to look for one's phone
+WAITS = 1200.0  # seconds: long enough to look for one's phone
 _UNMET = {
     Step.SIGN_IN: "login_required",
     Step.STEP_UP: "interaction_required",
@@ -40,19 +41,20 @@ class Interactions:
         clients: Clients,
         consents: Consents,
         codes: Codes,
+        arrivals: Arrivals,
         clock: Clock,
         *,
         issuer: str,
     ) -> None:
         self._waiting, self._clients, self._consents, self._codes = waiting, clients, consents, codes
-        self._clock, self._issuer = clock, issuer
+        self._arrivals, self._clock, self._issuer = arrivals, clock, issuer
 
     async def begin(
         self, request: AuthorizationRequest, client: Client, session: SignedIn | None, origin: Origin
     ) -> Outgoing | tuple[str, Step]:
         """The answer, when no person is needed, else the handle of the waiting request and what to ask for.
 
-        Raises AuthorizationError where `prompt=none` forbids to ask.
+        Raises AuthorizationError where `prompt=none` forbids to ask, Throttled `too_many_waiting`.
         """
         waiting = Waiting(request=request, created_at=self._clock.now())
         step = await self._step(waiting, client, session)
@@ -60,6 +62,8 @@ class Interactions:
             return await self._answer(request, client, session, request.scopes, origin)
         if "none" in request.prompt:
             raise AuthorizationError(_UNMET[step], "the person would have to be asked, and prompt is none")
+        if session is None:
+            self._arrivals.admit(origin)
         return await self._waiting.open(waiting), step
 
     async def get(self, id: str, session: SignedIn | None) -> Interaction:

@@ -11,6 +11,7 @@ from rempart.kernel.errors import BadInput, RempartError
 from ..requests import Origins
 from ..sessions.cookies import clear_session
 from .answers import error_page, raw_parameters, redirect, respond
+from .arrivals import Arrivals
 from .logout import Logouts
 from .model import Outgoing
 from .parameters import parse
@@ -18,8 +19,11 @@ from .ports import Sessions
 
 
 class LogoutFace:
-    def __init__(self, logouts: Logouts, sessions: Sessions, origins: Origins, *, issuer: str) -> None:
-        self._logouts, self._sessions, self._origins, self._issuer = logouts, sessions, origins, issuer
+    def __init__(
+        self, logouts: Logouts, sessions: Sessions, arrivals: Arrivals, origins: Origins, *, issuer: str
+    ) -> None:
+        self._logouts, self._sessions, self._arrivals = logouts, sessions, arrivals
+        self._origins, self._issuer = origins, issuer
 
     def routes(self) -> list[BaseRoute]:
         return [Route("/auth/logout", self.logout, methods=["GET", "POST"])]
@@ -44,6 +48,7 @@ class LogoutFace:
             session = await self._sessions.current(request, origin)
             if session is None and request.method == "POST" and not asked.session_id:
                 # A form on another site sends no cookie of ours (SameSite=Lax): the page, by GET, gets it.
+                self._arrivals.admit(origin)
                 outcome = await self._logouts.wait(asked)
             else:
                 outcome = await self._logouts.begin(asked, session, origin)

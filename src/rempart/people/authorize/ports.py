@@ -28,6 +28,9 @@ class KeyProofs(Protocol):
     async def proved(self, request: Request) -> str:
         """The thumbprint of the DPoP key that the request proves, "" without a proof (RFC 9449). Raises BadInput."""
 
+    def nonce(self) -> str:
+        """For the answer's header `DPoP-Nonce`."""
+
 
 class Bearers(Protocol):
     async def person(self, request: Request, origin: Origin) -> tuple[Claims, Account]:

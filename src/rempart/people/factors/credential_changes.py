@@ -15,6 +15,7 @@ from rempart.kernel.event import Event, EventType, Severity
 from ..model import Account, Credentials, Origin
 from ..ports import AccountStore
 from .model import Change, Factor, Held, Person
+from .notices import Notices
 from .ports import FactorStore
 from .proving import available
 
@@ -35,6 +36,7 @@ class CredentialChanges:
     store: FactorStore
     publish: Callable[[], Awaitable[None]]
     endings: Endings
+    notices: Notices
     clock: Clock
 
     async def read(self, account: Account) -> tuple[Credentials, Held]:
@@ -80,6 +82,7 @@ class CredentialChanges:
         await self.store.change(after, change, event)
         await self.publish()
         await self.endings.end_all(account.id, what, origin)
+        self.notices.tell(after, what, origin)
         return after
 
 

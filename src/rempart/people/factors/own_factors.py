@@ -71,12 +71,12 @@ class OwnFactors:
     async def begin_totp(self, who: Person) -> TotpSetup:
         """A temporary secret, or the one of a moment ago; it counts once `confirm_totp` saw a code of it."""
         await self._fresh(who)
-        return await self._setups.begin(who.account)
+        return await self._setups.begin(who)
 
     async def confirm_totp(self, who: Person, code: str, origin: Origin) -> Changed:
         """Raises Unauthenticated `factor_failed` (try again), Conflict `no_totp_setup` (begin again)."""
         credentials, held = await self._fresh(who)
-        confirmed = await self._setups.confirm(who.account, code)
+        confirmed = await self._setups.confirm(who, code)
         return await self._add(
             who, credentials, held, Change(totp=confirmed), "authenticator app added", ("otp",), origin
         )

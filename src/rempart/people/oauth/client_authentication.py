@@ -16,11 +16,12 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
 from starlette.requests import Request
 
-from rempart.crypto.jws import Malformed
+from rempart.crypto.jws import Compact, Malformed
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, Unauthenticated
 from rempart.kernel.event import Event, EventType, Severity
@@ -44,7 +45,7 @@ class _Presented:
     method: Method | None
     client_id: str
     secret: str = ""
-    assertion: str = ""
+    assertion: tuple[Compact, dict[str, Any]] | Malformed | None = None
 
 
 class ClientAuthentication:
@@ -129,14 +130,12 @@ class ClientAuthentication:
         if form.get("client_assertion_type") != TYPE or not assertion:
             raise BadInput("invalid_request", "client_assertion and its type go together", f"the type is {TYPE}")
         try:
-            claimed = self._assertions.read(assertion)[1].get("sub")
-        except Malformed:
-            claimed = None
-        return _Presented(
-            Method.PRIVATE_KEY_JWT,
-            claimed if isinstance(claimed, str) else form.get("client_id", ""),
-            assertion=assertion,
-        )
+            read = self._assertions.read(assertion)
+        except Malformed as error:
+            return _Presented(Method.PRIVATE_KEY_JWT, form.get("client_id", ""), assertion=error)
+        claimed = read[1].get("sub")
+        named = claimed if isinstance(claimed, str) else form.get("client_id", "")
+        return _Presented(Method.PRIVATE_KEY_JWT, named, assertion=read)
 
     async def _why_not(self, client: Client | None, presented: _Presented, request: Request, origin: Origin) -> str:
         """ "" for yes. The secret is hashed and compared for an unknown client, too."""
@@ -152,9 +151,10 @@ class ClientAuthentication:
         if method is Method.PRIVATE_KEY_JWT:
             if client.method is not Method.PRIVATE_KEY_JWT:
                 return _unfit(client)
+            if not isinstance(presented.assertion, tuple):
+                return f"assertion: {presented.assertion}"
             try:
-                parsed, claims = self._assertions.read(presented.assertion)
-                await self._assertions.verify(client, parsed, claims, self._base + request.url.path)
+                await self._assertions.verify(client, *presented.assertion, self._base + request.url.path)
             except Malformed as error:
                 return f"assertion: {error}"
             return ""

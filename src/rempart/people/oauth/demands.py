@@ -8,7 +8,7 @@ from rempart.kernel.errors import BadInput
 
 from .model import Client
 
-OF_PERSONS = frozenset({"openid", "profile", "email", "phone", "address", "offline_access", "session"})
+OF_PERSONS = frozenset({"openid", "profile", "email", "phone", "address", "offline_access", "roles", "session"})
 """Scopes that mean something only when a person takes part."""
 
 

@@ -61,5 +61,5 @@ class Metadata:
             document[f"{endpoint}_auth_signing_alg_values_supported"] = list(profile.algorithms)
         if Method.TLS in profile.methods:
             document["tls_client_certificate_bound_access_tokens"] = True
-        headers = {"cache-control": f"public, max-age={self._max_age}", "access-control-allow-origin": "*"}
+        headers = {"cache-control": f"public, max-age={self._max_age}"}
         return JSONResponse({**document, **self._more}, headers=headers)

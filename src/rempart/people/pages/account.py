@@ -72,7 +72,7 @@ class AccountPages:
 
     async def disconnect(self, visit: Visit) -> Response:
         who, form = visit.person(), await visit.form()
-        await self.account.disconnect(who, form.get("client_id", ""), visit.origin)
+        await self.account.disconnect(who, visit.identifier(form.get("client_id", "")), visit.origin)
         return visit.go(APPLICATIONS + "?done=disconnected")
 
     async def data(self, visit: Visit) -> Response:

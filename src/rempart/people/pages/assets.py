@@ -1,4 +1,7 @@
-"""Static files under names that hold the hash of their content: cached for good, and never stale."""
+"""Static files under names that hold the hash of their content: cached for good, and never stale.
+
+By their plain names they are there, too, for pages of other rooms, and kept for minutes only.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from rempart.kernel.errors import NotFound
 
 PREFIX = "/auth/static/"
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_FOR_NOW, _FOR_GOOD = "public, max-age=300", "public, max-age=31536000, immutable"
 
 
 class Assets:
@@ -32,7 +36,7 @@ class Assets:
 
     @cached_property
     def _served(self) -> dict[str, bytes]:
-        return dict(self._files.values())
+        return {**dict(self._files.values()), **{name: content for name, (_, content) in self._files.items()}}
 
     def path(self, name: str) -> str:
         return PREFIX + self._files[name][0]
@@ -41,14 +45,17 @@ class Assets:
         return [Route(PREFIX + "{name}", self.serve, methods=["GET"])]
 
     async def serve(self, request: Request) -> Response:
-        content = self._served.get(request.path_params["name"])
+        name = request.path_params["name"]
+        content = self._served.get(name)
         if content is None:
             raise NotFound("no_such_file", "there is no such file")
         return Response(
             content,
             headers={
-                "content-type": _TYPES[request.path_params["name"].rpartition(".")[2]],
-                "cache-control": "public, max-age=31536000, immutable",
+                "content-type": _TYPES[name.rpartition(".")[2]],
+                "cache-control": "public, max-age=300"
+                if name in self._files
+                else "public, max-age=31536000, immutable",
                 "x-content-type-options": "nosniff",
                 "cross-origin-resource-policy": "same-origin",
                 "content-security-policy": "default-src 'none'; frame-ancestors 'none'",

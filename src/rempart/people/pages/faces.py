@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from starlette.routing import BaseRoute
 
 from rempart.kernel.clock import Clock
+from rempart.people.password_rules import DEFAULT_LENGTH
 from rempart.people.requests import Origins
 
 from .account import AccountPages
@@ -48,13 +49,21 @@ class Rooms:
 
 
 def page_routes(
-    rooms: Rooms, origins: Origins, clock: Clock, *, issuer: str, brand: str, key: bytes
+    rooms: Rooms,
+    origins: Origins,
+    clock: Clock,
+    *,
+    issuer: str,
+    brand: str,
+    key: bytes,
+    least_length: int = DEFAULT_LENGTH,
 ) -> list[BaseRoute]:
-    """`issuer` tells our own origin; `brand` is the name that people know us by; `key` authenticates forms."""
+    """`issuer` tells our own origin; `brand` is the name that people know us by; `key` authenticates forms;
+    `least_length` of a password that stands alone."""
     assets = Assets()
     parts = urlsplit(issuer)
     guard = FormGuard(key, f"{parts.scheme}://{parts.netloc}")
-    door = Door(Pages(assets, brand), guard, rooms.sessions, origins, clock)
+    door = Door(Pages(assets, brand, least_length), guard, rooms.sessions, origins, clock)
     return [
         *assets.routes(),
         *SignInPages(rooms.signing_in, rooms.interactions).routes(door),

@@ -50,10 +50,11 @@ def _source(target: str) -> str:
 
 
 class Pages:
-    """Templates are compiled once each, the first at the first page. `brand`: the name that people know us by."""
+    """Templates are compiled once each, the first at the first page. `brand`: the name that people know us by;
+    `least_length` of a password that stands alone."""
 
-    def __init__(self, assets: Assets, brand: str) -> None:
-        self._assets, self._brand = assets, brand
+    def __init__(self, assets: Assets, brand: str, least_length: int) -> None:
+        self._assets, self._brand, self._least_length = assets, brand, least_length
 
     @cached_property
     def _environment(self) -> Environment:
@@ -67,7 +68,9 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.globals.update(asset=self._assets.path, brand=self._brand, agent=short_name)
+        environment.globals.update(
+            asset=self._assets.path, brand=self._brand, least_length=self._least_length, agent=short_name
+        )
         return environment
 
     def render(

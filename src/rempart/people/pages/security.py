@@ -114,11 +114,13 @@ class SecurityPages:
         return self._changed(visit, await self.factors.new_backup_codes(who, visit.origin), "backup_codes")
 
     async def _rename_passkey(self, visit: Visit, who: SignedIn, form: dict[str, str]) -> Response:
-        await self.factors.rename_passkey(who, form.get("passkey_id", ""), form.get("name", ""), visit.origin)
+        await self.factors.rename_passkey(
+            who, visit.identifier(form.get("passkey_id", "")), form.get("name", ""), visit.origin
+        )
         return visit.go(SECURITY + "?done=passkey_renamed")
 
     async def _remove_passkey(self, visit: Visit, who: SignedIn, form: dict[str, str]) -> Response:
-        changed = await self.factors.remove_passkey(who, form.get("passkey_id", ""), visit.origin)
+        changed = await self.factors.remove_passkey(who, visit.identifier(form.get("passkey_id", "")), visit.origin)
         return self._changed(visit, changed, "passkey_removed")
 
     def _changed(self, visit: Visit, changed: Changed, done: str) -> Response:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import RempartError, Throttled, Unauthenticated
+from rempart.kernel.errors import NotFound, RempartError, Throttled, Unauthenticated
 from rempart.people.model import Origin
 from rempart.people.requests import Origins
 from rempart.people.sessions.cookies import SESSION_COOKIE, token_of
@@ -33,6 +33,7 @@ _YEAR = 365 * 86400
 _STEP_LIFE = 600
 _NEXT = re.compile(r"/auth/(?:account(?:/[a-z-]{1,20})?|device(?:\?user_code=[A-Za-z0-9-]{1,20})?)")
 _HANDLE = re.compile(r"[A-Za-z0-9._~-]{8,200}")
+_NAME = re.compile(r"[!-~]{1,200}")
 _STEP = re.compile(r"[A-Za-z0-9._~-]{8,2000}")
 
 
@@ -65,6 +66,13 @@ class Visit:
 
     def query(self, name: str) -> str:
         return self.request.query_params.get(name, "")
+
+    @staticmethod
+    def identifier(text: str) -> str:
+        """What a form names something of ours by. Raises NotFound for what can't be the name of anything."""
+        if not _NAME.fullmatch(text):
+            raise NotFound("no_such_thing", "there is nothing of that name")
+        return text
 
     def handle(self, name: str) -> str:
         """A handle of ours out of the query, "" when it is none."""
@@ -198,6 +206,8 @@ class Door:
 
     def __call__(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
+            if request.method == "HEAD":  # some pages act when they are opened: nothing that only looks may do that
+                return Response(headers=HEADERS)
             visit = self._visit(request)
             try:
                 visit.origin = self._origins.of(request)

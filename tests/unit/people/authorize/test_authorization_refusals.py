@@ -9,10 +9,11 @@ from urllib.parse import quote_from_bytes, urlencode
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.authorize_support import CALLBACK, Room, right_request, room, sent
+from tests.authorize_support import CALLBACK, ORIGIN, Room, right_request, room, sent
 from tests.people_harness import ISSUER
 
 from rempart.kernel.errors import Unavailable
+from rempart.people.authorize.arrivals import AT_ONCE, WITHIN
 
 
 def within(body: Callable[[Room], Awaitable[None]]) -> None:
@@ -125,6 +126,24 @@ def test_when_nothing_can_be_recorded_nothing_is_given() -> None:
     within(body)
 
 
+def test_what_strangers_leave_waiting_is_bounded() -> None:
+    async def body(it: Room) -> None:
+        for _ in range(AT_ONCE):
+            it.authorization.arrivals.admit(ORIGIN)
+        assert "location" not in (refused := await it.authorize()).headers
+        assert (refused.status_code, int(refused.headers["retry-after"])) == (429, 1)
+        form = {name: value for name, value in right_request().items() if value}
+        for path in ("/auth/par", "/auth/device_authorization"):
+            assert (await it.browser.post(path, data=form)).status_code == 429
+        assert (await it.browser.post("/auth/logout", data={"client_id": "app"})).status_code == 429
+        await it.sign_in()
+        assert "code" in sent(await it.authorize())
+        it.clock.advance(WITHIN)
+        assert (await it.browser.post("/auth/par", data=form)).status_code == 201
+
+    within(body)
+
+
 _names = st.sampled_from(
     (
         *right_request(),
@@ -175,7 +194,7 @@ _FORM = "application/x-www-form-urlencoded"
     kind=st.sampled_from((_FORM, _FORM, "application/json", "multipart/form-data; boundary=x", "", "\x7f")),
     bearer=st.sampled_from(("", "Bearer x", "DPoP a.b.c", "Basic ====", "Bearer " + "a" * 9000)),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_endpoint_breaks(
     path: str, method: str, form: list[tuple[str, str | bytes]], raw: bytes, kind: str, bearer: str
 ) -> None:

@@ -86,6 +86,20 @@ def test_an_app_reads_the_setup_and_its_codes_open() -> None:
     run(scenario)
 
 
+def test_who_is_signed_in_elsewhere_has_not_seen_the_secret_that_is_confirmed_here() -> None:
+    async def scenario(h: Harness) -> None:
+        account = (await h.add(ANN))["id"]
+        thief, owner = await person(h, account, session="ses_thief"), await person(h, account, session="ses_owner")
+        own = h.people.own.factors
+        seen, mine = (await own.begin_totp(thief)).secret, (await own.begin_totp(owner)).secret
+        assert seen != mine
+        with pytest.raises(Unauthenticated):
+            await own.confirm_totp(owner, pyotp.TOTP(seen).at(int(h.clock.now())), HERE)
+        await own.confirm_totp(owner, pyotp.TOTP(mine).at(int(h.clock.now())), HERE)
+
+    run(scenario)
+
+
 def test_drift_of_one_step_either_way_and_no_more() -> None:
     async def scenario(h: Harness) -> None:
         _, app, _ = await enrolled(h)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pyotp
@@ -12,7 +13,7 @@ from tests.people_harness import PASSWORD, Harness, harness
 from tests.people_signed_in import person
 from tests.software_authenticator import SoftwareAuthenticator
 
-from rempart.kernel.errors import BadInput, Conflict, Unauthenticated
+from rempart.kernel.errors import BadInput, Conflict, Unauthenticated, Unavailable
 from rempart.people.factors.model import OneTimeCode, SecondFactorNeeded
 from rempart.people.model import Authenticated, Origin
 from rempart.people.sessions.model import Kind
@@ -220,6 +221,41 @@ def test_the_way_back_removes_every_factor_and_says_who_did_it() -> None:
     run(scenario)
 
 
+def test_who_did_not_do_it_hears_of_it_by_mail() -> None:
+    async def scenario(h: Harness) -> None:
+        own, mailer = h.people.own, Outbox()
+        own.notices._mailer = mailer
+        account, _ = await with_app(h)
+        french = replace(HERE, locale="fr-CA")
+        await own.factors.new_backup_codes(await person(h, account, amr=BOTH), french)
+        await own.password.change(await person(h, account, amr=BOTH), PASSWORD, NEW, None, HERE)
+        await eventually_sent(mailer, 3)
+        mailer.down = True  # and a change doesn't fail for it
+        await own.factors.remove_totp(await person(h, account, amr=BOTH), HERE)
+        await own.notices.close()
+        assert [(to, subject) for to, subject, _ in mailer.sent] == [
+            (ANN, "Your sign-in at bank.example was changed"),
+            (ANN, "Votre connexion à bank.example a été modifiée"),
+            (ANN, "Your sign-in at bank.example was changed"),
+        ]
+        assert "codes de secours ont été renouvelés" in mailer.sent[1][2]
+        assert "Password changed." in mailer.sent[2][2]
+
+    run(scenario)
+
+
+class Outbox:
+    down = False
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, str]] = []
+
+    async def send(self, to: str, subject: str, text: str) -> None:
+        if self.down:
+            raise Unavailable("mail_unavailable", "down")
+        self.sent.append((to, subject, text))
+
+
 def test_two_changes_that_meet_leave_one() -> None:
     async def scenario(h: Harness) -> None:
         account, _ = await with_app(h)
@@ -230,3 +266,8 @@ def test_two_changes_that_meet_leave_one() -> None:
         assert {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)} <= {Conflict}
 
     run(scenario)
+
+
+async def eventually_sent(mailer: Outbox, number: int) -> None:
+    while len(mailer.sent) < number:
+        await asyncio.sleep(0)

@@ -75,7 +75,9 @@ def test_static_files_are_kept_for_good_under_the_hash_of_their_content() -> Non
                 assert answer.headers["content-type"].startswith(kind)
                 assert "immutable" in answer.headers["cache-control"]
                 assert answer.headers["x-content-type-options"] == "nosniff"
-            for wrong in ("pages.css", "pages.0000000000000000.css", "..%2fpage.py", "%00", "x" * 5000):
+                plain = await client.get(f"/auth/static/{name}")
+                assert (plain.content, plain.headers["cache-control"]) == (answer.content, "public, max-age=300")
+            for wrong in ("pages.0000000000000000.css", "..%2fpage.py", "%00", "x" * 5000):
                 assert (await client.get(f"/auth/static/{wrong}")).status_code == 404
 
     asyncio.run(ask())

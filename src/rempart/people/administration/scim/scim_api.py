@@ -66,7 +66,9 @@ class ScimFace:
             self._route("/Me", **dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), self._not_offered)),
         ]
         handlers: Mapping[Any, Any] = {RempartError: _refused, HTTPException: _http_refused}
-        return Mount(PREFIX, Starlette(routes=routes, exception_handlers=handlers))
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        app.router.redirect_slashes = False  # as `requests.application`: its redirects would name plain http
+        return Mount(PREFIX, app)
 
     def _route(self, path: str, **by_method: Callable[[Request, Actor], Awaitable[Response]]) -> Route:
         async def answer(request: Request) -> Response:

@@ -1,0 +1,71 @@
+"""Proofs of possession at the gateway (RFC 9449 section 7): who sends a bound token must prove its key, each time anew.
+
+What was seen is remembered in memory for as long as it could be sent again; proofs from before this process began are
+refused, so that a restart forgets nothing. Bounded: the oldest go first, long after their time on any usual day.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from rempart.crypto.dpop import AGE, AHEAD, origin_of, read_proof
+from rempart.crypto.jws import Malformed
+from rempart.kernel.clock import Clock
+
+from .claims import Claims
+
+ALGORITHMS = ("ES256", "EdDSA", "Ed25519", "PS256", "RS256")
+MOST = 200_000
+
+
+class Proofs:
+    """`issuer` tells the gateway's public address. One event loop."""
+
+    def __init__(self, clock: Clock, issuer: str) -> None:
+        self._clock, self._base = clock, origin_of(issuer)
+        self._began = clock.now()
+        self._seen: OrderedDict[bytes, float] = OrderedDict()
+
+    def why_not(
+        self, claims: Claims, authorization: bytes, proof: bytes | None, method: str, path: str, *, proved: bool | None
+    ) -> str:
+        """Why this token is not accepted as it was sent, "" for yes. `proved` None: see yourself; otherwise whether it
+        comes from the gateway, which has seen the proof: nobody else behind it can prove the key."""
+        scheme, _, token = authorization.partition(b" ")
+        if not claims.bound:
+            return "not bound to a key: it is no DPoP token"
+        if not claims.jkt or scheme.lower() != b"dpop":
+            return "bound to a key: it is no bearer token"
+        if proved is not None:
+            return "" if proved else "bound to a key that only its holder can prove: exchange it"
+        try:
+            self.verify(proof, method, path, token.strip().decode("latin-1"), claims.jkt)
+        except Malformed as error:
+            return f"the DPoP proof is refused: {error}"
+        return ""
+
+    def verify(self, header: bytes | None, method: str, path: str, access_token: str, jkt: str) -> None:
+        """That the proof is by the key `jkt`, for this request and token, and came only now. Raises Malformed."""
+        if not header:
+            raise Malformed("no DPoP proof")
+        now = self._clock.now()
+        proof = read_proof(
+            header.decode("latin-1"),
+            method=method,
+            target=self._base + path,
+            now=now,
+            algorithms=ALGORITHMS,
+            access_token=access_token,
+        )
+        if proof.jkt != jkt:
+            raise Malformed("the proof is by another key")
+        if proof.issued_at < int(self._began):
+            raise Malformed("the proof was made before the PDP began")
+        while self._seen:
+            _, until = next(iter(self._seen.items()))
+            if until > now and len(self._seen) < MOST:
+                break
+            self._seen.popitem(last=False)
+        if proof.seen in self._seen:
+            raise Malformed("its jti was used before")
+        self._seen[proof.seen] = now + AGE + AHEAD
