@@ -129,8 +129,8 @@ def test_the_command_writes_a_key_that_others_can_not_read(identity: IdentityPro
 def test_the_command_applies_entries_and_tells_mistakes_with_their_line(identity: IdentityProcess) -> None:
     file = identity.directory / "entries.yaml"
     file.write_text(f"- spiffe_id: spiffe://{TRUST_DOMAIN}/cli\n  selectors: ['unix:uid:{os.getuid()}']\n")
-    assert rempart(identity, "entry", "apply", str(file)).stdout.startswith("created")
-    assert rempart(identity, "entry", "apply", str(file)).stdout.startswith("unchanged")
+    assert rempart(identity, "entry", "apply", str(file)).stdout.startswith("+ spiffe://")
+    assert rempart(identity, "entry", "apply", str(file)).stdout.strip().endswith("1 unchanged")
     assert "/cli" in rempart(identity, "entry", "list").stdout
     assert rempart(identity, "entry", "delete", f"spiffe://{TRUST_DOMAIN}/cli").returncode == 0
     assert rempart(identity, "entry", "show", f"spiffe://{TRUST_DOMAIN}/cli").returncode == 1

@@ -175,8 +175,8 @@ def test_audiences_decide_who_may_use_a_token_and_none_is_shared(as_wallet: Iden
             with pytest.raises(grpc.RpcError) as refusal:
                 api.FetchJWTSVID(request, metadata=HEADER, timeout=5)
             assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        method: Any = channel.unary_unary("/SpiffeWorkloadAPI/FetchWITSVID")
         with pytest.raises(grpc.RpcError) as refusal:
-            method: Any = channel.unary_unary("/SpiffeWorkloadAPI/FetchWITSVID")
             method(b"", metadata=HEADER, timeout=5)
         assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
 

@@ -28,7 +28,17 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_go_spiffe_fetches_follows_rotation_and_speaks_mtls(program: Path) -> None:
     id_ = f"spiffe://{TRUST_DOMAIN}/interop"
     entries = [{"spiffe_id": id_, "selectors": [f"unix:uid:{os.getuid()}"]}]
-    with running_identity(entries, svid_ttl=4) as identity:
+    with running_identity([], trust_domain="partner.example") as partner:
+        known = {"trust_domain": "partner.example", "bundle": partner.admin("GET", "/bundle").text}
+    second = {
+        "spiffe_id": f"spiffe://{TRUST_DOMAIN}/second",
+        "selectors": [f"unix:uid:{os.getuid()}"],
+        "hint": "internal",
+        "federates_with": ["partner.example"],
+    }
+    with running_identity(entries, svid_ttl=4, partners=[known]) as identity:
+        identity.admin("POST", "/entries", {"entries": [second]})
         environment = os.environ | {"SPIFFE_ENDPOINT_SOCKET": identity.endpoint}
-        ran = subprocess.run([str(program), id_], env=environment, capture_output=True, text=True, timeout=60)
+        command = [str(program), id_, "/interop= /second=internal ", "partner.example"]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stdout) == (0, "OK\n"), ran.stderr

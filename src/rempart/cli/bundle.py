@@ -17,16 +17,22 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def show(state: StateOption = None, as_json: JsonOption = False) -> None:
-    """What is in the bundle, and the issuing authorities that are active."""
+    """What is in the bundle, the issuing authorities that are active, and what is known of partner trust domains."""
     directory = state_dir(state)
     bundle = call(directory, "identity", "GET", "/bundle")
+    partners = call(directory, "identity", "GET", "/partners")["partners"]
     if as_json:
         authorities = call(directory, "identity", "GET", "/authorities")["authorities"]
-        print_json({"bundle": bundle, "authorities": authorities})
+        print_json({"bundle": bundle, "authorities": authorities, "partners": partners})
         return
-    rows = [(key["use"], key.get("kid", ""), f"{key['kty']} {key['crv']}") for key in bundle["keys"]]
+    rows = [(key["use"], key.get("kid", ""), f"{key['kty']} {key.get('crv', '')}") for key in bundle["keys"]]
     print_table(["use", "key id", "key"], rows)
     print(f"sequence {bundle['spiffe_sequence']}")
+    if partners:
+        columns = ["partner", "sequence", "roots", "url", "failure"]
+        print_table(
+            columns, [(p["trust_domain"], p["sequence"], len(p["roots"]), p["url"], p["failure"]) for p in partners]
+        )
 
 
 @app.command()

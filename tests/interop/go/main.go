@@ -80,5 +80,37 @@ func main() {
 	if _, err := jwtsvid.ParseAndValidate(token.Marshal(), tokens, []string{"other"}); err == nil {
 		check(fmt.Errorf("a token for another audience passed"))
 	}
+
+	// Several SVIDs with hints, and the bundle of a partner trust domain.
+	client, err := workloadapi.New(ctx)
+	check(err)
+	defer client.Close()
+	x509, err := client.FetchX509Context(ctx)
+	check(err)
+	hints := ""
+	for _, one := range x509.SVIDs {
+		hints += one.ID.Path() + "=" + one.Hint + " "
+	}
+	if hints != os.Args[2] {
+		check(fmt.Errorf("the SVIDs are %q", hints))
+	}
+	if partner := spiffeid.RequireTrustDomainFromString(os.Args[3]); !x509.Bundles.Has(partner) {
+		check(fmt.Errorf("no bundle of %s", partner))
+	}
+	claims, err := client.ValidateJWTSVID(ctx, token.Marshal(), "interop")
+	check(err)
+	if claims.ID != want {
+		check(fmt.Errorf("validated as %s", claims.ID))
+	}
+	all, err := client.FetchJWTSVIDs(ctx, jwtsvid.Params{Audience: "interop"})
+	check(err)
+	if len(all) != len(x509.SVIDs) {
+		check(fmt.Errorf("%d JWT-SVIDs", len(all)))
+	}
+	jwtBundles, err := client.FetchJWTBundles(ctx)
+	check(err)
+	if jwtBundles.Len() != x509.Bundles.Len() {
+		check(fmt.Errorf("%d JWT bundles", jwtBundles.Len()))
+	}
 	fmt.Println("OK")
 }
