@@ -100,13 +100,7 @@ def gateway(port: int, instances: Sequence[PeopleProcess], directory: Path) -> I
         http_filters=[{"name": "router", "typed_config": _typed("filters.http.router.v3.Router")}],
         route_config={
             "request_headers_to_add": [named],
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "people"}}],
-                }
-            ],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
         },
     )
     server = {
