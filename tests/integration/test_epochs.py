@@ -100,7 +100,7 @@ def change(system: Running, *arguments: str) -> float:
 def refused(teller: Teller) -> httpx.Response:
     answer = teller.asks()
     assert answer.status_code == 401, answer.text
-    assert answer.json()["code"] == "invalid_token"
+    assert answer.json()["code"] == "token_superseded"
     assert "superseded" in answer.json()["detail"]
     assert 'error="invalid_token"' in answer.headers["www-authenticate"]
     return answer
@@ -193,7 +193,9 @@ def test_a_sidecar_refuses_as_the_gateway_does() -> None:
                 for point, headers in (("gateway", {}), ("wallet", gateway)):
                     old = pdp.ask(point, "GET", "/wallet", {"x-rempart-claims": claims_header(epoch=1), **headers})
                     new = pdp.ask(point, "GET", "/wallet", {"x-rempart-claims": claims_header(epoch=2), **headers})
-                    assert (old.status_code, old.json()["code"], new.status_code) == (401, "invalid_token", 200), point
+                    assert (old.status_code, old.json()["code"], new.status_code) == (401, "token_superseded", 200), (
+                        point
+                    )
         finally:
             pdp.close()
 

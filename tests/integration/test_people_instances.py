@@ -1,16 +1,22 @@
-"""Two processes of people on one PostgreSQL and one Redis are one identity provider, and lose nothing with either."""
+"""Two processes of people on one PostgreSQL and one Redis, behind one Envoy, are one identity provider, and lose
+nothing with either."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import hashlib
+import json
 import re
 import signal
-from collections.abc import Iterator
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,8 +25,10 @@ import pytest
 from tests.people_process import GATEWAY, PeopleProcess
 from tests.postgres import PrivatePostgres, private_postgres
 from tests.redis_server import PrivateRedis, private_redis
-from tests.support import eventually, short_directory
+from tests.support import eventually, free_port, short_directory
 
+from rempart.attack.certificates import Authority
+from rempart.mesh.binary import envoy_command
 from rempart.people.sessions.cookies import SESSION_COOKIE
 
 PASSWORD = "a quiet river of glass 42"
@@ -35,6 +43,8 @@ class Pair:
     two: PeopleProcess
     database: PrivatePostgres
     redis: PrivateRedis
+    url: str
+    authority: Path
 
     def clients(self) -> tuple[httpx.Client, httpx.Client]:
         headers = {"x-spiffe-id": GATEWAY, "x-forwarded-for": f"203.0.113.{next(_numbers)}"}
@@ -54,7 +64,9 @@ def pair() -> Iterator[Pair]:
         database = held.enter_context(private_postgres())
         redis = held.enter_context(private_redis())
         threads = held.enter_context(ThreadPoolExecutor(2))  # a process dies with the thread that started it
+        port = free_port()
         settings = {
+            "issuer": f"https://localhost:{port}/auth",
             "signing_key_lead": 0,
             "state": {"database": database.conninfo, "sessions": redis.address, "shared_key": "5e" * 32},
         }
@@ -63,32 +75,67 @@ def pair() -> Iterator[Pair]:
             instances.append(PeopleProcess(held.enter_context(short_directory("pp")), settings))
             held.callback(instances[-1].close)
         list(threads.map(PeopleProcess.start, instances))  # at once: they make the tables and the ring together
-        yield Pair(*instances, database, redis)
+        directory = held.enter_context(short_directory("gw"))
+        authority = held.enter_context(gateway(port, instances, directory))
+        yield Pair(*instances, database, redis, f"https://localhost:{port}", authority)
 
 
-class Alternating(httpx.BaseTransport):
-    """Each request goes to the next instance, as behind a gateway; the browser believes that it speaks TLS."""
+def _typed(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"@type": f"type.googleapis.com/envoy.extensions.{kind}", **fields}
 
-    def __init__(self, *instances: PeopleProcess) -> None:
-        self._ways = [httpx.HTTPTransport(uds=str(instance.path("api"))) for instance in instances]
-        self._turn = count()
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        plain = httpx.Request(
-            request.method, request.url.copy_with(scheme="http"), headers=request.headers, stream=request.stream
-        )
-        return self._ways[next(self._turn) % len(self._ways)].handle_request(plain)
-
-    def close(self) -> None:
-        for way in self._ways:
-            way.close()
+@contextlib.contextmanager
+def gateway(port: int, instances: Sequence[PeopleProcess], directory: Path) -> Iterator[Path]:
+    """An Envoy that gives each request to the next instance; yields the authority of its certificate."""
+    identity = Authority.create("gateway").issue(dns=["localhost"])
+    chain, key, config = directory / "chain.pem", directory / "key.pem", directory / "envoy.json"
+    chain.write_bytes(identity.chain)
+    key.write_bytes(identity.key)
+    named = {"header": {"key": "x-spiffe-id", "value": GATEWAY}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "people"}}
+    manager = _typed(
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="people",
+        use_remote_address=True,
+        http_filters=[{"name": "router", "typed_config": _typed("filters.http.router.v3.Router")}],
+        route_config={
+            "request_headers_to_add": [named],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
+        },
+    )
+    server = {
+        "tls_certificates": [{"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}}]
+    }
+    tls = _typed("transport_sockets.tls.v3.DownstreamTlsContext", common_tls_context=server)
+    ways = [{"endpoint": {"address": {"pipe": {"path": str(instance.path("api"))}}}} for instance in instances]
+    listener = {
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [
+            {
+                "filters": [{"name": "http", "typed_config": manager}],
+                "transport_socket": {"name": "tls", "typed_config": tls},
+            }
+        ],
+    }
+    cluster = {
+        "name": "people",
+        "lb_policy": "ROUND_ROBIN",
+        "load_assignment": {"cluster_name": "people", "endpoints": [{"lb_endpoints": ways}]},
+    }
+    config.write_text(json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}))
+    with (directory / "envoy.log").open("w") as log:
+        envoy = subprocess.Popen(envoy_command(config, concurrency=1), stdout=log, stderr=log)
+    try:
+        eventually(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, within=15)
+        yield chain
+    finally:
+        envoy.terminate()
+        envoy.wait(10)
 
 
 def browser(pair: Pair) -> httpx.Client:
-    headers = {"x-spiffe-id": GATEWAY, "x-forwarded-for": f"198.51.100.{next(_numbers)}", "accept-language": "en"}
-    return httpx.Client(
-        transport=Alternating(pair.one, pair.two), base_url="https://localhost:8443", headers=headers, timeout=30
-    )
+    context = ssl.create_default_context(cafile=pair.authority)
+    return httpx.Client(base_url=pair.url, verify=context, headers={"accept-language": "en"}, timeout=30)
 
 
 def login(client: httpx.Client, email: str, password: str = PASSWORD) -> httpx.Response:
@@ -156,7 +203,7 @@ def _follow(client: httpx.Client, answer: httpx.Response, email: str) -> str:
     for _ in range(8):
         if answer.status_code == 200:
             form = {"form_token": _form_token(answer), "email": email, "password": PASSWORD}
-            answer = client.post(answer.request.url, data=form, headers={"origin": "https://localhost:8443"})
+            answer = client.post(answer.url, data=form, headers={"origin": str(answer.url.join("/"))[:-1]})
             continue
         assert answer.status_code == 303, answer.text
         where = answer.headers["location"]

@@ -26,7 +26,7 @@ def refused(ruling: Ruling, realm: str, retry_after: int) -> bytes:
     """`realm` may hold only what needs no quoting in `www-authenticate`; `retry_after` is in seconds."""
     extra = ""
     if ruling.status == 401:
-        error = ', error="invalid_token"' if ruling.code == "invalid_token" else ""
+        error = ', error="invalid_token"' if ruling.code in ("invalid_token", "token_superseded") else ""
         extra = f'www-authenticate: Bearer realm="{realm}"{error}\r\n'
     elif ruling.status == 429:
         extra = f"retry-after: {retry_after or 60}\r\n"

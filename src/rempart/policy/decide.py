@@ -336,7 +336,7 @@ class Decider:
             if ruling.service == "people" and target.segments[:1] in (("login",), ("auth",)):
                 ruling.token_failure, ruling.person, ruling.role = why, "", ""
                 return None
-            raise Refusal(401, "invalid_token", f"the token is not accepted: {why}", token_failure=why)
+            raise Refusal(401, "token_superseded", f"the token is not accepted: {why}", token_failure=why)
         if claims.role in self._managing:
             raise Refusal(503, "epochs_stale", "whether this role still stands could not be learned for too long")
         return claims

@@ -41,6 +41,7 @@ CATCH_UP = 2.0  # seconds to wait for people when starting; it may start at the 
 # What deploy/prometheus/rules watch.
 WATCHED_CODES = (
     "invalid_token",
+    "token_superseded",
     "multiple_uri_sans",
     "bad_spiffe_id",
     "peer_not_allowed",

@@ -251,6 +251,7 @@ async def compose(
         secret("aliases"),
         database,
         store,
+        families,
         once,
         accounts,
         bearers,
@@ -262,8 +263,8 @@ async def compose(
         clock,
     )
     pages = compose_pages(
-        *(settings.issuer, domain, secret, accounts, sessions, proving, own, authorization, administration.links),
-        *(oauth.clients, activity, origins, clock),
+        *(settings.issuer, domain, secret, accounts, sessions, proving, own, authorization, administration),
+        *(oauth.clients, activity, origins, clock, settings.factors.password_length),
     )
     routes = [*public.routes(), *oauth.routes(authorization.grants, authorization.metadata), *authorization.routes]
     routes += session_room.routes

@@ -25,13 +25,14 @@ from rempart.people.admin_api import operator
 from rempart.people.administration.epoch_feed import EpochFeed
 from rempart.people.administration.imports import Imports
 from rempart.people.administration.links import Links
+from rempart.people.administration.own_data import OwnData
 from rempart.people.administration.scim.groups import ScimGroups
 from rempart.people.administration.scim.scim_api import SCOPE, Identify, ScimFace
 from rempart.people.administration.scim.users import ScimUsers
 from rempart.people.administration.users_api import FactorReset, UsersFace, administrators
 from rempart.people.api import Bearers
 from rempart.people.collapse import Collapse
-from rempart.people.ports import AccountStore, Mailer, OnceStore
+from rempart.people.ports import AccountStore, Mailer, OnceStore, RefreshStore
 from rempart.people.requests import Origins
 from rempart.people.sessions.everywhere import Everywhere
 from rempart.wiring.process_settings import PeopleSettings
@@ -46,6 +47,7 @@ class Administration:
     public: list[BaseRoute]
     operators: list[BaseRoute]
     links: Links
+    own_data: OwnData
     feed: EpochFeed
     _running: list[asyncio.Task[None]] = field(default_factory=list)
     _servers: list[asyncio.Server] = field(default_factory=list)
@@ -72,6 +74,7 @@ def compose_administration(
     key: bytes,
     database: Database,
     store: AccountStore,
+    families: RefreshStore,
     once: OnceStore,
     accounts: Accounts,
     bearers: Bearers,
@@ -106,9 +109,9 @@ def compose_administration(
         accounts, links, imports, factors, everywhere, administrators(bearers, accounts, origins), "/auth/admin"
     )
     by_socket = UsersFace(accounts, links, imports, factors, everywhere, operator)
-    return Administration(
-        [*by_token.routes(), scim.mount()], by_socket.routes(), links, EpochFeed(SqlEpochs(database), clock)
-    )
+    feed = EpochFeed(SqlEpochs(database), clock)
+    own_data = OwnData(families, kept)
+    return Administration([*by_token.routes(), scim.mount()], by_socket.routes(), links, own_data, feed)
 
 
 def _clients(bearers: Bearers, origins: Origins) -> Identify:

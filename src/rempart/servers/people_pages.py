@@ -19,6 +19,7 @@ from rempart.kernel.event import Recorder
 from rempart.people.accounts import Accounts, Actor
 from rempart.people.administration.links import LinkKind
 from rempart.people.administration.links import Links as MailedLinks
+from rempart.people.administration.own_data import OwnData
 from rempart.people.authorize.answers import respond
 from rempart.people.authorize.model import Interaction, Outgoing
 from rempart.people.authorize.ports import SignedIn as Session
@@ -45,6 +46,7 @@ from rempart.people.password_rules import DEFAULT_LENGTH
 from rempart.people.requests import Origins
 from rempart.people.sessions.service import Sessions
 
+from .people_administration import Administration
 from .people_authorize import Authorization
 from .people_factors import OwnRoom, ProvingRoom
 from .people_pages_entry import Entrance, PageSessions, PageSigningIn, Persons, passkey_answer
@@ -226,6 +228,7 @@ class PageAccount:
     entrance: Entrance
     page_sessions: PageSessions
     events: Activity
+    own_data: OwnData
 
     async def rename(self, who: SignedIn, name: str, origin: Origin) -> None:
         await self.accounts.change(who.account_id, {"name": name}, Actor(origin, who.account_id, who.role))
@@ -255,7 +258,7 @@ class PageAccount:
         person = await self.persons.of(who)
         factors = await self.own.factors.list(person)
         return {
-            "account": person.account.public(),
+            **await self.own_data.of(person.account),
             "factors": {
                 "authenticator_app": factors.totp,
                 "passkeys": [key.public() for key in factors.passkeys],
@@ -282,7 +285,7 @@ def compose_pages(
     proving: ProvingRoom,
     own: OwnRoom,
     authorization: Authorization,
-    links: MailedLinks,
+    administration: Administration,
     clients: Clients,
     events: Activity,
     origins: Origins,
@@ -292,15 +295,16 @@ def compose_pages(
     """`secret(purpose)` gives a key of 32 bytes; `brand` is the name that people know us by."""
     entrance, persons = Entrance(sessions, proving), Persons(accounts)
     page_sessions = PageSessions(sessions, accounts, clients)
+    own_data = administration.own_data
     rooms = Rooms(
         sessions=page_sessions,
         signing_in=PageSigningIn(proving, accounts, entrance),
         interactions=PageInteractions(authorization, issuer),
         devices=PageDevices(authorization),
         sign_outs=PageSignOuts(authorization),
-        links=PageLinks(links, own),
+        links=PageLinks(administration.links, own),
         factors=PageFactors(own, persons, entrance),
-        account=PageAccount(accounts, authorization, own, persons, entrance, page_sessions, events),
+        account=PageAccount(accounts, authorization, own, persons, entrance, page_sessions, events, own_data),
     )
     return page_routes(
         rooms, origins, clock, issuer=issuer, brand=brand, key=secret("forms"), least_length=least_length

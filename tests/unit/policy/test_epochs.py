@@ -46,7 +46,7 @@ def test_an_older_token_is_refused_and_a_newer_one_is_not() -> None:
     assert asked(pdp, epoch=1)[0] == 200
     epochs.take(told(("u1", 2, NOW)), NOW)
     status, record = asked(pdp, epoch=1)
-    assert (status, record["code"]) == (401, "invalid_token")
+    assert (status, record["code"]) == (401, "token_superseded")
     assert "superseded" in record["reason"]
     assert asked(pdp, epoch=2)[0] == 200
     assert asked(pdp, epoch=3)[0] == 200

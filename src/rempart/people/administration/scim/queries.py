@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,10 +50,11 @@ class Query:
             excluded=excluded,
         )
 
-    def window(self) -> Window:
+    def window(self, finish: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Window:
+        """`finish` is applied to what is answered."""
         if self.sort_by and self.start + self.count > MAX_REACH:
             raise ScimRefusal("tooMany", f"sorted results are only told up to number {MAX_REACH}")
-        return Window(self)
+        return Window(self, finish)
 
     def answer(self, documents: list[dict[str, Any]]) -> dict[str, Any]:
         window = self.window()
@@ -73,6 +74,7 @@ class Window:
     """Takes everything that matches, keeps what the page needs."""
 
     query: Query
+    finish: Callable[[dict[str, Any]], dict[str, Any]]
     total: int = 0
     _kept: list[Any] = field(default_factory=list)
 
@@ -96,7 +98,7 @@ class Window:
             "totalResults": self.total,
             "startIndex": query.start,
             "itemsPerPage": len(page),
-            "Resources": [query.project(document) for document in page],
+            "Resources": [query.project(self.finish(document)) for document in page],
         }
 
     def _first(self) -> list[Any]:

@@ -16,7 +16,16 @@ from . import filters
 from .patches import apply
 from .queries import Query
 from .refusals import NotAsExpected
-from .user_document import MULTIVALUED, ScimStore, ScimUser, Wanted, read_user, write_user
+from .user_document import (
+    MULTIVALUED,
+    ScimStore,
+    ScimUser,
+    Wanted,
+    draft_user,
+    read_user,
+    with_version,
+    write_user,
+)
 
 _PAGE = 200
 NEW_ROLE = str(Role.USER)
@@ -78,7 +87,7 @@ class ScimUsers:
         named = await self._named(tree) if tree else None
         if named is not None:
             return query.answer([document for document in named if tree and filters.matches(document, tree)])
-        window = query.window()
+        window = query.window(with_version)
         async for document in self._everyone():
             if tree is None or filters.matches(document, tree):
                 window.add(document)
@@ -91,7 +100,7 @@ class ScimUsers:
             after = page[-1].id
             for account in page:
                 if not account.erased:
-                    yield write_user(account, kept.get(account.id), self._base)
+                    yield draft_user(account, kept.get(account.id), self._base)
 
     async def _named(self, tree: filters.Filter) -> list[dict[str, Any]] | None:
         """Candidates where the filter can only hold for one user; None where it can't be told."""
