@@ -156,6 +156,7 @@ def _replace_a_leaked_issuing_ca(system: Running) -> None:
             f"{system.url}/hello", headers={"authorization": f"Bearer {token}"}, verify=context, timeout=10
         )
         assert answer.status_code == 200, answer.text
+        time.sleep(0.05)  # leaves the processors to what is tested
 
     with traffic(request) as failures:
         done = system.run("keys", "rotate", "--authority", "spiffe-issuing", "--compromised", "--overlap", "3")

@@ -121,6 +121,8 @@ def _replace_compromised(directory: Path, authority: str, overlap: float | None,
             for document in ask(connection, question):
                 if not as_json:
                     say(_PHASES[document["phase"]].format(kind=kind))
+                if document["phase"] == "steady":
+                    break
     took = time.monotonic() - started
     if as_json:
         print_json(
