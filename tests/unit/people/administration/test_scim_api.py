@@ -170,6 +170,19 @@ def test_a_deleted_user_is_gone_and_their_name_free() -> None:
     play(body)
 
 
+def test_an_account_that_the_operator_erased_is_gone_for_scim_too() -> None:
+    async def body(s: Scim) -> None:
+        user = await s.create("bjensen", emails=[{"value": "ann@bank.example"}])
+        await s.h.admin.delete(f"/users/{user['id']}")
+        assert (await s.ask("GET", f"/Users/{user['id']}")).status_code == 404
+        assert (await s.ask("GET", '/Users?filter=userName eq "bjensen"')).json()["totalResults"] == 0
+        again = await s.create("bjensen", emails=[{"value": "ann@bank.example"}])
+        assert again["id"] != user["id"]
+        await s.h.people.sweep()
+
+    play(body)
+
+
 def test_pages_order_and_filters() -> None:
     async def body(s: Scim) -> None:
         for name in ("dora", "Adam", "cleo", "Bert"):
