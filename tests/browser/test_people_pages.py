@@ -42,7 +42,7 @@ def browse(chromium: Browser) -> Iterator[Open]:
 
     def opened(**more: Any) -> Page:
         context = chromium.new_context(**{"ignore_https_errors": True, "locale": "en", **more})
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complain(message.text, HARMLESS not in message.text))

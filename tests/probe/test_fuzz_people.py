@@ -35,7 +35,8 @@ NAMES = (
 WORDS = (
     "", "x", "code", "openid", "authorization_code", "refresh_token", "client_credentials", "password", DEVICE,
     EXCHANGE, ASSERTION, ACCESS_TOKEN, CALLBACK, "p-web", "p-spa", "p-tv", "p-jwt", "S256", "none", "login", "consent",
-    "query", "form_post", "openid email offline_access", "a" * 43, "eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "..", '{"id_token":{}}',
+    "query", "form_post",
+    "openid email offline_access", "a" * 43, "eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "..", '{"id_token":{}}',
     '{"userinfo":null,"id_token":{"acr":{"essential":true,"values":[1]}}}', "[]", "-1", "0", "9" * 30, "fr en",
     "BCDF-GHJK", "urn:ietf:params:oauth:request_uri:x", "/auth/account", "userName eq \"x\"", "((((", "mfa", "\u202e",
     "\x00", "%",
