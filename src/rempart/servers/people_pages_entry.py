@@ -153,7 +153,8 @@ class PageSigningIn:
 
     async def enrolling(self, step: str) -> SignedIn:
         person = await self.proving.factors.enrolling(step)
-        return signed_in(person.account, token="", session_id="", amr=person.amr, auth_time=person.auth_time)
+        no_session = {"token": "", "session_id": ""}
+        return signed_in(person.account, **no_session, amr=person.amr, auth_time=person.auth_time)
 
     async def factor(self, step: str, answer: str, old: str, origin: Origin, *, passkey: bool) -> Entered:
         proof = PasskeyAnswer(passkey_answer(answer)) if passkey else OneTimeCode(answer)
