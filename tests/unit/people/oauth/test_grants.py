@@ -86,6 +86,11 @@ def test_a_grant_type_must_be_known_enabled_and_the_clients() -> None:
             refused(await h.post("token", {"scope": "x"}, basic("svc", secret)), "invalid_request")
             for grant in ("refresh_token", "password", EXCHANGE, "authorization_code"):
                 refused(await h.token(grant, basic("svc", secret), refresh_token="x"), "unauthorized_client")
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(h.people.people.metrics), base_url="http://p"
+            ) as metrics:
+                page = (await metrics.get("/metrics")).text
+            assert 'rempart_people_tokens_total{grant="token-exchange",outcome="refused"} 1.0' in page
             refusals = h.events("people.token_refused")
             assert {event.details["client"] for event in refusals} == {"svc"}
 
