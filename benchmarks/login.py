@@ -24,7 +24,7 @@ CLIENTS = 8
 TURNS = 5
 SECONDS = 2.0
 PASSWORD = "a quiet river of glass 42"
-TARGET = 0.85
+TARGET = 0.9
 
 
 def run() -> list[dict[str, Any]]:

@@ -37,6 +37,9 @@ class MemoryTally:
     def refresh(self, outcome: str) -> None:
         self.counts[f"refresh {outcome}"] = self.counts.get(f"refresh {outcome}", 0) + 1
 
+    def token(self, grant: str, outcome: str) -> None:
+        self.counts[f"token {grant} {outcome}"] = self.counts.get(f"token {grant} {outcome}", 0) + 1
+
 
 class MemoryAccounts:
     """Implements AccountStore, Outbox and RefreshStore."""

@@ -18,6 +18,7 @@ from rempart.kernel.clock import ManualClock
 from rempart.kernel.event import Event, EventType
 from rempart.people.collapse import Collapse
 from rempart.people.model import Account, Authenticated, Credentials, Origin
+from rempart.people.sessions.ports import SessionStore
 from rempart.people.sessions.service import Sessions
 
 HOME = Origin(ip="203.0.113.7", user_agent="Mozilla/5.0 Firefox/140.0", locale="fr")
@@ -66,11 +67,11 @@ def _event() -> Event:
     return Event(type=EventType.ACCOUNT_CHANGED, at=2.0, success=True)
 
 
-def compose(database: SqliteDatabase) -> Room:
+def compose(database: SqliteDatabase, store: SessionStore | None = None) -> Room:
+    """`store` instead of the one in the database."""
     accounts, recorder, clock, listener = MemoryAccounts(), MemoryRecorder(), ManualClock(), Listener()
-    sessions = Sessions(
-        SqlSessions(database), accounts, recorder, Collapse(recorder), clock, key=b"s" * 32, ending=[listener]
-    )
+    store = store or SqlSessions(database)
+    sessions = Sessions(store, accounts, recorder, Collapse(recorder), clock, key=b"s" * 32, ending=[listener])
     return Room(sessions, database, accounts, recorder, clock, listener)
 
 

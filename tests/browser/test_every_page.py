@@ -17,13 +17,14 @@ _RUN = "axe.run(document, {resultTypes: ['violations']})"
 
 
 @pytest.mark.parametrize(("language", "scheme", "size"), [("en", "light", DESK), ("fr", "dark", PHONE)])
+@pytest.mark.timeout(400)  # forty pages, looked at by axe, on a machine that may be busy
 def test_axe_finds_nothing_the_console_is_silent_and_all_is_wide_enough(
     chromium: Browser, site: Site, origin: str, language: str, scheme: Any, size: Any
 ) -> None:
     context = chromium.new_context(
         ignore_https_errors=True, locale=language, color_scheme=scheme, viewport=size, reduced_motion="reduce"
     )
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     page = context.new_page()
     complaints: list[str] = []
     axe = (node_modules() / "axe-core" / "axe.min.js").read_text()

@@ -26,7 +26,7 @@ def people() -> Iterator[PeopleSite]:
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(ignore_https_errors=True, locale="en")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     yield context.new_page()
     context.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -41,7 +42,7 @@ def browse(chromium: Browser) -> Iterator[Open]:
 
     def opened(**more: Any) -> Page:
         context = chromium.new_context(**{"ignore_https_errors": True, "locale": "en", **more})
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complain(message.text, HARMLESS not in message.text))
@@ -108,6 +109,21 @@ def test_whoever_does_not_want_to_sign_in_goes_back(people: PeopleSite, browse: 
     page.goto(people.authorize("app"))
     press(page, "button[name=refuse]")
     assert parse_qs(urlsplit(page.url).query)["error"] == ["access_denied"]
+
+
+def test_a_native_application_at_an_ipv6_address_gets_its_answer(people: PeopleSite, browse: Open) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        callback = f"http://[::1]:{listening.getsockname()[1]}/callback"
+        people.register("native", redirect_uris=[callback], post_logout_redirect_uris=[])
+        page = browse()
+        page.goto(people.authorize("native", redirect_uri=callback))
+        page.fill("#email", people.add())
+        page.fill("#password", PASSWORD)
+        page.locator(SIGN_IN).click()
+        listening.settimeout(10)
+        with listening.accept()[0] as connection:
+            assert b"code=" in connection.recv(4096).partition(b"\r\n")[0]
+            connection.sendall(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
 
 
 def test_an_answer_by_form_post_reaches_the_client(people: PeopleSite, browse: Open) -> None:

@@ -108,6 +108,22 @@ def test_a_name_whose_account_was_never_made_is_free_after_a_minute(run: Callabl
     run(scenario)
 
 
+def test_an_erased_account_frees_its_name_and_is_forgotten(run: Callable[[Scenario], None]) -> None:
+    async def scenario(database: Database) -> None:
+        store = SqlScim(database)
+        await add(database, "ann", email=f"usr_ann@{GONE}", disabled=True)
+        await add(database, "bob")
+        await store.put(ANN)
+        await store.put(replace(ANN, account_id="usr_bob"))
+        assert await store.get("usr_ann") is None
+        await store.put(replace(ANN, user_name="another"))
+        await store.forget_erased()
+        assert await store.get("usr_ann") is None
+        assert await store.get("usr_bob") is not None
+
+    run(scenario)
+
+
 def test_members_of_a_role_without_the_erased(run: Callable[[Scenario], None]) -> None:
     async def scenario(database: Database) -> None:
         await add(database, "ann")

@@ -92,6 +92,8 @@ def test_a_mail_arrives_as_it_was_written(tmp_path: Path, security: str) -> None
         (sender, to, mail) = got.got[0]
     assert (sender, to) == ("no-reply@bank.example", ["ann@bank.example"])
     assert (mail["Subject"], mail["From"]) == ("Objet é", "no-reply@bank.example")
+    assert mail["Message-ID"].endswith("@bank.example>")
+    assert mail["Date"]
     assert "token=" + "A" * 43 in mail.get_content()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
 from pathlib import Path
 
 from rempart.kernel.errors import Unavailable
@@ -18,6 +19,7 @@ def message(sender: str, to: str, subject: str, text: str) -> EmailMessage:
     """A plain-text message; the headers can hold no line break (the library refuses them)."""
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = sender, to, subject
+    mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain=sender.rpartition("@")[2])
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
     mail.set_content(text, cte="quoted-printable")
     return mail

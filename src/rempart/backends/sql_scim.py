@@ -37,6 +37,11 @@ class SqlScim:
                 (folded, user.account_id, user.at - _ABANDONED),
             )
             tx.execute(
+                "DELETE FROM scim_users WHERE folded = ? AND account_id <> ? AND EXISTS(SELECT 1 FROM accounts a"
+                " WHERE a.id = account_id AND a.disabled = 1 AND a.email LIKE ?)",
+                (folded, user.account_id, f"%@{GONE}"),
+            )
+            tx.execute(
                 "INSERT INTO scim_users(account_id, user_name, folded, external_id, said, at) VALUES(?,?,?,?,?,?)"
                 " ON CONFLICT(account_id) DO UPDATE SET user_name = excluded.user_name, folded = excluded.folded,"
                 " external_id = excluded.external_id, said = excluded.said, at = excluded.at",
@@ -62,6 +67,14 @@ class SqlScim:
     async def remove(self, account_id: str) -> None:
         statement = "DELETE FROM scim_users WHERE account_id = ?"
         await self._database.write(lambda tx: tx.execute(statement, (account_id,)).rowcount)
+
+    async def forget_erased(self) -> None:
+        """Drop what was said of erased accounts."""
+        statement = (
+            "DELETE FROM scim_users WHERE EXISTS(SELECT 1 FROM accounts a"
+            " WHERE a.id = account_id AND a.disabled = 1 AND a.email LIKE ?)"
+        )
+        await self._database.write(lambda tx: tx.execute(statement, (f"%@{GONE}",)).rowcount)
 
     async def members(self, role: str, limit: int) -> list[tuple[str, str]]:
         query = "SELECT id, email FROM accounts WHERE role = ? AND email NOT LIKE ? ORDER BY id LIMIT ?"

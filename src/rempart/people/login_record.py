@@ -67,7 +67,7 @@ class LoginRecord:
             trace_id=origin.trace_id,
             details={"account": alias, "network": origin.network, "decision": origin.decision_id},
         )
-        await self.refusals.record(event, origin.network, alias)
+        await self.refusals.record(event, origin.network, alias, severity)
 
     async def alarm(
         self, kind: EventType, why: str, person: str, origin: Origin, severity: Severity, **details: str

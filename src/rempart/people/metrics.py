@@ -22,6 +22,12 @@ class PeopleMetrics:
         self._refreshes = Counter(
             "rempart_people_refreshes", "Refreshes by outcome", ["outcome"], registry=self._registry
         )
+        self._tokens = Counter(
+            "rempart_people_tokens",
+            "Requests of known clients at the token endpoint",
+            ["grant", "outcome"],
+            registry=self._registry,
+        )
         for outcome in ("success", "failed", "throttled", "busy"):
             self._logins.labels(outcome)
         for outcome in ("success", "refused"):
@@ -40,6 +46,9 @@ class PeopleMetrics:
 
     def refresh(self, outcome: str) -> None:
         self._refreshes.labels(outcome).inc()
+
+    def token(self, grant: str, outcome: str) -> None:
+        self._tokens.labels(grant.rpartition(":")[2], outcome).inc()
 
     async def page(self, request: Request) -> Response:
         for state, age in self._ages().items():

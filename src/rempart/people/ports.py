@@ -128,3 +128,6 @@ class Tally(Protocol):
 
     def refresh(self, outcome: str) -> None:
         """`success` or `refused`."""
+
+    def token(self, grant: str, outcome: str) -> None:
+        """`grant`: a grant type that is enabled; `success` or `refused`."""

@@ -71,7 +71,10 @@ async def read_json(request: Request, kind: type[T]) -> T:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """RFC 6749 section 3.2: form-encoded, no parameter twice. Raises BadInput `invalid_request`."""
+    """RFC 6749 section 3.2: form-encoded, no parameter twice, one without a value is as none.
+
+    Raises BadInput `invalid_request`.
+    """
     if _media_type(request) != "application/x-www-form-urlencoded":
         raise BadInput("invalid_request", "the body must be application/x-www-form-urlencoded")
     try:
@@ -83,7 +86,7 @@ async def read_form(request: Request) -> dict[str, str]:
     form = dict(pairs)
     if len(form) != len(pairs):
         raise BadInput("invalid_request", "a parameter is given twice")
-    return form
+    return {name: value for name, value in form.items() if value}
 
 
 def _media_type(request: Request) -> str:

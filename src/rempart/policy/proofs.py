@@ -1,7 +1,7 @@
 """Proofs of possession at the gateway (RFC 9449 section 7): who sends a bound token must prove its key, each time anew.
 
-What was seen is remembered in memory for as long as it could be sent again; proofs from before this process began are
-refused, so that a restart forgets nothing. Bounded: the oldest go first, long after their time on any usual day.
+What was seen is remembered in memory for as long as it could be sent again, and while that is full no other is taken;
+proofs from before this process began are refused, so that a restart forgets nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rempart.kernel.clock import Clock
 from .claims import Claims
 
 ALGORITHMS = ("ES256", "EdDSA", "Ed25519", "PS256", "RS256")
-MOST = 200_000
+MOST = 200_000  # over 75 s; about 30 MB
 
 
 class Proofs:
@@ -61,11 +61,10 @@ class Proofs:
             raise Malformed("the proof is by another key")
         if proof.issued_at < int(self._began):
             raise Malformed("the proof was made before the PDP began")
-        while self._seen:
-            _, until = next(iter(self._seen.items()))
-            if until > now and len(self._seen) < MOST:
-                break
+        while self._seen and next(iter(self._seen.values())) <= now:
             self._seen.popitem(last=False)
         if proof.seen in self._seen:
             raise Malformed("its jti was used before")
+        if len(self._seen) >= MOST:
+            raise Malformed("too many proofs at once: try again in a moment")
         self._seen[proof.seen] = now + AGE + AHEAD

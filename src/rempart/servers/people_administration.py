@@ -58,6 +58,10 @@ class Administration:
             self._servers.append(await asyncio.start_unix_server(self.feed.serve, sock=sockets["epochs"], limit=4096))
             self._running.append(asyncio.create_task(self.feed.watch()))
 
+    async def sweep(self) -> None:
+        """Forget what was said of erased accounts; to be called now and then."""
+        await self.own_data.scim.forget_erased()
+
     async def close(self) -> None:
         for server in self._servers:
             server.close()

@@ -90,6 +90,14 @@ class _Endings:
         await self.sessions.end_all(account_id, why, origin)
 
 
+def relying_party(issuer: str, name: str) -> RelyingParty:
+    """Its origin as browsers write it: in lower case, without the default port (RFC 6454 section 6.2)."""
+    parts = urlsplit(issuer)
+    host, usual = parts.hostname or "", {"https": 443, "http": 80}.get(parts.scheme)
+    port = f":{parts.port}" if parts.port not in (None, usual) else ""
+    return RelyingParty(host, f"{parts.scheme}://{host}{port}", name)
+
+
 def compose_proving(
     settings: PeopleSettings,
     database: Database,
@@ -104,8 +112,7 @@ def compose_proving(
     secret: Callable[[str], bytes],
 ) -> ProvingRoom:
     """`secret` derives the key of a purpose."""
-    issuer = urlsplit(settings.issuer)
-    party = RelyingParty(issuer.hostname or "", f"{issuer.scheme}://{issuer.netloc}", settings.audience)
+    party = relying_party(settings.issuer, settings.audience)
     store = SqlFactors(database)
     codes = Codes(accounts, store, clock, secret("totp"), secret("backup-codes"))
     challenges = Challenges(once, clock, secret("passkey-challenges"))

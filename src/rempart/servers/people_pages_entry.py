@@ -153,7 +153,8 @@ class PageSigningIn:
 
     async def enrolling(self, step: str) -> SignedIn:
         person = await self.proving.factors.enrolling(step)
-        return signed_in(person.account, token="", session_id="", amr=person.amr, auth_time=person.auth_time)
+        amr, at = person.amr, person.auth_time
+        return signed_in(person.account, token="", session_id="", amr=amr, auth_time=at)  # nosec B106 - not signed in yet
 
     async def factor(self, step: str, answer: str, old: str, origin: Origin, *, passkey: bool) -> Entered:
         proof = PasskeyAnswer(passkey_answer(answer)) if passkey else OneTimeCode(answer)

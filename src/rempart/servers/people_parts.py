@@ -75,6 +75,7 @@ class People:
         await self.families.sweep(now - SWEEP_AFTER)
         await self.once.sweep(now)
         await self.proving.store.forget_erased()
+        await self.administration.sweep()
         await self.activity.store.sweep(now - SWEEP_AFTER)
         await self.authorization.back_channel.sweep()
         await self.sessions.sweep()

@@ -71,7 +71,7 @@ def ask(kind: str, method: str, payload: Any, metadata: Sequence[tuple[str, str]
         await server.start()
         try:
             async with grpc.aio.insecure_channel(f"unix:{directory}/app.sock") as channel:
-                call = getattr(channel, kind)(f"/{name}/{method}")(payload, metadata=tuple(metadata), timeout=5)
+                call = getattr(channel, kind)(f"/{name}/{method}")(payload, metadata=tuple(metadata), timeout=30)
                 if kind.endswith("stream"):
                     return [message async for message in call]
                 return await call

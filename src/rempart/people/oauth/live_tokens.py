@@ -59,8 +59,7 @@ class LiveTokens:
             found = await self._families.find(session)
             if found is None or found[0].revoked_at is not None:
                 raise _dead("its session is over")
-        own = client_id == FIRST_PARTY and isinstance(session, str) and session.startswith("ses_")
-        if own and await self._sessions.alive(session) is None:
+        if isinstance(session, str) and session.startswith("ses_") and await self._sessions.alive(session) is None:
             raise _dead("its session is over")
         if claims.subject == client_id:
             return claims, None

@@ -112,6 +112,7 @@ class TokenEndpoint:
         return found
 
     def _count(self, grant: str, outcome: str) -> None:
+        self._tally.token(grant, outcome)
         if grant == Grant.REFRESH_TOKEN:
             self._tally.refresh(outcome)
 

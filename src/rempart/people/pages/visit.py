@@ -126,7 +126,12 @@ class Visit:
         return self._with_cookies(RedirectResponse(url, 303, HEADERS))
 
     def leave_to(self, response: Response) -> Response:
-        """An answer that another room made, with the cookies of this visit."""
+        """An answer that another room made, with the cookies of this visit.
+
+        No policy can let a form end at an IPv6 address: there a page takes over, which goes on by itself."""
+        url = response.headers.get("location", "")
+        if url.startswith("http://["):
+            return self.show("onward", url=url)
         return self._with_cookies(response)
 
     def problem(self, error: RempartError, field: str = "") -> Problem:

@@ -173,7 +173,7 @@ class SessionsFace:
 
     def _issued(self, session: Session, account: Account, origin: Origin) -> Event:
         details: Mapping[str, Any] = {
-            "token": "access",
+            "token": "access",  # nosec B105 - a kind
             "session": session.id,
             "client": FIRST_PARTY,
             "scope": SESSION,

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.people_harness import PASSWORD, Harness, came_from, harness
 
+from rempart.people.administration.scim import groups
+
 BASE = "/auth/scim/v2"
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -170,6 +172,19 @@ def test_a_deleted_user_is_gone_and_their_name_free() -> None:
     play(body)
 
 
+def test_an_account_that_the_operator_erased_is_gone_for_scim_too() -> None:
+    async def body(s: Scim) -> None:
+        user = await s.create("bjensen", emails=[{"value": "ann@bank.example"}])
+        await s.h.admin.delete(f"/users/{user['id']}")
+        assert (await s.ask("GET", f"/Users/{user['id']}")).status_code == 404
+        assert (await s.ask("GET", '/Users?filter=userName eq "bjensen"')).json()["totalResults"] == 0
+        again = await s.create("bjensen", emails=[{"value": "ann@bank.example"}])
+        assert again["id"] != user["id"]
+        await s.h.people.sweep()
+
+    play(body)
+
+
 def test_pages_order_and_filters() -> None:
     async def body(s: Scim) -> None:
         for name in ("dora", "Adam", "cleo", "Bert"):
@@ -230,9 +245,9 @@ def test_groups_are_roles_and_the_last_administrator_stays() -> None:
     async def body(s: Scim) -> None:
         root = await s.h.add("root@bank.example", "admin")
         user = await s.create("ann@bank.example")
-        groups = (await s.ask("GET", "/Groups")).json()
-        assert groups["totalResults"] == 7
-        assert "members" not in groups["Resources"][0]
+        listed = (await s.ask("GET", "/Groups")).json()
+        assert listed["totalResults"] == 7
+        assert "members" not in listed["Resources"][0]
         join = {"op": "add", "path": "members", "value": [{"value": user["id"]}]}
         answer = await s.patch("/Groups/finance", join)
         assert [member["value"] for member in answer.json()["members"]] == [user["id"]]
@@ -255,6 +270,28 @@ def test_groups_are_roles_and_the_last_administrator_stays() -> None:
             assert (await s.ask(method, path, {"displayName": "new"})).status_code == 403
         found = (await s.ask("GET", f'/Groups?filter=members.value eq "{root["id"]}"')).json()
         assert [group["id"] for group in found["Resources"]] == ["admin"]
+
+    play(body)
+
+
+def test_a_crowded_group_still_takes_and_gives_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "MAX_MEMBERS", 2)
+
+    async def body(s: Scim) -> None:
+        users = [(await s.create(f"u{number}@bank.example"))["id"] for number in range(4)]
+        for user in users:
+            added = await s.patch("/Groups/finance", {"op": "add", "path": "members", "value": {"value": user}})
+            assert added.status_code == 200, added.text
+        assert "members" not in added.json()
+        assert (await s.ask("GET", "/Groups/finance")).json()["scimType"] == "tooMany"
+        gone = {"op": "remove", "path": f'members[value eq "{users[0]}"]'}
+        assert (await s.patch("/Groups/finance", gone)).status_code == 200
+        assert (await s.ask("GET", f"/Users/{users[0]}")).json()["groups"][0]["value"] == "user"
+        everybody = {"op": "remove", "path": "members"}
+        assert (await s.patch("/Groups/finance", everybody)).json()["scimType"] == "tooMany"
+        moved = {"op": "remove", "path": "members", "value": [{"value": users[1]}]}
+        last = await s.patch("/Groups/finance", moved)
+        assert sorted(member["value"] for member in last.json()["members"]) == sorted(users[2:])
 
     play(body)
 

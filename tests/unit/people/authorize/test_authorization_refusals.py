@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from urllib.parse import quote_from_bytes, urlencode
 
 import pytest
@@ -14,6 +14,19 @@ from tests.people_harness import ISSUER
 
 from rempart.kernel.errors import Unavailable
 from rempart.people.authorize.arrivals import AT_ONCE, WITHIN
+
+Body = Callable[[Room], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Callable[[Body], None]]:
+    """Runs bodies in one room, in which somebody is signed in."""
+    loop, context = asyncio.new_event_loop(), room()
+    it = loop.run_until_complete(context.__aenter__())
+    loop.run_until_complete(it.sign_in())
+    yield lambda body: loop.run_until_complete(body(it))
+    loop.run_until_complete(context.__aexit__(None, None, None))
+    loop.close()
 
 
 def within(body: Callable[[Room], Awaitable[None]]) -> None:
@@ -159,10 +172,9 @@ _names = st.sampled_from(
 )
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_input_gives_a_5xx_or_a_redirect_to_somewhere_else(
-    changes: list[tuple[str, str | bytes]], raw: bytes
+    shared: Callable[[Body], None], changes: list[tuple[str, str | bytes]], raw: bytes
 ) -> None:
     async def body(it: Room) -> None:
-        await it.sign_in()
         pairs = [(name, value) for name, value in right_request().items() if value]
         usable = [(n, v.encode("utf-8", "ignore") if isinstance(v, str) else v) for n, v in changes]
         named = {name for name, _ in usable}
@@ -178,7 +190,7 @@ def test_no_input_gives_a_5xx_or_a_redirect_to_somewhere_else(
             location = answer.headers.get("location", ISSUER)
             assert location.startswith((ISSUER, CALLBACK + "?"))
 
-    within(body)
+    shared(body)
 
 
 _PATHS = ("/auth/authorize", "/auth/par", "/auth/device_authorization", "/auth/logout", "/auth/userinfo")
@@ -196,7 +208,13 @@ _FORM = "application/x-www-form-urlencoded"
 )  # fmt: skip
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_endpoint_breaks(
-    path: str, method: str, form: list[tuple[str, str | bytes]], raw: bytes, kind: str, bearer: str
+    shared: Callable[[Body], None],
+    path: str,
+    method: str,
+    form: list[tuple[str, str | bytes]],
+    raw: bytes,
+    kind: str,
+    bearer: str,
 ) -> None:
     async def body(it: Room) -> None:
         pairs = [(name, v.encode("utf-8", "ignore") if isinstance(v, str) else v) for name, v in form]
@@ -207,4 +225,4 @@ def test_no_endpoint_breaks(
         assert answer.status_code < 500, answer.text
         assert answer.headers.get("location", ISSUER).startswith((ISSUER, CALLBACK))
 
-    within(body)
+    shared(body)

@@ -313,4 +313,4 @@ async def _all(tries: list[Awaitable[Granted]]) -> list[Granted | BaseException]
 
 
 TestCodesMachine = CodesMachine.TestCase
-TestCodesMachine.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+TestCodesMachine.settings = settings(max_examples=10, stateful_step_count=15, deadline=None)

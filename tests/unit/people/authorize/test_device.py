@@ -92,6 +92,7 @@ def test_polling_waits_slows_down_and_gets_the_answer_once() -> None:
         answers = await asyncio.gather(*(it.poll(code) for _ in range(10)), return_exceptions=True)
         granted = [answer for answer in answers if isinstance(answer, Granted)]
         assert len(granted) == 1
+        assert all(isinstance(answer, Granted | BadInput) for answer in answers)
         assert granted[0].account is not None
         assert granted[0].account.id == session.account_id
         assert granted[0].id_token is not None

@@ -228,6 +228,9 @@ def test_guessing_codes_is_slowed_and_who_holds_a_device_is_not() -> None:
         # at a door of one step, who has the password doesn't learn it from being throttled at the code
         refused = await h.login(ANN, otp="000000", ip="198.51.100.1")
         assert (refused.status_code, refused.json()["code"]) == (401, "login_failed")
+        told = [event for event in h.recorder.events if event.severity == "high"]
+        assert {str(event.type) for event in told} == {"people.login_throttled"}
+        assert {event.person for event in told} == {account}
 
     run(scenario)
 

@@ -19,6 +19,7 @@ from rempart.crypto.webauthn import RelyingParty
 from rempart.kernel.errors import BadInput, Conflict, RempartError, Unauthenticated
 from rempart.people.factors.model import PasskeyAnswer, SecondFactorNeeded
 from rempart.people.model import Origin
+from rempart.servers.people_factors import relying_party
 
 HERE = Origin(ip="203.0.113.7")
 PASSWORD = "a quiet river of glass 42"
@@ -75,6 +76,19 @@ def test_options_are_the_specifications() -> None:
         assert again["authenticatorSelection"]["residentKey"] == "preferred"
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "rp_id", "origin"),
+    [
+        ("https://localhost:8443/auth", "localhost", "https://localhost:8443"),
+        ("https://ID.Example:443/auth", "id.example", "https://id.example"),
+        ("https://id.example", "id.example", "https://id.example"),
+    ],
+)
+def test_the_relying_party_is_the_issuer_as_browsers_write_it(issuer: str, rp_id: str, origin: str) -> None:
+    party = relying_party(issuer, "bank.example")
+    assert (party.id, party.origin) == (rp_id, origin)
 
 
 CHEATS: dict[str, Callable[[SoftwareAuthenticator], dict[str, Any]]] = {

@@ -44,10 +44,11 @@ def test_client_credentials_speak_for_the_client_alone() -> None:
             assert not {"role", "sid", "epoch", "amr", "auth_time", "payment_limit"} & set(claims)
             narrow = await h.token("client_credentials", basic("svc", secret), scope="write")
             assert narrow.json()["scope"] == "write"
-            for scope in ("admin", "read admin", "", " ", "read  write", "openid", "session", "READ"):
+            assert (await h.token("client_credentials", basic("svc", secret), scope="")).json()["scope"] == "read write"
+            for scope in ("admin", "read admin", " ", "read  write", "openid", "session", "READ"):
                 refused(await h.token("client_credentials", basic("svc", secret), scope=scope), "invalid_scope")
             issued = h.events("people.token_issued")
-            assert [event.details["client"] for event in issued] == ["svc", "svc"]
+            assert [event.details["client"] for event in issued] == ["svc", "svc", "svc"]
 
     asyncio.run(scenario())
 
@@ -66,7 +67,7 @@ def test_a_client_has_tokens_for_its_audiences_only() -> None:
             assert await audience() == "https://api.example"
             assert await audience(resource="bank.example") == "bank.example"
             assert await audience(audience="https://api.example") == "https://api.example"
-            for form in ({"audience": "other"}, {"resource": ""}, {"audience": "bank.example", "resource": "x"}):
+            for form in ({"audience": "other"}, {"resource": " "}, {"audience": "bank.example", "resource": "x"}):
                 refused(await h.token("client_credentials", basic("svc", secret), **form), "invalid_target")
             refused(
                 await h.token("client_credentials", basic("plain", plain), audience="https://api.example"),
@@ -85,6 +86,11 @@ def test_a_grant_type_must_be_known_enabled_and_the_clients() -> None:
             refused(await h.post("token", {"scope": "x"}, basic("svc", secret)), "invalid_request")
             for grant in ("refresh_token", "password", EXCHANGE, "authorization_code"):
                 refused(await h.token(grant, basic("svc", secret), refresh_token="x"), "unauthorized_client")
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(h.people.people.metrics), base_url="http://p"
+            ) as metrics:
+                page = (await metrics.get("/metrics")).text
+            assert 'rempart_people_tokens_total{grant="token-exchange",outcome="refused"} 1.0' in page
             refusals = h.events("people.token_refused")
             assert {event.details["client"] for event in refusals} == {"svc"}
 

@@ -177,6 +177,19 @@ def test_consent_is_asked_and_both_answers_reach_the_client() -> None:
     visiting(scenario)
 
 
+def test_a_client_at_an_ipv6_address_is_reached_over_a_page() -> None:
+    site = Site()
+    site.client = replace(site.client, redirect_source="http://[::1]:4000")
+
+    async def scenario(visitor: Visitor) -> None:
+        await visitor.sign_in(f"?interaction={H}")
+        await visitor.get(f"/auth/sign-in?interaction={H}")
+        done = await visitor.post(f"/auth/consent?interaction={H}", decision="approve")
+        assert [each.get("href") for each in Html(done.text).all("a")][1:] == ["http://[::1]:4000/callback?code=abc"]
+
+    visiting(scenario, site)
+
+
 def test_nobody_consents_without_being_signed_in() -> None:
     async def scenario(visitor: Visitor) -> None:
         await visitor.get(f"/auth/sign-in?interaction={H}")

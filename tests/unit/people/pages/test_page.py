@@ -26,9 +26,7 @@ def test_the_policy_lets_in_nothing_inline_and_nothing_from_elsewhere() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "source", ["https://shop.example", "http://127.0.0.1:4000", "http://[::1]:80", "com.example.app:"]
-)
+@pytest.mark.parametrize("source", ["https://shop.example", "http://127.0.0.1:4000", "com.example.app:"])
 def test_a_form_may_end_at_its_client(source: str) -> None:
     assert f"form-action 'self' {source};" in content_security_policy([source])
 

@@ -6,6 +6,7 @@ declared in rempart.toml.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rempart.kernel.errors import Conflict, Denied, NotFound
@@ -21,6 +22,7 @@ from .users import NEW_ROLE, expect
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 MAX_MEMBERS = 5000
 _MULTIVALUED = frozenset({"members"})
+_ONE = re.compile(r'members\[value eq "([A-Za-z0-9_-]{1,64})"\]', re.IGNORECASE)
 
 
 class ScimGroups:
@@ -51,14 +53,16 @@ class ScimGroups:
         return await self._settle(await self._expected(role, expected), body, actor)
 
     async def patch(self, role: str, body: Any, expected: str | None, actor: Actor) -> dict[str, Any]:
-        document = await self._expected(role, expected)
+        """Adding and removing named members works however many there are."""
+        named = _named(body) if not expected else None
+        document = await (self._expected(role, expected) if named is None else self._document(role, only=named))
         return await self._settle(document, apply(document, body, _MULTIVALUED), actor)
 
     async def _settle(self, before: dict[str, Any], wanted: Any, actor: Actor) -> dict[str, Any]:
         role = str(before["id"])
         if not isinstance(wanted, dict) or str(_get(wanted, "displayname") or role) != role:
             raise ScimRefusal("mutability", "a group's name is declared in rempart.toml")
-        present = {member["value"] for member in before["members"]}
+        present = {member["value"] for member in before.get("members", ())}
         asked = _members(wanted)
         removed = present - asked
         if removed and role == NEW_ROLE:
@@ -72,20 +76,26 @@ class ScimGroups:
             account = await self._accounts.peek(account_id)
             if account is not None and account.role == role:
                 await self._accounts.change(account_id, {"role": NEW_ROLE}, actor)
-        return await self._document(role, True)
+        crowded = len(await self._store.members(role, MAX_MEMBERS + 1)) > MAX_MEMBERS
+        return await self._document(role, not crowded)
 
     async def _expected(self, role: str, expected: str | None) -> dict[str, Any]:
         document = await self._document(role, True)
         expect(document["meta"]["version"], expected)
         return document
 
-    async def _document(self, role: str, members: bool) -> dict[str, Any]:
+    async def _document(self, role: str, members: bool = True, only: set[str] | None = None) -> dict[str, Any]:
+        """`only`: of the members those."""
         if role not in self._accounts.roles.all:
             raise NotFound("no_such_group", "there is no such group")
         document: dict[str, Any] = {"schemas": [GROUP], "id": role, "displayName": role}
         meta = {"resourceType": "Group", "location": f"{self._base}/Groups/{role}"}
         if members:
-            found = await self._store.members(role, MAX_MEMBERS + 1)
+            if only is None:
+                found = await self._store.members(role, MAX_MEMBERS + 1)
+            else:
+                accounts = [await self._accounts.peek(account_id) for account_id in sorted(only)]
+                found = [(a.id, a.email) for a in accounts if a is not None and a.role == role and not a.erased]
             if len(found) > MAX_MEMBERS:
                 raise ScimRefusal("tooMany", f"this group has more than {MAX_MEMBERS} members: see Users by filter")
             document["members"] = [
@@ -98,6 +108,26 @@ class ScimGroups:
 
 def groups_are_declared() -> Denied:
     return Denied("groups_are_declared", "groups are declared in rempart.toml", "see [people.roles]")
+
+
+def _named(body: Any) -> set[str] | None:
+    """The members that a patch can touch, when it names them all; None when it may touch others, too."""
+    named: set[str] = set()
+    operations = _get(body, "operations") if isinstance(body, dict) else None
+    for operation in operations if isinstance(operations, list) else [None]:
+        if not isinstance(operation, dict) or not isinstance(path := _get(operation, "path"), str):
+            return None
+        verb, value = str(_get(operation, "op")).lower(), _get(operation, "value")
+        if verb == "remove" and (chosen := _ONE.fullmatch(path.strip())):
+            named.add(chosen[1])
+        elif verb in ("add", "remove") and path.strip().lower() == "members" and value:
+            listed = value if isinstance(value, list) else [value]
+            if not all(isinstance(entry, dict) and isinstance(_get(entry, "value"), str) for entry in listed):
+                return None
+            named.update(str(_get(entry, "value")) for entry in listed)
+        else:
+            return None
+    return named if len(named) <= MAX_MEMBERS else None
 
 
 def _members(body: dict[str, Any]) -> set[str]:

@@ -40,7 +40,8 @@ class ScimStore(Protocol):
     """Durable; all raise Unavailable `store_unavailable`. User names are unique whatever their case."""
 
     async def put(self, user: ScimUser) -> None:
-        """Raises Conflict `user_name_taken`; a name whose account was never made is free after a minute."""
+        """Raises Conflict `user_name_taken`. Names of erased accounts are free, those of accounts that were never made
+        after a minute."""
 
     async def get(self, account_id: str) -> ScimUser | None: ...
 
@@ -50,6 +51,9 @@ class ScimStore(Protocol):
         """By account id, for ids greater than `after` up to `last`."""
 
     async def remove(self, account_id: str) -> None: ...
+
+    async def forget_erased(self) -> None:
+        """Drop what was said of erased accounts."""
 
     async def members(self, role: str, limit: int) -> list[tuple[str, str]]:
         """Id and e-mail address of enabled and disabled accounts of a role, at most `limit`."""

@@ -122,8 +122,9 @@ class ScimUsers:
 
     async def _by_user_name(self, user_name: str) -> Account | None:
         kept = await self._store.by_user_name(user_name)
-        if kept is not None:
-            return await self._accounts.peek(kept.account_id)
+        holder = await self._accounts.peek(kept.account_id) if kept else None
+        if holder is not None and not holder.erased:
+            return holder
         account = await self._by_email(user_name)
         return account if account and await self._store.get(account.id) is None else None
 
