@@ -192,7 +192,7 @@ def test_jwt_svids_are_for_ones_own_identities_only(tmp_path: Path) -> None:
         identities = world.identities
         assert len(await identities.jwt_svids(process, ["x"], "")) == 2
         (one,) = await identities.jwt_svids(process, ["x"], f"spiffe://{DOMAIN}/b")
-        assert str(identities.validate_jwt(one.token, "x")[0]).endswith("/b")
+        assert str(identities.validate_jwt(one.token, "x", ())[0]).endswith("/b")
         with pytest.raises(Denied):
             await identities.jwt_svids(process, ["x"], str(GATEWAY))
         again = await identities.jwt_svids(process, ["x"], f"spiffe://{DOMAIN}/b")
