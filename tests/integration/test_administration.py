@@ -16,6 +16,7 @@ import pytest
 from argon2.low_level import Type, hash_secret_raw
 from tests.integration.test_people import cli
 from tests.people_process import GATEWAY, PeopleProcess
+from tests.people_web import web
 from tests.support import eventually, short_directory
 
 PASSWORD = "a quiet river of glass 42"
@@ -45,7 +46,9 @@ def run(people: PeopleProcess, *arguments: str, expected: int = 0) -> Any:
 
 
 def outbox(people: PeopleProcess) -> list[Path]:
-    return sorted((people.directory / "data" / "outbox").glob("*.eml"))
+    """Mails with a link, the newest last; there are also notices that something was changed."""
+    mails = (people.directory / "data" / "outbox").glob("*.eml")
+    return sorted(mail for mail in mails if "?token=3D" in mail.read_text().replace("=\n", ""))
 
 
 def link_of(mail: Path) -> str:
@@ -205,6 +208,35 @@ def test_who_is_invited_chooses_a_password_by_the_link_in_the_mail(people: Peopl
     run(people, "user", "link", "inv@bank.example")
     eventually(lambda: outbox(people)[-1] != mail)
     assert link_of(outbox(people)[-1]) != token
+
+
+def fill(browser: httpx.Client, path: str, **fields: str) -> httpx.Response:
+    """Read a page's form and send it filled in, as a browser would."""
+    page = browser.get(path)
+    assert page.status_code == 200, page.text
+    hidden = re.findall(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"', page.text)
+    return browser.post(path, data={**dict(hidden), **fields}, headers={"origin": "https://localhost:8443"})
+
+
+def test_from_the_mail_through_the_pages_to_a_new_password(people: PeopleProcess) -> None:
+    fresh = "another slow lantern by the sea 7"
+    run(people, "user", "add", "--email", "web@bank.example", "--role", "user", "--invite")
+    invitation = f"/auth/invitation?token={link_of(outbox(people)[-1])}"
+    with web(people) as browser:
+        assert fill(browser, invitation, password="short", repeated="short").status_code == 400
+        assert fill(browser, invitation, password=PASSWORD, repeated=PASSWORD).status_code == 303
+        assert browser.get(invitation).status_code == 404
+    assert login(people, "web@bank.example").status_code == 200
+    before = len(outbox(people))
+    with web(people) as browser:
+        answers = [fill(browser, "/auth/forgot", email=email) for email in ("web@bank.example", "nobody@bank.example")]
+        assert [(a.status_code, a.headers["location"]) for a in answers] == [(303, "/auth/forgot/sent")] * 2
+        eventually(lambda: len(outbox(people)) == before + 1)
+        reset = f"/auth/reset?token={link_of(outbox(people)[-1])}"
+        assert fill(browser, reset, password=fresh, repeated=fresh).status_code == 303
+        assert browser.get(reset).status_code == 404
+    assert login(people, "web@bank.example").status_code == 401
+    assert login(people, "web@bank.example", fresh).status_code == 200
 
 
 def test_limits_roles_factors_and_erasing(people: PeopleProcess) -> None:

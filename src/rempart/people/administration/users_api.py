@@ -193,7 +193,7 @@ def administrators(bearers: Bearers, accounts: Accounts, origins: Origins) -> Id
     async def identify(request: Request) -> Actor:
         origin = origins.of(request)
         claims, account = await bearers.person(request, origin)
-        if SESSION not in claims.scope:
+        if SESSION not in claims.scope or "act" in claims.raw:  # a service that acts for them is not them
             raise Unauthenticated("invalid_token", "the access token is not valid: it is an application's", "log in")
         accounts.roles.require(claims.role)
         accounts.roles.require(account.role)

@@ -144,7 +144,7 @@ class OwnFace:
         origin = self._origins.of(request)
         if "authorization" in request.headers:
             claims, account = await self._bearers.person(request, origin)
-            if SESSION not in claims.scope:
+            if SESSION not in claims.scope or "act" in claims.raw:  # a service that acts for them is not them
                 raise Denied("wrong_scope", "this token is not for its person's own account", "log in directly")
             session = str(claims.raw.get("sid", ""))
             return Person(account=account, session=session, amr=claims.amr, auth_time=claims.auth_time), origin

@@ -208,6 +208,9 @@ def test_a_service_acts_for_the_person_and_says_so() -> None:
             kept = ("sub", "role", "amr", "auth_time", "sid", "epoch", "exp")
             assert [claims[name] for name in kept] == [before[name] for name in kept]
             assert (claims["client_id"], claims["act"]) == ("payment", {"sub": PAYMENT, "client_id": "payment"})
+            bearer = {"authorization": f"Bearer {document['access_token']}"}
+            for path in ("/auth/factors", "/auth/admin/users"):
+                assert (await h.people.api.get(path, headers=bearer)).status_code in (401, 403)
             again = claims_of((await _exchange(h, document["access_token"])).json()["access_token"])
             assert again["act"]["act"] == {"sub": PAYMENT, "client_id": "payment"}
             assert h.events("people.token_issued")[0].details["actor"]["sub"] == PAYMENT
