@@ -13,17 +13,19 @@ from .model import Entry
 
 @dataclass(frozen=True, slots=True)
 class Registrar:
-    """`paths`: it may register ids at and below these; `/` is the whole trust domain."""
+    """`paths`: it may register ids at and below these; `/` is the whole trust domain. `others`: all registrars' ids."""
 
     spiffe_id: str
     paths: tuple[str, ...]
+    others: frozenset[str] = frozenset()
 
     def covers(self, entry: Entry) -> bool:
         """Its own to change and to delete. What an operator made privileged is nobody else's."""
         return not entry.admin and not entry.downstream and self._below(entry.spiffe_id)
 
     def check(self, entry: Entry, declared: Collection[SpiffeId]) -> None:
-        """`declared`: ids of rempart.toml, which a second entry would give to somebody else.
+        """`declared`: ids of rempart.toml and of privileged entries. A second entry would give them to somebody else,
+        and with the id of a registrar what that one may do.
 
         Raises Denied `outside_registrar` | `privileged_entry` | `declared_id`.
         """
@@ -39,9 +41,11 @@ class Registrar:
                 f"{entry.spiffe_id}: only the operator makes, changes or deletes admin and downstream entries",
                 "use `rempart entry apply` on the host",
             )
-        if entry.spiffe_id in declared:
+        if entry.spiffe_id in declared or str(entry.spiffe_id) in self.others:
             raise Denied(
-                "declared_id", f"{entry.spiffe_id} belongs to what rempart.toml declares", "register another id"
+                "declared_id",
+                f"{entry.spiffe_id} is declared in rempart.toml, privileged, or a registrar",
+                "register another id",
             )
 
     def _below(self, spiffe_id: SpiffeId) -> bool:

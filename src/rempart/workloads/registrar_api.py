@@ -8,6 +8,7 @@ caller must be a registrar of `rempart.toml` or hold an entry that an operator m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -36,7 +37,8 @@ class RegistrarApi:
         self._public = tuple(public)
         self._identities = identities
         self._registration = registration
-        self._registrars = {registrar.spiffe_id: registrar for registrar in registrars}
+        self._ids = frozenset(registrar.spiffe_id for registrar in registrars)
+        self._registrars = {one.spiffe_id: replace(one, others=self._ids) for one in registrars}
 
     def app(self) -> Starlette:
         return Starlette(
@@ -59,7 +61,7 @@ class RegistrarApi:
         if caller in self._registrars:
             return self._registrars[caller]
         if self._registration.is_admin(caller):
-            return Registrar(caller, ("/",))
+            return Registrar(caller, ("/",), self._ids)
         raise Denied(
             "not_registrar",
             f"{caller} may not administer entries",

@@ -133,13 +133,16 @@ class Registration:
                 changed.append((before, replace(entry, id=before.id)))
         removed = [entry for entry in self._applied.values() if prune and entry.registration not in seen]
         if registrar is not None:
-            declared = {entry.spiffe_id for entry in self._fixed}
+            declared = self._declared()
             removed = [entry for entry in removed if registrar.covers(entry)]
             for entry in (*created, *(one for pair in changed for one in pair)):
                 registrar.check(entry, declared)
         if len(self._applied) + len(created) - len(removed) > MAX_ENTRIES:
             raise Conflict("too_many_entries", f"there would be more than {MAX_ENTRIES} entries", "delete some")
         return Applied(tuple(created), tuple(changed), tuple(removed), tuple(unchanged))
+
+    def _declared(self) -> set[SpiffeId]:
+        return {entry.spiffe_id for entry in self.entries() if entry.fixed or entry.admin or entry.downstream}
 
     async def apply(
         self, wanted: Sequence[Entry], who: str, *, prune: bool = False, registrar: Registrar | None = None
@@ -176,7 +179,7 @@ class Registration:
                 raise Conflict("fixed_entry", f"{name} is declared in rempart.toml", "remove it there and restart")
             for entry in removed:
                 if registrar is not None:
-                    registrar.check(entry, set())
+                    registrar.check(entry, self._declared())
             await self._change([(entry, None) for entry in removed], who, registrar)
             return removed
 

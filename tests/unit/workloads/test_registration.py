@@ -156,7 +156,7 @@ def test_the_same_id_and_selectors_below_two_parents_are_two_entries() -> None:
     asyncio.run(main())
 
 
-CI = Registrar(f"spiffe://{DOMAIN}/ci", ("/jobs",))
+CI = Registrar(f"spiffe://{DOMAIN}/ci", ("/jobs",), frozenset({f"spiffe://{DOMAIN}/jobs/ci"}))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,8 @@ CI = Registrar(f"spiffe://{DOMAIN}/ci", ("/jobs",))
         (entry("/jobs/a", downstream=True), "privileged_entry"),
         (entry("/jobs/declared", "unix:uid:7"), "declared_id"),
         (entry("/jobs/boss", ttl=4), "privileged_entry"),
+        (entry("/jobs/boss", "unix:uid:666"), "declared_id"),
+        (entry("/jobs/ci", "unix:uid:666"), "declared_id"),
     ],
 )
 def test_a_registrar_reaches_no_further_than_its_paths(wanted: Entry, code: str) -> None:
