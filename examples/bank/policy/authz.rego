@@ -14,6 +14,9 @@ decision := restriction if {
 } else := refused("authz.login_needed", "unauthenticated", "log in, and send the token", 401) if {
 	from_outside
 	not person
+} else := refused("authz.scope_needed", "insufficient_scope", "this token is not a person's own session", 403) if {
+	from_outside
+	not own_session
 } else := refused("wallet.not_own", "not_your_wallet", "people see their own wallet only", 403) if {
 	from_outside
 	input.service == "wallet"
@@ -33,7 +36,13 @@ person := input.jwt.sub if {
 	input.jwt.sub != ""
 }
 
-role := input.jwt.role if person
+# What another program was given on a person's behalf is for whom its scopes name, and the bank has no such scopes.
+own_session if {
+	person
+	"session" in split(input.jwt.scope, " ")
+}
+
+role := input.jwt.role if own_session
 
 from_outside if input.pep == "gateway"
 
@@ -106,7 +115,7 @@ grant := allowed("wallet.own", "people see their own wallet") if {
 }
 
 own_query if {
-	person
+	own_session
 	input.query.user_id == person
 }
 

@@ -25,7 +25,7 @@ calm := {"volume": {"last_minute": 1}, "origin": "", "token_age": 10, "ip": "127
 
 nobody := null
 
-person(role) := {"sub": "acc_1", "role": role}
+person(role) := {"sub": "acc_1", "role": role, "scope": "session"}
 
 segments_of(path) := [s | some s in split(path, "/"); s != ""]
 
@@ -102,12 +102,12 @@ test_wallet_without_login if {
 }
 
 test_wallet_with_empty_subject if {
-	not allowed(gateway("wallet", "GET", "/wallet", {"user_id": ""}, {"sub": "", "role": "user"}))
+	not allowed(gateway("wallet", "GET", "/wallet", {"user_id": ""}, {"sub": "", "role": "user", "scope": "session"}))
 }
 
 test_wallet_with_odd_subject if {
 	every sub in {null, 1, true, ["acc_1"]} {
-		not allowed(gateway("wallet", "GET", "/wallet", {"user_id": sub}, {"sub": sub, "role": "user"}))
+		not allowed(gateway("wallet", "GET", "/wallet", {"user_id": sub}, {"sub": sub, "role": "user", "scope": "session"}))
 	}
 }
 
@@ -296,4 +296,18 @@ test_every_answer_has_rule_and_reason if {
 		d.reason != ""
 		is_boolean(d.allow)
 	}
+}
+
+# A token that another program got for a person, with any scopes but the person's own session.
+test_what_other_programs_were_given_opens_nothing if {
+	every scope in ["", "openid email", "sessions", "openid session2"] {
+		d := decide(gateway("wallet", "GET", "/wallet", {"user_id": "acc_1"}, {"sub": "acc_1", "role": "user", "scope": scope}))
+		d.code == "insufficient_scope"
+		not allowed(gateway("payment", "POST", "/payments", {}, {"sub": "acc_1", "role": "user", "scope": scope}))
+	}
+	not allowed(gateway("wallet", "GET", "/wallet", {"user_id": "acc_1"}, {"sub": "acc_1"}))
+}
+
+test_a_session_among_other_scopes_is_one if {
+	allowed(gateway("wallet", "GET", "/wallet", {"user_id": "acc_1"}, {"sub": "acc_1", "role": "user", "scope": "openid session"}))
 }

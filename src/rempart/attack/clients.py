@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .model import Actor, Alert, Attack, Outcome, Trace, blocked, got_through, refused
+from .model import Actor, Alert, Attack, Outcome, Trace, blocked, got_through, not_tried, refused
 from .registered import ACCESS_TOKEN, EXCHANGE, Pen, Registered, b64, having
 from .wire import Reply
 
@@ -124,6 +124,14 @@ def attacks() -> Iterator[Attack]:
         "the shop, the public app and the robot exchange a person's token",
         "unauthorized_client",
         _exchange_by_others,
+        stolen=True,
+    )
+    yield attack(
+        "E-token-of-a-client",
+        "What another program was given, at the services",
+        "a token that a person gave to another program, and that program's own, at every kind of route",
+        "401 or 403",
+        _at_services,
         stolen=True,
     )
     yield attack(
@@ -268,6 +276,21 @@ def _exchange_by_others(made: Registered) -> Outcome:
         if reply.status not in (400, 401):
             return got_through(f"{client}: {reply.said}", reply.evidence)
     return blocked(reply.said, "people: grants are registered", reply.evidence)
+
+
+def _at_services(made: Registered) -> Outcome:
+    scene, reply = made.scene, Reply(0)
+    person = made.tokens(made.browser())["access_token"]
+    machine = made.token(_GRANT, "own")
+    if machine.status != 200:
+        return not_tried(f"the client's own token: {machine.said}")
+    mine, _ = scene.own()
+    for token in (person, machine.json["access_token"]):
+        for path in (mine, "/users", "/logs", "/metrics", "/transactions", "/auth/admin/users", "/auth/factors"):
+            reply = scene.ask("GET", path, (("Authorization", f"Bearer {token}"),))
+            if reply.status not in (401, 403, 404):
+                return got_through(f"{path}: {reply.said}", reply.evidence)
+    return blocked(reply.said, "policy decision", reply.evidence)
 
 
 def _registration(made: Registered) -> Outcome:

@@ -184,7 +184,9 @@ def _answer(client: Client, secret: str | None) -> dict[str, Any]:
         "jwks": {"keys": list(client.jwks)} if client.jwks else None,
     }
     answer |= {name: value for name, value in optional.items() if value}
-    return answer | ({"client_secret": secret, "client_secret_expires_at": 0} if secret else {})
+    if secret:
+        answer |= {"client_secret": secret, "client_secret_expires_at": 0}  # nosec B105 - 0: it doesn't expire
+    return answer
 
 
 def _key(token: str) -> bytes:
