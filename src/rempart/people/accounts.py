@@ -311,24 +311,20 @@ class Accounts:
     ) -> Event:
         about = after or before
         severe = kind is EventType.ROLE_CHANGED and about is not None and about.role == Role.ADMIN
-        return Event(
-            type=kind,
-            at=self._clock.now(),
-            success=not refused,
-            severity=Severity.MEDIUM if severe or refused else Severity.INFO,
-            reason=refused,
-            person=actor.person,
-            role=actor.role,
-            workload=actor.origin.workload,
-            operator=actor.origin.operator,
-            ip=actor.origin.ip,
-            request_id=actor.origin.request_id,
-            trace_id=actor.origin.trace_id,
-            before=before.public() if before else None,
-            after=after.public() if after and not refused else None,
-            details={
-                "account": about.id if about else None,
-                "decision": actor.origin.decision_id,
-                **({"client": actor.client} if actor.client else {}),
-            },
+        return actor.origin.stamp(
+            Event(
+                type=kind,
+                at=self._clock.now(),
+                success=not refused,
+                severity=Severity.MEDIUM if severe or refused else Severity.INFO,
+                reason=refused,
+                person=actor.person,
+                role=actor.role,
+                before=before.public() if before else None,
+                after=after.public() if after and not refused else None,
+                details={
+                    "account": about.id if about else None,
+                    **({"client": actor.client} if actor.client else {}),
+                },
+            )
         )

@@ -78,16 +78,15 @@ class Bearers:
         except (Unauthenticated, BadInput) as error:
             if error.code == "use_dpop_nonce":
                 raise KeyProofNeeded(error.code, error.reason, nonce=self.dpop.nonce()) from None
-            event = Event(
-                type=EventType.TOKEN_REFUSED,
-                at=self.clock.now(),
-                success=False,
-                severity=Severity.LOW,
-                reason=error.reason,
-                workload=origin.workload,
-                ip=origin.ip,
-                request_id=origin.request_id,
-                details={"token": "access", "decision": origin.decision_id},  # nosec B105 - a kind
+            event = origin.stamp(
+                Event(
+                    type=EventType.TOKEN_REFUSED,
+                    at=self.clock.now(),
+                    success=False,
+                    severity=Severity.LOW,
+                    reason=error.reason,
+                    details={"token": "access"},  # nosec B105 - a kind
+                )
             )
             await self.refusals.record(event, origin.network, error.reason)
             if isinstance(error, BadInput):

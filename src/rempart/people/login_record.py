@@ -29,17 +29,15 @@ class LoginRecord:
     async def succeeded(self, account: Account, amr: tuple[str, ...], known: bool, origin: Origin) -> None:
         """Raises Unavailable; then nothing may be granted."""
         await self.recorder.record(
-            Event(
-                type=EventType.LOGIN,
-                at=self.clock.now(),
-                success=True,
-                person=account.id,
-                role=str(account.role),
-                workload=origin.workload,
-                ip=origin.ip,
-                request_id=origin.request_id,
-                trace_id=origin.trace_id,
-                details={"amr": list(amr), "known_place": known, "decision": origin.decision_id},
+            origin.stamp(
+                Event(
+                    type=EventType.LOGIN,
+                    at=self.clock.now(),
+                    success=True,
+                    person=account.id,
+                    role=str(account.role),
+                    details={"amr": list(amr), "known_place": known},
+                )
             )
         )
         self.tally.login("success")
@@ -54,18 +52,16 @@ class LoginRecord:
         severity: Severity = Severity.LOW,
     ) -> None:
         self.tally.login("throttled" if kind is EventType.LOGIN_THROTTLED else "failed")
-        event = Event(
-            type=kind,
-            at=self.clock.now(),
-            success=False,
-            severity=severity,
-            reason=why,
-            person=account.id if account else None,
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details={"account": alias, "network": origin.network, "decision": origin.decision_id},
+        event = origin.stamp(
+            Event(
+                type=kind,
+                at=self.clock.now(),
+                success=False,
+                severity=severity,
+                reason=why,
+                person=account.id if account else None,
+                details={"account": alias, "network": origin.network},
+            )
         )
         await self.refusals.record(event, origin.network, alias, severity)
 
@@ -74,18 +70,16 @@ class LoginRecord:
     ) -> None:
         """A refusal that must be seen: never collapsed with others."""
         await self.recorder.record(
-            Event(
-                type=kind,
-                at=self.clock.now(),
-                success=False,
-                severity=severity,
-                reason=why,
-                person=person,
-                workload=origin.workload,
-                ip=origin.ip,
-                request_id=origin.request_id,
-                trace_id=origin.trace_id,
-                details={**details, "network": origin.network, "decision": origin.decision_id},
+            origin.stamp(
+                Event(
+                    type=kind,
+                    at=self.clock.now(),
+                    success=False,
+                    severity=severity,
+                    reason=why,
+                    person=person,
+                    details={**details, "network": origin.network},
+                )
             )
         )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rempart.kernel.errors import BadInput
+from rempart.kernel.event import Event
 
 MAX_LIMIT = 10**15  # cents
 GONE = "deleted.invalid"  # the mail domain of erased accounts (RFC 2606 section 2): nobody has an address there
@@ -170,6 +171,18 @@ class Origin:
     @property
     def network(self) -> str:
         return network_of(self.ip) if self.ip else (self.workload or "local")
+
+    def stamp(self, event: Event) -> Event:
+        """The event with where it came from: what every event of a request says."""
+        return replace(
+            event,
+            workload=self.workload,
+            operator=event.operator or self.operator,
+            ip=self.ip,
+            request_id=self.request_id,
+            trace_id=self.trace_id,
+            details={**event.details, "decision": self.decision_id},
+        )
 
 
 def network_of(ip: str) -> str:

@@ -200,24 +200,20 @@ class RefreshTokens:
         self, kind: EventType, family: RefreshFamily | None, origin: Origin, severity: Severity, reason: str = ""
     ) -> Event:
         reused = kind is EventType.TOKEN_REUSED
-        return Event(
-            type=kind,
-            at=self._clock.now(),
-            success=kind is EventType.TOKEN_REVOKED,
-            severity=severity,
-            reason="a refresh token came back after its successor: its family was revoked" if reused else reason,
-            person=family.account_id if family else None,
-            workload=origin.workload,
-            operator=origin.operator,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details={
-                "token": "refresh",  # nosec B105 - a kind
-                "session": family.id if family else None,
-                "client": family.client_id if family else None,
-                "decision": origin.decision_id,
-            },
+        return origin.stamp(
+            Event(
+                type=kind,
+                at=self._clock.now(),
+                success=kind is EventType.TOKEN_REVOKED,
+                severity=severity,
+                reason="a refresh token came back after its successor: its family was revoked" if reused else reason,
+                person=family.account_id if family else None,
+                details={
+                    "token": "refresh",  # nosec B105 - a kind
+                    "session": family.id if family else None,
+                    "client": family.client_id if family else None,
+                },
+            )
         )
 
 

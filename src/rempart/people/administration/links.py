@@ -210,25 +210,21 @@ class Links:
         raise Unavailable("store_unavailable", "too many links are being sent to one account", "try again")
 
     def _event(self, kind: LinkKind, actor: Actor, account: Account | None, refused: str) -> Event:
-        return Event(
-            type=EventType.LINK_SENT,
-            at=self._clock.now(),
-            success=not refused,
-            severity=Severity.LOW if refused else Severity.INFO,
-            reason=refused,
-            person=actor.person or (account.id if account and not actor.origin.operator else None),
-            role=actor.role,
-            workload=actor.origin.workload,
-            operator=actor.origin.operator,
-            ip=actor.origin.ip,
-            request_id=actor.origin.request_id,
-            trace_id=actor.origin.trace_id,
-            details={
-                "link": str(kind),
-                "account": account.id if account else None,
-                "network": actor.origin.network,
-                "decision": actor.origin.decision_id,
-            },
+        return actor.origin.stamp(
+            Event(
+                type=EventType.LINK_SENT,
+                at=self._clock.now(),
+                success=not refused,
+                severity=Severity.LOW if refused else Severity.INFO,
+                reason=refused,
+                person=actor.person or (account.id if account and not actor.origin.operator else None),
+                role=actor.role,
+                details={
+                    "link": str(kind),
+                    "account": account.id if account else None,
+                    "network": actor.origin.network,
+                },
+            )
         )
 
 

@@ -120,16 +120,15 @@ class Codes:
 
     async def refused(self, client_id: str, error: str, origin: Origin) -> None:
         """The record of a request that a person turned down or couldn't meet."""
-        event = Event(
-            type=EventType.TOKEN_REFUSED,
-            at=self._clock.now(),
-            success=False,
-            severity=Severity.LOW,
-            reason=error,
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            details={"token": "code", "client": client_id, "decision": origin.decision_id},  # nosec B105 - a kind
+        event = origin.stamp(
+            Event(
+                type=EventType.TOKEN_REFUSED,
+                at=self._clock.now(),
+                success=False,
+                severity=Severity.LOW,
+                reason=error,
+                details={"token": "code", "client": client_id},  # nosec B105 - a kind
+            )
         )
         await self._refusals.record(event, origin.network, client_id, error)
 
@@ -210,25 +209,22 @@ class Codes:
 
     def _event(self, kind: EventType, code: Code, origin: Origin, severity: Severity) -> Event:
         reused = kind is EventType.TOKEN_REUSED
-        return Event(
-            type=kind,
-            at=self._clock.now(),
-            success=not reused,
-            severity=severity,
-            reason="an authorization code came again: what came of it was revoked" if reused else "",
-            person=code.account_id,
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details={
-                "token": "code",  # nosec B105 - a kind
-                "client": code.client_id,
-                "scope": " ".join(code.scopes),
-                "session": code.session_id,
-                "grant": code.grant_id,
-                "decision": origin.decision_id,
-            },
+        return origin.stamp(
+            Event(
+                type=kind,
+                at=self._clock.now(),
+                success=not reused,
+                severity=severity,
+                reason="an authorization code came again: what came of it was revoked" if reused else "",
+                person=code.account_id,
+                details={
+                    "token": "code",  # nosec B105 - a kind
+                    "client": code.client_id,
+                    "scope": " ".join(code.scopes),
+                    "session": code.session_id,
+                    "grant": code.grant_id,
+                },
+            )
         )
 
 

@@ -57,18 +57,15 @@ class Consents:
         self, account_id: str, client_id: str, before: Sequence[str], after: Sequence[str], origin: Origin
     ) -> None:
         await self._recorder.record(
-            Event(
-                type=EventType.CONSENT_CHANGED,
-                at=self._clock.now(),
-                success=True,
-                person=account_id,
-                workload=origin.workload,
-                operator=origin.operator,
-                ip=origin.ip,
-                request_id=origin.request_id,
-                trace_id=origin.trace_id,
-                before={"scopes": list(before)},
-                after={"scopes": list(after)},
-                details={"client": client_id, "decision": origin.decision_id},
+            origin.stamp(
+                Event(
+                    type=EventType.CONSENT_CHANGED,
+                    at=self._clock.now(),
+                    success=True,
+                    person=account_id,
+                    before={"scopes": list(before)},
+                    after={"scopes": list(after)},
+                    details={"client": client_id},
+                )
             )
         )

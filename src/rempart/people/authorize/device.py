@@ -263,24 +263,21 @@ class DeviceFlow:
         """Recorded, then the user code is taken (of many answers one counts), then the device may have it."""
         approved = answered.state == "approved"
         await self._recorder.record(
-            Event(
-                type=EventType.CONSENT_CHANGED,
-                at=self._clock.now(),
-                success=approved,
-                severity=Severity.INFO,
-                reason="" if approved else "access_denied",
-                person=session.account_id,
-                workload=origin.workload,
-                ip=origin.ip,
-                request_id=origin.request_id,
-                trace_id=origin.trace_id,
-                details={
-                    "client": answered.client_id,
-                    "scope": " ".join(answered.scopes),
-                    "device": True,
-                    "session": session.id,
-                    "decision": origin.decision_id,
-                },
+            origin.stamp(
+                Event(
+                    type=EventType.CONSENT_CHANGED,
+                    at=self._clock.now(),
+                    success=approved,
+                    severity=Severity.INFO,
+                    reason="" if approved else "access_denied",
+                    person=session.account_id,
+                    details={
+                        "client": answered.client_id,
+                        "scope": " ".join(answered.scopes),
+                        "device": True,
+                        "session": session.id,
+                    },
+                )
             )
         )
         if await self._user_codes.take(self._hidden(letters)) is None:

@@ -62,22 +62,20 @@ class CredentialChanges:
         """The account after it. Raises Conflict `stale_version`, `passkey_known`, NotFound `no_such_passkey`."""
         now = self.clock.now()
         after = replace(account, version=account.version + 1, epoch=account.epoch + 1, updated_at=now)
-        event = Event(
-            type=kind,
-            at=now,
-            success=True,
-            severity=Severity.MEDIUM if actor != account.id else Severity.INFO,
-            reason=what,
-            person=actor,
-            role=role,
-            workload=origin.workload,
-            operator=operator or origin.operator,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            before=before,
-            after=_after(before, change),
-            details={"account": account.id, "change": what, "decision": origin.decision_id},
+        event = origin.stamp(
+            Event(
+                type=kind,
+                at=now,
+                success=True,
+                severity=Severity.MEDIUM if actor != account.id else Severity.INFO,
+                reason=what,
+                person=actor,
+                role=role,
+                operator=operator or origin.operator,
+                before=before,
+                after=_after(before, change),
+                details={"account": account.id, "change": what},
+            )
         )
         await self.store.change(after, change, event)
         await self.publish()

@@ -176,17 +176,15 @@ class ClientAuthentication:
         return base64.urlsafe_b64encode(bytes.fromhex(found[1])).rstrip(b"=").decode() if found else ""
 
     async def _refused(self, why: str, client_id: str, origin: Origin) -> Unauthenticated:
-        event = Event(
-            type=EventType.CLIENT_REFUSED,
-            at=self._clock.now(),
-            success=False,
-            severity=Severity.LOW,
-            reason=why,
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details={"client": client_id[:64], "decision": origin.decision_id},
+        event = origin.stamp(
+            Event(
+                type=EventType.CLIENT_REFUSED,
+                at=self._clock.now(),
+                success=False,
+                severity=Severity.LOW,
+                reason=why,
+                details={"client": client_id[:64]},
+            )
         )
         await self._refusals.record(event, origin.network, client_id[:64])
         return Unauthenticated("invalid_client", "the client is unknown or didn't prove itself", "see its registration")

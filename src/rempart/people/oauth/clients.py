@@ -114,19 +114,16 @@ class Clients:
 
     def _event(self, origin: Origin, before: dict[str, Any] | None, after: dict[str, Any] | None) -> Event:
         about = after or before or {}
-        return Event(
-            type=EventType.CLIENT_CHANGED,
-            at=self._clock.now(),
-            success=True,
-            severity=Severity.MEDIUM,
-            workload=origin.workload,
-            operator=origin.operator,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            before=before,
-            after=after,
-            details={"client": about.get("id")},
+        return origin.stamp(
+            Event(
+                type=EventType.CLIENT_CHANGED,
+                at=self._clock.now(),
+                success=True,
+                severity=Severity.MEDIUM,
+                before=before,
+                after=after,
+                details={"client": about.get("id")},
+            )
         )
 
 

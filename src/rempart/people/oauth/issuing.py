@@ -89,15 +89,13 @@ class Issuing:
             "decision": origin.decision_id,
         }
         optional = {"audience": list(granted.audience), "bound_to": str(request.binding), "actor": granted.actor}
-        return Event(
-            type=EventType.TOKEN_REFRESHED if refreshed else EventType.TOKEN_ISSUED,
-            at=self._clock.now(),
-            success=True,
-            person=account.id if account else None,
-            role=account.role if account else None,
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details={**details, **{name: value for name, value in optional.items() if value}},
+        return origin.stamp(
+            Event(
+                type=EventType.TOKEN_REFRESHED if refreshed else EventType.TOKEN_ISSUED,
+                at=self._clock.now(),
+                success=True,
+                person=account.id if account else None,
+                role=account.role if account else None,
+                details={**details, **{name: value for name, value in optional.items() if value}},
+            )
         )

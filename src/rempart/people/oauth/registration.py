@@ -108,17 +108,15 @@ class RegistrationFace:
         return JSONResponse(_answer(kept, secret), 201, no_store())
 
     async def _refused(self, origin: Origin) -> None:
-        event = Event(
-            type=EventType.CLIENT_REFUSED,
-            at=self._clock.now(),
-            success=False,
-            severity=Severity.LOW,
-            reason="no good initial access token",
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details={"registration": True, "decision": origin.decision_id},
+        event = origin.stamp(
+            Event(
+                type=EventType.CLIENT_REFUSED,
+                at=self._clock.now(),
+                success=False,
+                severity=Severity.LOW,
+                reason="no good initial access token",
+                details={"registration": True},
+            )
         )
         await self._refusals.record(event, origin.network, "registration")
 

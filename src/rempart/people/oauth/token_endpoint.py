@@ -117,16 +117,14 @@ class TokenEndpoint:
             self._tally.refresh(outcome)
 
     async def _refused(self, error: RempartError, client: Client, origin: Origin, grant: str) -> None:
-        event = Event(
-            type=EventType.TOKEN_REFUSED,
-            at=self._clock.now(),
-            success=False,
-            severity=Severity.LOW,
-            reason=f"{error.code}: {error.reason}",
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details={"grant": grant.rpartition(":")[2], "client": client.id, "decision": origin.decision_id},
+        event = origin.stamp(
+            Event(
+                type=EventType.TOKEN_REFUSED,
+                at=self._clock.now(),
+                success=False,
+                severity=Severity.LOW,
+                reason=f"{error.code}: {error.reason}",
+                details={"grant": grant.rpartition(":")[2], "client": client.id},
+            )
         )
         await self._refusals.record(event, origin.network, client.id, error.code)

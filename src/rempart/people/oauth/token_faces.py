@@ -115,16 +115,14 @@ class TokenFaces:
             return
         if claims.raw.get("client_id") == client.id and await self._live.revoke(claims):
             await self._recorder.record(
-                Event(
-                    type=EventType.TOKEN_REVOKED,
-                    at=self._clock.now(),
-                    success=True,
-                    person=None if claims.subject == client.id else claims.subject,
-                    workload=origin.workload,
-                    ip=origin.ip,
-                    request_id=origin.request_id,
-                    trace_id=origin.trace_id,
-                    details={"token": claims.token_id, "client": client.id, "decision": origin.decision_id},
+                origin.stamp(
+                    Event(
+                        type=EventType.TOKEN_REVOKED,
+                        at=self._clock.now(),
+                        success=True,
+                        person=None if claims.subject == client.id else claims.subject,
+                        details={"token": claims.token_id, "client": client.id},
+                    )
                 )
             )
 

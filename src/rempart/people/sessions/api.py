@@ -179,15 +179,13 @@ class SessionsFace:
             "scope": SESSION,
             "decision": origin.decision_id,
         }
-        return Event(
-            type=EventType.TOKEN_ISSUED,
-            at=self._clock.now(),
-            success=True,
-            person=account.id,
-            role=account.role,
-            workload=origin.workload,
-            ip=origin.ip,
-            request_id=origin.request_id,
-            trace_id=origin.trace_id,
-            details=details,
+        return origin.stamp(
+            Event(
+                type=EventType.TOKEN_ISSUED,
+                at=self._clock.now(),
+                success=True,
+                person=account.id,
+                role=account.role,
+                details=details,
+            )
         )

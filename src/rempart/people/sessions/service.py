@@ -248,18 +248,15 @@ def _event(
     reason: str,
     details: Mapping[str, Any],
 ) -> Event:
-    return Event(
-        type=kind,
-        at=at,
-        success=True,
-        reason=reason,
-        person=account_id,
-        workload=origin.workload,
-        operator=origin.operator,
-        ip=origin.ip,
-        request_id=origin.request_id,
-        trace_id=origin.trace_id,
-        details={**details, "session": session_id, "decision": origin.decision_id},
+    return origin.stamp(
+        Event(
+            type=kind,
+            at=at,
+            success=True,
+            reason=reason,
+            person=account_id,
+            details={**details, "session": session_id},
+        )
     )
 
 
