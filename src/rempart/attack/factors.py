@@ -184,8 +184,9 @@ def _race(made: Registered) -> Outcome:
 
 def _bombing(made: Registered) -> Outcome:
     """A throttled guess is answered as a wrong one, since 429 would say that the password is right: so what counts is
-    that afterwards not even the right code lets a stranger in, while it does its owner."""
+    that right afterwards not even the right code lets a stranger in, while it does its owner."""
     scene, account = made.scene, made.guarded[2]
+    code = _code(made)
     owner = _login(scene, account, otp=_code(made, -1))
     if owner.status != 200:
         return not_tried(f"the owner's code was answered {owner.said}")
@@ -195,7 +196,6 @@ def _bombing(made: Registered) -> Outcome:
         if reply.status not in (401, 429):
             return got_through(f"guess {number}: {reply.said}", reply.evidence)
     scene.new_source()
-    code = _code(made)
     lucky = _login(scene, account, otp=code)
     if lucky.status not in (401, 429):
         return got_through(f"after forty guesses the right one was answered {lucky.said}", lucky.evidence)
