@@ -52,6 +52,7 @@ def claims() -> dict[str, Any]:
         "aud": "prod.example",
         "iat": now,
         "exp": now + 3600,
+        "scope": "session",
         **given["user"],
         "now_ns": given["now_ns"],
         "last_minute": given["usage"]["last_minute"],

@@ -121,7 +121,16 @@ class Issuer:
 
     def token(self, **claims: Any) -> str:
         now = int(time.time())
-        body = {"iss": ISSUER, "sub": "u1", "aud": AUDIENCE, "role": "user", "iat": now, "exp": now + 600, **claims}
+        body = {
+            "iss": ISSUER,
+            "sub": "u1",
+            "aud": AUDIENCE,
+            "role": "user",
+            "scope": "session",
+            "iat": now,
+            "exp": now + 600,
+            **claims,
+        }
         body = {name: value for name, value in body.items() if value is not None}
         return str(jwt.encode({"alg": "RS256", "kid": "k1", "typ": "at+jwt"}, body, self.key))
 

@@ -43,7 +43,9 @@ def _bundle(policy: str, test: str = "", data: dict[str, Any] | None = None) -> 
 
 
 def _question(**changes: Any) -> str:
-    return json.dumps({"pep": "gateway", "service": "wallet", "jwt": {"sub": "u"}, "spiffe_id": None, **changes})
+    return json.dumps(
+        {"pep": "gateway", "service": "wallet", "jwt": {"sub": "u", "scope": "session"}, "spiffe_id": None, **changes}
+    )
 
 
 def test_the_built_in_policy_is_good_and_fast(engine: PolicyEngine) -> None:
@@ -150,7 +152,7 @@ def test_what_both_answer_alike_runs_on_the_rvm(engine: PolicyEngine, policy: st
 
 
 def test_tests_run_and_their_inputs_are_asked_of_both(engine: PolicyEngine) -> None:
-    test = """test_one if authz.decision.allow with input as {"jwt": {"sub": "u"}, "a": "x"}
+    test = """test_one if authz.decision.allow with input as {"jwt": {"sub": "u", "scope": "session"}, "a": "x"}
 
 test_many if {
 	every name in ["a", "b"] { authz.decision.allow with input as ({"jwt": {"sub": name}}) }
@@ -158,7 +160,7 @@ test_many if {
 
 test_part if authz.decision.allow with input.jwt as {"sub": "x"} with data.k as "y"
 
-test_wrong if not authz.decision with input as {"jwt": {"sub": "u"}}
+test_wrong if not authz.decision with input as {"jwt": {"sub": "u", "scope": "session"}}
 """
     report = engine.inspect(_bundle(DECISION, test), GIVEN)
     assert {t.name.rpartition(".")[2]: t.passed for t in report.tests} == {

@@ -7,9 +7,9 @@ from typing import Any
 
 
 def given_data(data: Mapping[str, Any], unsafe_disabled: Iterable[str] = ()) -> dict[str, Any]:
-    """`{trust_domain, services, gateway, roles}` and, made of it, `callers: {SPIFFE ID: {service: true}}` and `unsafe`.
+    """`{trust_domain, services, gateway, roles, scoped_tokens}`, and made of it `callers`, `unsafe`.
 
-    `callers` turns the declared `calls` round, so that a policy finds a caller in one step.
+    `callers`, `{SPIFFE ID: {service: true}}`, turns the declared `calls` round: a policy finds a caller in one step.
     """
     services: Mapping[str, Any] = data.get("services", {})
     callers: dict[str, dict[str, bool]] = {}
@@ -21,6 +21,7 @@ def given_data(data: Mapping[str, Any], unsafe_disabled: Iterable[str] = ()) -> 
         "gateway": "",
         "trust_domain": "",
         "roles": {},
+        "scoped_tokens": False,
         **data,
         "services": services,
         "callers": callers,

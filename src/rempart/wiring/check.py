@@ -127,6 +127,9 @@ class Reader:
             self.refuse(key, f"the name {value!r} is reserved", "choose another")
         return value
 
+    def yes(self, key: str) -> bool:
+        return bool(self._take(key, bool, "true or false"))
+
     def words(self, key: str, *, required: bool = False) -> tuple[str, ...]:
         value = self._take(key, list, "an array of strings", required=required)
         if value is None:

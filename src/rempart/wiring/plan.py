@@ -248,6 +248,7 @@ class _Planner:
             m.name: {"spiffe_id": m.spiffe_id, "routes": list(m.routes), "calls": list(m.calls)} for m in self.members
         }
         data: dict[str, Any] = {"trust_domain": app.trust_domain, "services": services, "gateway": self.gateway_id}
+        data["scoped_tokens"] = app.scoped_tokens
         data["roles"] = {name: rules.public() for name, rules in complete(app.roles).items()}
         return ps.PdpSettings(
             trust_domain=app.trust_domain,

@@ -97,6 +97,7 @@ class AppSettings:
     clients: tuple[Client, ...]
     policy_dir: Path | None
     entrypoint: str
+    scoped_tokens: bool
     svid_ttl: int
     access_ttl: int
     refresh_ttl: int
@@ -193,6 +194,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         clients=clients,
         policy_dir=policy_dir,
         entrypoint=entrypoint or "data.authz.decision",
+        scoped_tokens=policy.yes("scoped_tokens"),
         svid_ttl=identity.seconds("svid_ttl", 3600, at_least=5, at_most=86400),
         access_ttl=tokens.seconds("access_ttl", 3600, at_least=5, at_most=86400),
         refresh_ttl=tokens.seconds("refresh_ttl", 7 * 86400, at_least=60, at_most=366 * 86400),

@@ -65,7 +65,7 @@ def _input(pep: str, service: str, request: str, peer: str | None, role: str | N
         "path": path,
         "segments": [part for part in path.split("/") if part],
         "query": {},
-        "jwt": {"sub": "u1", "role": role} if role else None,
+        "jwt": {"sub": "u1", "role": role, "scope": "session"} if role else None,
         "spiffe_id": peer,
     }
     return json.dumps(document)
@@ -137,6 +137,29 @@ def test_base_refusals_can_not_be_overridden(
     assert verdict.status in (401, 403)
     assert verdict.code
     assert verdict.reason
+
+
+@pytest.mark.parametrize("scope", ["openid email", "", None, "sessions", 7])
+@pytest.mark.parametrize(("pep", "peer"), [("gateway", None), ("sidecar", GATEWAY), ("sidecar", DEPOSIT)])
+def test_a_token_of_another_program_opens_no_service(
+    permissive: Evaluator, pep: str, peer: str | None, scope: Any
+) -> None:
+    question = json.loads(_input(pep, "wallet", "GET /wallet", peer, "user"))
+    assert read_verdict(permissive.evaluate(json.dumps(question))).allow
+    question["jwt"]["scope"] = scope
+    verdict = read_verdict(permissive.evaluate(json.dumps(question)))
+    assert (verdict.allow, verdict.code, verdict.status) == (False, "insufficient_scope", 403)
+    del question["jwt"]["scope"]
+    assert not read_verdict(permissive.evaluate(json.dumps(question))).allow
+
+
+@pytest.mark.parametrize("kind", ["rvm", "interpreter"])
+def test_a_policy_that_reads_scopes_is_asked(kind: Any) -> None:
+    bundle = make([PolicyFile("authz.rego", ALLOW_ALL)], {}, "data.authz.decision")
+    evaluator = RegorusEngine().prepare(bundle, given_data({**GIVEN, "scoped_tokens": True}), kind)
+    question = json.loads(_input("gateway", "wallet", "GET /wallet", None, "user"))
+    question["jwt"]["scope"] = "read"
+    assert read_verdict(evaluator.evaluate(json.dumps(question))).allow
 
 
 @pytest.mark.parametrize(("pep", "service", "request_line", "peer", "role", "rule"), ALLOWED_WHATEVER_THE_APP_SAYS)

@@ -25,6 +25,17 @@ decision := refused("no_such_route", "unknown_route", "no service is declared fo
 	input.service == "observer"
 } else := identity if {
 	input.service == "identity"
+} else := refused("token_of_another_program", "insufficient_scope", "the token is not a person's own session", 403) if {
+	is_object(input.jwt)
+	not own_session
+	not data.rempart.scoped_tokens
+}
+
+# What another program was given, for a person or for itself, is for whom its scopes name. A policy that reads scopes
+# says so: `[policy] scoped_tokens = true`.
+own_session if {
+	is_string(input.jwt.scope)
+	"session" in split(input.jwt.scope, " ")
 }
 
 platform if input.service in {"people", "observer", "identity"}
