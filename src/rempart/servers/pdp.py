@@ -97,6 +97,10 @@ async def serve(boot: Boot) -> None:
                 )
             )
         await keeper.start()
+        tasks = [loop.create_task(keeper.watch())]
+        if follower is not None:  # before the first question: what changed meanwhile holds from the first answer on
+            tasks.append(loop.create_task(follower.run()))
+            await follower.caught_up(CATCH_UP)
         outbox = Outbox(journal, decider.counters, loop)
         servers = await _listen(boot, settings, decider, outbox, Pages(keeper, decider, outbox, given, follower))
         gc.collect()
@@ -105,10 +109,6 @@ async def serve(boot: Boot) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        tasks = [loop.create_task(keeper.watch())]
-        if follower is not None:
-            tasks.append(loop.create_task(follower.run()))
-            await follower.caught_up(CATCH_UP)
         boot.ready()
         await stop.wait()
         for task in tasks:

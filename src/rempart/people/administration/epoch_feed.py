@@ -79,6 +79,7 @@ class EpochFeed:
             position = msgspec.json.decode(await reader.readline(), type=Position)
             told = position.seq if position.run == self._run else 0
             beat = 0.0
+            await self.refresh()  # its first line says how things are now: then it may answer
             while not writer.is_closing():
                 news = self._after(told)
                 if self._fresh and (news or self._clock.monotonic() - beat >= HEARTBEAT):
@@ -89,7 +90,7 @@ class EpochFeed:
                     beat = self._clock.monotonic()
                 if len(news) < _BATCH:
                     await self._looked.wait()
-        except (OSError, ValueError, msgspec.DecodeError):
+        except (OSError, ValueError, msgspec.DecodeError, RempartError):
             pass  # the follower comes again
         finally:
             writer.close()
