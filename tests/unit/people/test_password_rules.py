@@ -17,6 +17,7 @@ CONTEXT = ("alice.liddell@bank.example", "Alice Liddell", "bank.example")
 @pytest.mark.parametrize(
     "password",
     ["a quiet river of glass 42", "glissant sous la lune rousse", "9f8e7d6c5b4a3f2e", "тихая река из стекла",
+     "correct horse battery staple 9", "this is a long passphrase", "a-very-long-test-password",
      "kein Fahrrad im Keller!", "x" * 5 + " marmalade kettle"],
 )  # fmt: skip
 def test_long_and_unexpected_is_fine_whatever_it_is_made_of(password: str) -> None:
