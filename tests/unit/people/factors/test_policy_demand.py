@@ -36,7 +36,14 @@ def test_a_factor_of_the_last_fifteen_minutes_is_demanded(changed: dict[str, Any
     bundle = make([PolicyFile("authz.rego", textwrap.dedent("  " + found[1].lstrip(" ")))], {}, "data.authz.decision")
     given = given_data({"trust_domain": "t", "gateway": "spiffe://t/g", "services": {"wallet": WALLET}}, {})
     evaluator = RegorusEngine().prepare(bundle, given, "rvm")
-    jwt = {"sub": "usr_1", "role": "finance", "amr": ["pwd", "otp", "mfa"], "auth_time": NOW - 60, **changed}
+    jwt = {
+        "sub": "usr_1",
+        "role": "finance",
+        "scope": "session",
+        "amr": ["pwd", "otp", "mfa"],
+        "auth_time": NOW - 60,
+        **changed,
+    }
     where = {"pep": "gateway", "service": "wallet", "method": "POST", "path": "/wallet", "segments": ["wallet"]}
     asked = {**where, "jwt": jwt, "spiffe_id": None, "context": {"now_ns": NOW * 10**9}}
     answer = json.loads(evaluator.evaluate(json.dumps(asked)))
