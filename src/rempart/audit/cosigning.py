@@ -7,7 +7,6 @@ back or changed raises an alarm each time anew: the operator must find out why.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Protocol
 
 from rempart.crypto.cosigning import CosignatureVerifier
 from rempart.crypto.signing import NoteVerifier
+from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import Integrity, RempartError
 
 from .checkpoint import Checkpoint
@@ -115,11 +115,5 @@ class Cosigning:
         self._key.verify(note)
 
     def _save(self, note: str) -> None:
-        temporary = self._path.with_name(self._path.name + ".new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with os.fdopen(fd, "wb") as file:
-            file.write(note.encode())
-            file.flush()
-            os.fsync(fd)
-        os.replace(temporary, self._path)
+        replace_file(self._path, note.encode(), 0o644)
         self.note = note

@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rempart.crypto.cosigning import Cosigner
 from rempart.crypto.signing import NoteVerifier
 from rempart.kernel.clock import Clock
+from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import BadInput, Conflict, Denied, Integrity, NotFound, Unprocessable
 
 from .checkpoint import Checkpoint
@@ -105,19 +105,7 @@ class Witness:
         return note, Checkpoint.decode(self._logs[origin].verify(note))
 
     def _save(self, origin: str, note: str) -> None:
-        path = self._directory / _name(origin)
-        temporary = path.with_name(path.name + ".new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(note.encode())
-            file.flush()
-            os.fsync(fd)
-        os.replace(temporary, path)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(self._directory / _name(origin), note.encode())
 
     def _lied(self, origin: str, known: str, new: str, why: str) -> None:
         evidence = self._directory / f"{_name(origin)}.split"

@@ -7,7 +7,6 @@ accounts whose role, password or standing changed within the longest life of a t
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from rempart.kernel.clock import Clock
+from rempart.kernel.durable_file import replace_file
 
 HORIZON = 86400.0 + 600.0  # seconds: as people's, longer than any access token lives
 GRACE = 300.0  # seconds without a word from people until those who administer others are refused
@@ -69,7 +69,12 @@ class Epochs:
         async with self._saving:
             if self._file is not None:
                 entries = [(subject, epoch, self._at[subject]) for subject, epoch in self.least.items()]
-                await asyncio.to_thread(_replace, self._file, msgspec.json.encode(Told(self.run, self.seq, entries)))
+                await asyncio.to_thread(self._write, self._file, Told(self.run, self.seq, entries))
+
+    @staticmethod
+    def _write(path: Path, told: Told) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, msgspec.json.encode(told))
 
 
 class Follower:
@@ -119,19 +124,3 @@ class Follower:
                 yield msgspec.json.decode(line, type=Told)
         finally:
             writer.close()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    fresh = path.with_suffix(".new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(fresh, "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rempart.kernel.clock import Clock
+from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import BadInput, RempartError, Unprocessable
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 
@@ -213,19 +213,8 @@ class Keeper:
             "tests": len(report.tests),
             "bundle": json.loads(bundles.dump(bundle)),
         }
-        fresh = path.with_suffix(".new")
         self._source.data_dir.mkdir(parents=True, exist_ok=True)
-        with open(fresh, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(json.dumps(document).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(path, json.dumps(document).encode())
 
     def _kept(self) -> tuple[Bundle | None, Report | None]:
         """The kept policy, when it can be relied on; one kept by another analysis, base policy or damaged isn't."""

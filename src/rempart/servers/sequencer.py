@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import time
 from functools import partial
@@ -30,6 +29,7 @@ from rempart.backends.sqlite_search import SqliteSearch
 from rempart.crypto.aead import seal, unseal
 from rempart.crypto.cosigning import CosignatureVerifier
 from rempart.crypto.signing import NoteSigner, NoteVerifier
+from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import BadInput, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import encode
@@ -54,21 +54,10 @@ def load_signer(data_dir: Path, origin: str, key: bytes) -> NoteSigner:
         if (data_dir / "log" / "checkpoint").exists():
             raise Integrity("log_key_missing", f"{sealed} is gone", "restore it from a backup") from None
         seed = NoteSigner.new_seed()
-        _write(sealed, seal(key, seed, _SEAL_CONTEXT), 0o600)
+        replace_file(sealed, seal(key, seed, _SEAL_CONTEXT))
     signer = NoteSigner(origin, seed)
-    _write(data_dir / "log.vkey", signer.verifier_key.encode() + b"\n", 0o644)
+    replace_file(data_dir / "log.vkey", signer.verifier_key.encode() + b"\n", 0o644)
     return signer
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(fd)
-    os.replace(temporary, path)
 
 
 class SequencerProcess:

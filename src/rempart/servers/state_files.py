@@ -14,6 +14,7 @@ import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 
 FIRST_UID, LAST_UID = 61184, 65519  # systemd's range for dynamic users: no distribution gives these to anybody
@@ -43,24 +44,9 @@ def disk_error(error: OSError, doing: str) -> RempartError:
 
 def write_file(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Atomic and durable: the old content or the new, also after a power cut. Raises a RempartError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-        try:
-            os.fchmod(fd, mode)
-            os.write(fd, content)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(path, content, mode)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise disk_error(error, f"writing {path}") from None
 
 

@@ -5,7 +5,6 @@ Sealed, because who could add a public key there could sign identities. Private 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 
 from rempart.crypto import aead
+from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import Integrity, Unavailable
 
 _CONTEXT = b"rempart/identity/bundle-state/v1"
@@ -65,19 +65,8 @@ class BundleState:
         self.roots, self.keys = roots, keys
         state = _State(self.sequence, list(roots), list(keys))
         sealed = aead.seal(self.seal_key, msgspec.json.encode(state), _CONTEXT)
-        temporary = self.path.with_suffix(".new")
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(sealed)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            replace_file(self.path, sealed)
         except OSError as error:
             raise Unavailable("bundle_state_failed", f"{self.path.name} can't be written: {error.strerror}") from None
 

@@ -6,7 +6,6 @@ What was fetched is kept sealed, so that a restart neither forgets a partner nor
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import msgspec
 
 from rempart.crypto import aead
 from rempart.kernel.clock import Clock
+from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import BadInput, Conflict, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 
@@ -141,13 +141,8 @@ class Federation:
     def _save(self, bundles: Mapping[str, ForeignBundle]) -> None:
         kept = _Kept({name: bundle.text for name, bundle in bundles.items()})
         sealed = aead.seal(self._key, msgspec.json.encode(kept), _CONTEXT)
-        temporary = self._path.with_suffix(".new")
         try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(sealed)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+            replace_file(self._path, sealed)
         except OSError as error:
             raise Unavailable("partners_failed", f"{self._path.name} can't be written: {error.strerror}") from None
 
