@@ -1,29 +1,22 @@
 """Cosignatures on checkpoints (c2sp.org/tlog-cosignature, `cosignature/v1`): a witness says what it saw, and when.
 
 What is signed is two lines of header, then the checkpoint's text; the signature in the note is the time (64 bits,
-seconds since the epoch, big-endian) and 64 bytes of Ed25519. A witness's verifier key is
-`NAME+HEX(key id)+BASE64(0x04 | public key)`.
+seconds since the epoch, big-endian) and 64 bytes of Ed25519.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from rempart.kernel.errors import BadInput, Integrity
+from rempart.kernel.errors import Integrity
 
-from .signing import verify_ed25519
+from .verifier_keys import NoteKind, VerifierKey, check_name, verify_ed25519
 
-_COSIGNATURE = b"\x04"
 _DASH = "\N{EM DASH} "
-
-
-def _key_id(name: str, public_key: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + _COSIGNATURE + public_key).digest()[:4]
 
 
 def _message(text: str, at: int) -> bytes:
@@ -34,22 +27,18 @@ class Cosigner:
     """Cosigns as `name`. `seed` is the 32-byte private key: kept by the caller."""
 
     def __init__(self, name: str, seed: bytes) -> None:
-        if not name or "+" in name or any(c.isspace() for c in name):
-            raise BadInput(
-                "bad_note_name", f"{name!r} can't name a witness", "use a name without spaces and plus signs"
-            )
+        check_name(name)
         self.name = name
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
-        self._public = self._key.public_key().public_bytes_raw()
+        self._verifier = VerifierKey(name, NoteKind.COSIGNATURE, self._key.public_key().public_bytes_raw())
 
     @property
     def verifier_key(self) -> str:
-        key_id = _key_id(self.name, self._public).hex()
-        return f"{self.name}+{key_id}+{base64.b64encode(_COSIGNATURE + self._public).decode()}"
+        return str(self._verifier)
 
     def cosign(self, text: str, at: int) -> str:
         """The signature line of a checkpoint's `text`, ending in a newline."""
-        raw = _key_id(self.name, self._public) + at.to_bytes(8, "big") + self._key.sign(_message(text, at))
+        raw = self._verifier.key_id + at.to_bytes(8, "big") + self._key.sign(_message(text, at))
         return f"{_DASH}{self.name} {base64.b64encode(raw).decode()}\n"
 
 
@@ -61,14 +50,8 @@ class CosignatureVerifier:
     @staticmethod
     def parse(verifier_key: str) -> CosignatureVerifier:
         """Raises BadInput `bad_verifier_key`."""
-        try:
-            name, key_id, encoded = verifier_key.strip().split("+", 2)
-            raw = base64.b64decode(encoded, validate=True)
-        except (ValueError, binascii.Error):
-            raise BadInput("bad_verifier_key", "not a witness's key", "use NAME+HASH+KEY as the witness says") from None
-        if len(raw) != 33 or raw[:1] != _COSIGNATURE or _key_id(name, raw[1:]).hex() != key_id:
-            raise BadInput("bad_verifier_key", "this is no key for cosignatures, or its hash is wrong")
-        return CosignatureVerifier(name, raw[1:])
+        key = VerifierKey.parse(verifier_key, NoteKind.COSIGNATURE)
+        return CosignatureVerifier(key.name, key.public_key)
 
     def line_of(self, note: str) -> tuple[str, int]:
         """This witness's signature line in a signed note, and when it was made. Raises Integrity `not_cosigned`."""
@@ -84,7 +67,8 @@ class CosignatureVerifier:
             raw = base64.b64decode(line.rpartition(" ")[2], validate=True)
         except (ValueError, binascii.Error):
             return None
-        if len(raw) != 76 or raw[:4] != _key_id(self.name, self.public_key):
+        key_id = VerifierKey(self.name, NoteKind.COSIGNATURE, self.public_key).key_id
+        if len(raw) != 76 or raw[:4] != key_id:
             return None
         at = int.from_bytes(raw[4:12], "big")
         return at if verify_ed25519(self.public_key, raw[12:], _message(text, at)) else None
