@@ -1,6 +1,7 @@
-"""Verifier keys of signed notes (c2sp.org/signed-note): `NAME+HEX(key id)+BASE64(KIND | public key)`, Ed25519 (RFC 8032).
+"""Verifier keys of signed notes (c2sp.org/signed-note), all Ed25519 (RFC 8032).
 
-KIND is one byte: what the key signs. The key id, four bytes, is the beginning of SHA-256(NAME | 0x0A | KIND | public key).
+One is `NAME+HEX(key id)+BASE64(KIND | public key)`. KIND is one byte: what the key signs. The key id is the first four
+bytes of SHA-256(NAME | 0x0A | KIND | public key).
 """
 
 from __future__ import annotations
