@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rempart.crypto.x509 import Certificate
+from rempart.crypto.x509 import Certificate, EcKey
+from rempart.kernel.spiffe import SpiffeId
 
+from .agents.model import Agent, JoinToken
 from .containers import Container
-from .model import Entry, Selector, Told, ToldRoots
+from .model import Entry, Facts, JwtSvid, Selector, Told, ToldRoots
 
 if TYPE_CHECKING:
     from .federation import Partner
+    from .foreign_bundle import ForeignBundle
 
 
 class EntryStore(Protocol):
@@ -25,6 +28,86 @@ class EntryStore(Protocol):
         over). Durable when it returns; raises Unavailable `entry_store_failed` and then nothing has changed."""
 
     def close(self) -> None: ...
+
+
+class AgentStore(Protocol):
+    """The agents of a trust domain and the join tokens that are open; several servers may share one store.
+
+    Durable when a call returns; raises Unavailable `store_unavailable` and then nothing has changed.
+    """
+
+    async def agents(self) -> list[Agent]:
+        """All, in the order of their SPIFFE IDs."""
+
+    async def find(self, spiffe_id: str) -> Agent | None: ...
+
+    async def change(self, spiffe_id: str, how: Callable[[Agent | None], Agent | None]) -> Agent | None:
+        """Put what `how` makes of the agent of that id (None: there is none; returned None: forget it), in one
+        transaction, and return it. `how` may be called more than once; what it raises is raised, nothing changed."""
+
+    async def put_token(self, token: JoinToken) -> None: ...
+
+    async def take_token(self, digest: str) -> JoinToken | None:
+        """Give it, once: of all that ask at the same time one gets it."""
+
+    async def sweep(self, before: float) -> None:
+        """Forget tokens and agents that expired before that; banned agents stay, for a ban to stay."""
+
+    async def close(self) -> None: ...
+
+
+class KnownEntries(Protocol):
+    """The registration entries that concern this host: all of them at a server, its own at an agent."""
+
+    def entries(self) -> Sequence[Entry]: ...
+
+    def matching(self, facts: Facts) -> list[Entry]:
+        """Every entry all of whose selectors are among the facts, one for each hint or id."""
+
+    def asks_for(self) -> frozenset[tuple[str, str]]:
+        """(type, kind) of every selector in use."""
+
+    def next_expiry(self) -> float | None: ...
+
+
+class PartnerBundles(Protocol):
+    def bundles(self, trust_domains: Sequence[str]) -> Sequence[ForeignBundle]:
+        """Of other trust domains: those that are known."""
+
+
+class X509Signer(Protocol):
+    """Who signs X.509-SVIDs: an issuing CA in this process, or a server."""
+
+    @property
+    def roots(self) -> tuple[Certificate, ...]:
+        """What the trust domain trusts."""
+
+    @property
+    def generation(self) -> str:
+        """When it is another one, what was signed before is to be replaced before its time."""
+
+    async def sign(self, entry: Entry, key: EcKey) -> tuple[Certificate, ...]:
+        """Leaf first, without the root. Raises Unavailable when nothing can be signed now."""
+
+
+class JwtSigner(Protocol):
+    """Who signs JWT-SVIDs, and by which keys they are verified."""
+
+    @property
+    def active_kid(self) -> str:
+        """When it is another one, tokens that are kept are no longer given."""
+
+    @property
+    def sequence(self) -> int:
+        """Of the bundle."""
+
+    def public_keys(self) -> tuple[Mapping[str, Any], ...]: ...
+
+    async def sign(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+        """Raises Unavailable when nothing can be signed now."""
+
+    def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
+        """Raises Unauthenticated `invalid_jwt_svid`, BadInput `bad_audience`."""
 
 
 class ContainerEngine(Protocol):
