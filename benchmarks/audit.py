@@ -108,6 +108,7 @@ def _sequencer(state: Path) -> float:
     from rempart.audit.journal import Journal
     from rempart.audit.log import MerkleLog
     from rempart.audit.sequencer import Sequencer
+    from rempart.audit.storage import DirectoryStorage
     from rempart.backends.sqlite_search import SqliteSearch
     from rempart.crypto.signing import NoteSigner
 
@@ -119,7 +120,7 @@ def _sequencer(state: Path) -> float:
     for _ in range(count):
         pdp.append(encode(_event(), "pdp"))
     pdp.commit()
-    log = MerkleLog(state / "log", state / "state", NoteSigner("bench", bytes(32)))
+    log = MerkleLog(DirectoryStorage(state / "log", state / "state"), NoteSigner("bench", bytes(32)))
     sequencer = Sequencer(log, state / "journals", own, partial(SqliteSearch, state / "search.db", "bench"))
     started = time.process_time()
     while sequencer.cycle():

@@ -10,6 +10,7 @@ from typing import Any
 
 from rempart.audit.log import MerkleLog
 from rempart.audit.segment import HEADER_BYTES, SegmentHeader, read_batches, segment_numbers, segment_path
+from rempart.audit.storage import DirectoryStorage
 from rempart.crypto.signing import NoteSigner
 from rempart.kernel.event import Event, EventType
 from rempart.protocols.ocsf import encode
@@ -31,7 +32,12 @@ def payload(id: str, source: str = "pdp", person: str = "usr_1", request_id: str
 
 
 def open_log(state: Path) -> MerkleLog:
-    return MerkleLog(state / "log", state / "state", SIGNER)
+    return MerkleLog(storage(state), SIGNER)
+
+
+def storage(state: Path) -> DirectoryStorage:
+    """Without the lock, so that a test can open what an earlier object of its own left as a crash would."""
+    return DirectoryStorage(state / "log", state / "state", lock=False)
 
 
 def journaled(directory: Path) -> list[bytes]:

@@ -1,7 +1,7 @@
-"""The Merkle log on disk: append, commit atomically together with how far each journal was read, prove.
+"""The Merkle log in its storage: append, commit atomically together with how far each journal was read, prove.
 
 Exactly once. `state` is the one record that counts: size, root, the signed checkpoint and the cursor of each journal,
-replaced atomically (write, sync, rename, sync of the directory) after every tile that it covers was synced. A crash
+replaced atomically after every tile that it covers is durable. A crash
 before the rename leaves tiles that no state covers: opening removes them and the same records are read again from the
 journals. So a checkpoint is never seen for leaves that could still change.
 """
@@ -10,25 +10,37 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from rempart.crypto.signing import NoteSigner, NoteVerifier
-from rempart.kernel.errors import Integrity
+from rempart.kernel.errors import Integrity, Unavailable
 
 from .checkpoint import Checkpoint
 from .merkle import EMPTY_ROOT, consistency_proof, fold_right, inclusion_proof, leaf_hash, perfect_root
 from .reader import Cursor
+from .storage import LogStorage
 from .tiles import ENTRIES, WIDTH, TileReader, encode_entries, tile_path
 
 _KEEP_PARTIAL = 60.0  # seconds that a reader of an older checkpoint has to finish
 _PARTIAL = re.compile(r"(.+)\.p/(\d+)")
+
+
+class CheckpointSigner(Protocol):
+    """`name` is the log's origin. A `crypto.signing.NoteSigner`, or the ring of `log_keys`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def sign(self, text: str) -> str:
+        """A note of `text`."""
+
+    def verify(self, note: str) -> str:
+        """Its text, if a key of this log signed it. Raises Integrity `bad_signature`."""
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,28 +53,22 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MerkleLog:
     """One process opens it for writing. Not thread-safe. `checkpoint` is the signed note that covers `size` leaves."""
 
-    def __init__(self, directory: Path, state_path: Path, signer: NoteSigner) -> None:
-        """Raises Integrity when what is on disk isn't what was committed: nothing may be added to such a log."""
-        self.directory = directory
-        self._state_path = state_path
+    def __init__(self, storage: LogStorage, signer: CheckpointSigner) -> None:
+        """Raises Integrity when what is stored isn't what was committed: nothing may be added to such a log."""
+        self.storage = storage
         self._signer = signer
-        self._tiles = TileReader(directory)
-        self._known_directories: set[Path] = set()
-        self._superseded: deque[tuple[float, Path]] = deque()
-        self._written: list[Path] = []  # by the commit under way: nothing of it counts before the state does
-        directory.mkdir(parents=True, exist_ok=True)
-        state = _load_state(state_path)
+        self._tiles = TileReader(storage)
+        self._superseded: deque[tuple[float, str]] = deque()
+        self._written: list[str] = []  # by the commit under way: nothing of it counts before the state does
+        state = _load_state(storage)
         if state is None:
-            if (directory / "checkpoint").exists():
-                raise Integrity(
-                    "log_state_missing", f"{directory} has a log and {state_path} is gone", "restore it from a backup"
-                )
+            if storage.read("checkpoint") is not None:
+                raise Integrity("log_state_missing", f"{storage} has a log and no state", "restore it from a backup")
             state = State(0, EMPTY_ROOT, signer.sign(Checkpoint(signer.name, 0, EMPTY_ROOT).encode()))
         self._state = state
         self._edge = self._load_edge()
+        self._save(state)  # also where nothing changed: from here on no other writer's commit succeeds
         self._remove_uncommitted()
-        if state.size == 0:
-            self._save(state)
         self._unpublished = True
         self.publish()
         self.signed_at = time.monotonic()
@@ -80,44 +86,59 @@ class MerkleLog:
         return self._state.checkpoint
 
     @property
+    def origin(self) -> str:
+        return self._signer.name
+
+    @property
     def cursors(self) -> Mapping[str, Cursor]:
         return self._state.cursors
 
     def integrate(self, entries: Sequence[bytes], cursors: Mapping[str, Cursor]) -> None:
         """Append `entries` and remember `cursors`, both or neither; returns when durable and signed.
 
-        Raises OSError when the disk refuses: then the log is as before, and the same call may be made again. Raises
-        Integrity `log_commit_unknown` when it refused so late that only opening the log again tells.
+        Raises OSError or Unavailable when the storage refuses: then the log is as before, and the same call may be
+        made again. Raises Integrity `log_commit_unknown` when it refused so late that only opening the log again tells.
         """
         edge = [list(level) for level in self._edge]
         self._written.clear()
         try:
             state = self._commit(entries, edge, cursors)
-        except OSError:
+        except (OSError, Unavailable):
             self._discard()
             raise
         old = self._state
         self._state, self._edge = state, edge
         if entries:
             self._unpublished = True
-            with contextlib.suppress(OSError):  # committed all the same: `publish` is asked again before the next one
-                self.publish()
             self.signed_at = time.monotonic()
-            self._retire(old.size)
+            with contextlib.suppress(OSError, Unavailable):  # committed all the same: `publish` is asked again
+                self.publish()
+                self._retire(old.size)
 
     def publish(self) -> None:
-        """Write `checkpoint` for readers if the newest one isn't there yet. Raises OSError."""
+        """Write `checkpoint` for readers if the newest one isn't there yet. Raises OSError, Unavailable."""
         if self._unpublished:
-            _replace(self.directory / "checkpoint", self.checkpoint.encode(), sync=False)  # opening makes it again
+            self.storage.publish(self.checkpoint.encode())
             self._unpublished = False
+
+    def sign_again(self) -> None:
+        """Sign the checkpoint as it is with the keys of now, after they changed. Raises as `integrate`."""
+        note = self._signer.sign(Checkpoint(self.origin, self.size, self.root).encode())
+        state = State(self.size, self.root, note, dict(self.cursors))
+        self._save(state)
+        self._state, self._unpublished = state, True
+        self.publish()
+
+    def close(self) -> None:
+        self.storage.close()
 
     def _commit(self, entries: Sequence[bytes], edge: list[list[bytes]], cursors: Mapping[str, Cursor]) -> State:
         size, note = self.size, self.checkpoint
         if entries:
-            touched: set[Path] = set()
-            size = self._write(entries, edge, touched)
-            for directory in sorted(touched, reverse=True):
-                _sync_directory(directory)
+            files: list[tuple[str, bytes]] = []
+            size = self._lay_out(entries, edge, files)
+            self._written = [name for name, _ in files]
+            self.storage.write(files)
         root = _edge_root(edge) if size else EMPTY_ROOT
         if entries:
             note = self._signer.sign(Checkpoint(self._signer.name, size, root).encode())
@@ -127,12 +148,16 @@ class MerkleLog:
 
     def _discard(self) -> None:
         """Remove what a failed commit wrote: the next one may put the journals' records in another order."""
-        if _load_state(self._state_path) != self._state:
+        try:
+            unchanged = _load_state(self.storage) == self._state
+            if unchanged:
+                self.storage.delete(self._written)
+        except (OSError, Unavailable):
+            unchanged = False
+        if not unchanged:
             raise Integrity(
-                "log_commit_unknown", f"{self._state_path} may or may not be on disk", "start the sequencer again"
-            )
-        for path in self._written:
-            path.unlink(missing_ok=True)
+                "log_commit_unknown", "the last commit may or may not have been stored", "start the sequencer again"
+            ) from None
 
     # -- reading: all of these raise Integrity `log_damaged` ---------------------------------------------------------
 
@@ -156,8 +181,8 @@ class MerkleLog:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _write(self, entries: Sequence[bytes], edge: list[list[bytes]], touched: set[Path]) -> int:
-        """Write every tile that `entries` change; `edge` becomes the longer tree's. Returns its size."""
+    def _lay_out(self, entries: Sequence[bytes], edge: list[list[bytes]], files: list[tuple[str, bytes]]) -> int:
+        """Add every tile that `entries` change to `files`; `edge` becomes the longer tree's. Returns its size."""
         size = self.size
         bundle = self._tiles.entries(size, size // WIDTH) if size % WIDTH else []
         pending = list(bundle)
@@ -166,70 +191,38 @@ class MerkleLog:
             taken = entries[position : position + WIDTH - len(pending)]
             position += len(taken)
             pending.extend(taken)
-            _append(edge, 0, [leaf_hash(entry) for entry in taken], size >> 8, self, touched)
+            _append(edge, 0, [leaf_hash(entry) for entry in taken], size >> 8, files)
             size += len(taken)
-            self._put(tile_path(ENTRIES, (size - 1) // WIDTH, len(pending)), encode_entries(pending), touched)
+            files.append((tile_path(ENTRIES, (size - 1) // WIDTH, len(pending)), encode_entries(pending)))
             if len(pending) == WIDTH:
                 pending = []
         committed = set(_partial_tiles(self.size))
         for level, hashes in enumerate(edge):
             path = tile_path(level, size >> 8 * (level + 1), len(hashes))
             if hashes and path not in committed:  # what is committed is never written again: a crash could tear it
-                self._put(path, b"".join(hashes), touched)
+                files.append((path, b"".join(hashes)))
         return size
-
-    def put_full_tile(self, level: int, number: int, hashes: Sequence[bytes], touched: set[Path]) -> None:
-        self._put(tile_path(level, number), b"".join(hashes), touched)
-
-    def _put(self, relative: str, data: bytes, touched: set[Path]) -> None:
-        path = self.directory / relative
-        parent = path.parent
-        if parent not in self._known_directories:
-            self._make_directory(parent, touched)
-        self._written.append(path)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            _write_all(fd, data)
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
-        touched.add(parent)
-
-    def _make_directory(self, path: Path, touched: set[Path]) -> None:
-        if path != self.directory and path not in self._known_directories:
-            self._make_directory(path.parent, touched)
-            path.mkdir(exist_ok=True)
-            touched.add(path.parent)
-            self._known_directories.add(path)
-            if len(self._known_directories) > 4096:
-                self._known_directories.clear()
 
     def _save(self, state: State) -> None:
         body = msgspec.json.encode(state)
-        _replace(self._state_path, body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n", sync=True)
+        self.storage.save_state(body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n")
 
     def _retire(self, old_size: int) -> None:
         """Remove what the partial tiles of checkpoints older than a minute held: longer tiles hold it too."""
         now = time.monotonic()
-        for relative in _partial_tiles(old_size):
-            self._superseded.append((now, self.directory / relative))
-        current = {self.directory / relative for relative in _partial_tiles(self.size)}
+        self._superseded.extend((now, name) for name in _partial_tiles(old_size))
+        current = set(_partial_tiles(self.size))
         while self._superseded and self._superseded[0][0] < now - _KEEP_PARTIAL:
-            _, path = self._superseded.popleft()
-            if path not in current:
-                path.unlink(missing_ok=True)
-                try:
-                    path.parent.rmdir()
-                    self._known_directories.discard(path.parent)
-                except OSError:
-                    continue  # still holds others
+            _, name = self._superseded.popleft()
+            if name not in current:
+                self.storage.delete([name])
 
     def _load_edge(self) -> list[list[bytes]]:
         """The partial tiles on the right edge, checked against the committed root and its signature."""
         size = self.size
-        text = NoteVerifier(self._signer.name, self._signer.public_key).verify(self.checkpoint)
+        text = self._signer.verify(self.checkpoint)
         if Checkpoint.decode(text) != Checkpoint(self._signer.name, size, self.root):
-            raise Integrity("log_state_damaged", f"{self._state_path} contradicts its own checkpoint")
+            raise Integrity("log_state_damaged", "the log's state contradicts its own checkpoint")
         edge = []
         level = 0
         while size >> 8 * level:
@@ -241,7 +234,7 @@ class MerkleLog:
         if root != self.root:
             raise Integrity(
                 "log_damaged",
-                f"the tiles of {self.directory} don't give the committed root",
+                f"the tiles of {self.storage} don't give the committed root",
                 "run `rempart audit verify`",
             )
         if size:
@@ -255,18 +248,8 @@ class MerkleLog:
     def _remove_uncommitted(self) -> None:
         """Remove partial tiles other than the committed ones, and full tiles past them."""
         committed = set(_partial_tiles(self.size))
-        root = self.directory / "tile"
-        if not root.exists():
-            return
-        for parent, directories, files in os.walk(root, topdown=False):
-            for name in files:
-                path = Path(parent, name)
-                relative = path.relative_to(self.directory).as_posix()
-                if relative not in committed and not self._is_committed_full(relative):
-                    path.unlink()
-            if parent.endswith(".p") and not os.listdir(parent):
-                os.rmdir(parent)
-            directories.clear()
+        names = list(self.storage.names("tile/"))
+        self.storage.delete(name for name in names if name not in committed and not self._is_committed_full(name))
 
     def _is_committed_full(self, relative: str) -> bool:
         if _PARTIAL.fullmatch(relative):
@@ -281,7 +264,7 @@ class MerkleLog:
 
 
 def _append(
-    edge: list[list[bytes]], level: int, hashes: Sequence[bytes], number: int, log: MerkleLog, touched: set[Path]
+    edge: list[list[bytes]], level: int, hashes: Sequence[bytes], number: int, files: list[tuple[str, bytes]]
 ) -> None:
     """Add to tile `number` of `level`, which they may fill but not overfill; a full one adds its root above."""
     if level == len(edge):
@@ -289,10 +272,10 @@ def _append(
     row = edge[level]
     row.extend(hashes)
     if len(row) == WIDTH:
-        log.put_full_tile(level, number, row, touched)
+        files.append((tile_path(level, number), b"".join(row)))
         root = perfect_root(row)
         edge[level] = []
-        _append(edge, level + 1, [root], number >> 8, log, touched)
+        _append(edge, level + 1, [root], number >> 8, files)
 
 
 def _edge_root(edge: Sequence[Sequence[bytes]]) -> bytes:
@@ -320,40 +303,11 @@ def _partial_tiles(size: int) -> list[str]:
     return paths
 
 
-def _load_state(path: Path) -> State | None:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
+def _load_state(storage: LogStorage) -> State | None:
+    raw = storage.load_state()
+    if raw is None:
         return None
     body, _, checksum = raw.rstrip(b"\n").rpartition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != checksum:
-        raise Integrity("log_state_damaged", f"{path} was changed", "restore it from a backup")
+        raise Integrity("log_state_damaged", f"the state of {storage} was changed", "restore it from a backup")
     return msgspec.json.decode(body, type=State)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:  # a full disk takes a part first, and says why at the next call
-        view = view[os.write(fd, view) :]
-
-
-def _replace(path: Path, data: bytes, *, sync: bool) -> None:
-    temporary = path.with_name(path.name + ".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        _write_all(fd, data)
-        if sync:
-            os.fdatasync(fd)
-    finally:
-        os.close(fd)
-    os.replace(temporary, path)
-    if sync:
-        _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -10,15 +10,14 @@ N is written in groups of three digits, all but the last marked with x: 1234067 
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 from rempart.kernel.errors import Integrity
 
 from .merkle import perfect_root
+from .storage import LogStorage
 
 WIDTH = 256
 HASH_BYTES = 32
@@ -63,8 +62,8 @@ def decode_entries(bundle: bytes) -> list[bytes]:
 class TileReader:
     """Reads tiles of a log that had at least `size` leaves; a partial tile is also looked for in longer ones."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, storage: LogStorage) -> None:
+        self._storage = storage
         self._tile = lru_cache(maxsize=512)(self._read_full)
         self._bundle = lru_cache(maxsize=16)(self._read_full_bundle)
 
@@ -113,23 +112,20 @@ class TileReader:
     def _read(self, level: int | str, number: int, width: int) -> bytes:
         """The narrowest tile that has `width`: the log removes partial tiles once there are longer ones."""
         while True:
-            try:
-                return (self.directory / tile_path(level, number, width)).read_bytes()
-            except FileNotFoundError:
-                longer = [w for w in self._widths(level, number) if w > width]
-                if longer:
-                    width = min(longer)
-                elif width < WIDTH:
-                    width = WIDTH
-                else:
-                    raise _damaged(f"{tile_path(level, number)} is missing") from None
+            raw = self._storage.read(tile_path(level, number, width))
+            if raw is not None:
+                return raw
+            longer = [w for w in self._widths(level, number) if w > width]
+            if longer:
+                width = min(longer)
+            elif width < WIDTH:
+                width = WIDTH
+            else:
+                raise _damaged(f"{tile_path(level, number)} is missing")
 
     def _widths(self, level: int | str, number: int) -> list[int]:
-        try:
-            names = os.listdir(self.directory / (tile_path(level, number) + ".p"))
-        except FileNotFoundError:
-            return []
-        return [int(name) for name in names if name.isdigit()]
+        names = self._storage.names(tile_path(level, number) + ".p/")
+        return [int(name) for name in (path.rpartition("/")[2] for path in names) if name.isdigit()]
 
 
 def _split_hashes(raw: bytes, width: int, path: str) -> Sequence[bytes]:

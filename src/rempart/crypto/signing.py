@@ -49,6 +49,10 @@ class NoteSigner:
         signature = base64.b64encode(self._verifier.key_id + self._key.sign(text.encode())).decode()
         return f"{text}\n{_DASH}{self.name} {signature}\n"
 
+    def verify(self, note: str) -> str:
+        """As `NoteVerifier.verify` with its own key."""
+        return NoteVerifier(self.name, self.public_key).verify(note)
+
 
 @dataclass(frozen=True, slots=True)
 class NoteVerifier:

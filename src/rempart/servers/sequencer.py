@@ -24,6 +24,7 @@ from rempart.audit.log import MerkleLog
 from rempart.audit.metrics import page
 from rempart.audit.pipes import LineReader
 from rempart.audit.sequencer import Sequencer
+from rempart.audit.storage import DirectoryStorage
 from rempart.backends.http_witness import HttpWitness
 from rempart.backends.sqlite_search import SqliteSearch
 from rempart.crypto.aead import seal, unseal
@@ -70,7 +71,7 @@ class SequencerProcess:
             raise BadInput("no_key", "the sequencer was given no key", "start it with `rempart up`")
         signer = load_signer(boot.data_dir, settings.origin, key)
         self.journal = Journal(boot.journal_dir, boot.name)
-        log = MerkleLog(boot.data_dir / "log", boot.data_dir / "state", signer)
+        log = MerkleLog(DirectoryStorage(boot.data_dir / "log", boot.data_dir / "state"), signer)
         open_index = partial(SqliteSearch, boot.data_dir / "search.db", signer.verifier_key)
         self.sequencer = Sequencer(log, Path(settings.journals_dir), self.journal, open_index)
         self._boot = boot
@@ -220,6 +221,7 @@ class SequencerProcess:
     def close(self) -> None:
         try:
             self.sequencer.close()
+            self.sequencer.log.close()
         finally:
             self.journal.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support_audit import storage
 
 from rempart.audit.cosigning import Cosigning, Named
 from rempart.audit.log import MerkleLog
@@ -24,7 +25,7 @@ KEY = CosignatureVerifier.parse(COSIGNER.verifier_key)
 
 
 def log(directory: Path, *entries: bytes, seed: bytes = SEED) -> MerkleLog:
-    made = MerkleLog(directory / "log", directory / "state", NoteSigner("log.example", seed))
+    made = MerkleLog(storage(directory), NoteSigner("log.example", seed))
     made.integrate(entries, {})
     return made
 
