@@ -58,6 +58,7 @@ class EventType(StrEnum):
     PROCESS_CRASHED = "system.process_crashed"
     SETTINGS_CHANGED = "system.settings_changed"
     ALARM = "system.alarm"
+    ALERT_RAISED = "alert.raised"
     APPLICATION = "application"
 
 

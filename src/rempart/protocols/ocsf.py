@@ -66,6 +66,7 @@ CLASSES: dict[EventType, tuple[int, int]] = {
     EventType.PROCESS_CRASHED: (_PROCESS, 2),
     EventType.SETTINGS_CHANGED: (_ENTITY, _UPDATE),
     EventType.ALARM: (_FINDING, 1),
+    EventType.ALERT_RAISED: (_FINDING, 1),
     EventType.APPLICATION: (_API, _OTHER),
 }
 _API_ACTIVITY = {"POST": _CREATE, "GET": _READ, "HEAD": _READ, "PUT": _UPDATE, "PATCH": _UPDATE, "DELETE": _DELETE}
