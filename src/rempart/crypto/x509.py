@@ -92,13 +92,14 @@ class EcKey:
 
     def request(self) -> bytes:
         """A PEM certificate request (PKCS#10) that proves possession of this key."""
+        return self._request().public_bytes(ser.Encoding.PEM)
+
+    def request_der(self) -> bytes:
+        return self._request().public_bytes(ser.Encoding.DER)
+
+    def _request(self) -> x509.CertificateSigningRequest:
         subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Rempart")])
-        return (
-            x509.CertificateSigningRequestBuilder()
-            .subject_name(subject)
-            .sign(self._key, hashes.SHA256())
-            .public_bytes(ser.Encoding.PEM)
-        )
+        return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self._key, hashes.SHA256())
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,41 @@ class Certificate:
 
     def pem(self) -> bytes:
         return load(self.der).public_bytes(ser.Encoding.PEM)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """PKCS#10, signed by the P-256 key that it is for. `names`: what it asks to be called, each as OpenSSL writes it
+    (`URI:spiffe://…`); nobody has to grant them."""
+
+    _key: ec.EllipticCurvePublicKey = field(repr=False)
+    names: tuple[str, ...]
+
+    @staticmethod
+    def parse(der: bytes) -> CertificateRequest:
+        """Raises BadInput `bad_certificate_request`."""
+        try:
+            request = x509.load_der_x509_csr(der)
+            proved, public = request.is_signature_valid, request.public_key()
+            names = _requested_names(request)
+        except UNREADABLE:
+            raise BadInput("bad_certificate_request", "this is not a DER certificate request") from None
+        if not proved or not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
+            raise BadInput("bad_certificate_request", "the request is not signed by a P-256 key of its own")
+        return CertificateRequest(public, names)
+
+    def public_der(self) -> bytes:
+        """SubjectPublicKeyInfo."""
+        return self._key.public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _requested_names(request: x509.CertificateSigningRequest) -> tuple[str, ...]:
+    try:
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    kinds = {x509.UniformResourceIdentifier: "URI", x509.DNSName: "DNS"}
+    return tuple(f"{kinds.get(type(name), type(name).__name__)}:{name.value}" for name in names)
 
 
 def load(der: bytes) -> x509.Certificate:
@@ -301,7 +337,7 @@ def _sign_leaf(
 
 
 def sign_svid(
-    key: EcKey,
+    key: EcKey | CertificateRequest,
     spiffe_id: SpiffeId,
     *,
     dns_names: Sequence[str] = (),
@@ -315,7 +351,8 @@ def sign_svid(
         [x509.UniformResourceIdentifier(str(spiffe_id)), *(x509.DNSName(name) for name in dns_names)]
     )
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    return _sign_leaf(key._key.public_key(), san, purposes, issuing=issuing, issuing_key=issuing_key, now=now, ttl=ttl)
+    public = key._key if isinstance(key, CertificateRequest) else key._key.public_key()
+    return _sign_leaf(public, san, purposes, issuing=issuing, issuing_key=issuing_key, now=now, ttl=ttl)
 
 
 def sign_server(

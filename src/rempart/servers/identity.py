@@ -37,6 +37,7 @@ from rempart.workloads.identities import Identities
 from rempart.workloads.issuing import IssuingAuthority
 from rempart.workloads.jwt_authority import JwtAuthority
 from rempart.workloads.kubernetes import KubernetesFacts
+from rempart.workloads.local_x509 import LocalX509
 from rempart.workloads.metrics import IdentityMetrics
 from rempart.workloads.model import Entry, Selector
 from rempart.workloads.ports import ContainerFacts
@@ -148,7 +149,7 @@ async def run(boot: Boot) -> None:
             svid_ttl=float(settings.svid_ttl),
             attestor=Attestor(supervisor, containers=_containers(settings)),
             registration=registration,
-            spiffe=spiffe,
+            spiffe=LocalX509(spiffe, clock, ttl=float(settings.svid_ttl)),
             web=web,
             jwt=jwt,
             recorder=journal,

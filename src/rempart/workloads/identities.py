@@ -7,29 +7,34 @@ recorded once per process and certificate, durably, before it is given.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rempart.crypto import x509
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import Denied, RempartError
+from rempart.kernel.errors import Denied, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder
 from rempart.kernel.spiffe import SpiffeId
 
 from .attestation import Attestor
 from .changes import Changes
-from .federation import Federation
 from .issuing import IssuingAuthority
-from .jwt_authority import JwtAuthority, check_audiences, claimed_domain, validate_foreign
+from .jwt_authority import check_audiences, claimed_domain, validate_foreign
 from .model import Bundle, Entry, Facts, JwtSvid, X509Svid
+from .ports import JwtSigner, KnownEntries, PartnerBundles, X509Signer
 from .process import Process
 from .refusals import Refusals
-from .registration import Registration
 
 _DELIVERIES_KEPT = 8192
 _TOKENS_KEPT = 2048
 _LOOK_AGAIN = 30.0
+_TRY_AGAIN = 1.0
+
+
+class NothingValid(Unavailable):
+    """What a caller had has ended, and no new one can be signed now: unlike else, it has nothing to go on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class Counters:
 
 @dataclass
 class _Slot:
-    """The certificate of one entry; `signer` is the serial of the issuing CA that signed it."""
+    """The certificate of one entry; `signer` is the generation of the signer that made it."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     svid: X509Svid | None = None
@@ -66,19 +71,19 @@ class Identities:
         self,
         *,
         trust_domain: str,
-        gateway: SpiffeId,
+        gateway: SpiffeId | None,
         web_names: Sequence[str],
         svid_ttl: float,
         attestor: Attestor,
-        registration: Registration,
-        spiffe: IssuingAuthority,
-        web: IssuingAuthority,
-        jwt: JwtAuthority,
+        registration: KnownEntries,
+        spiffe: X509Signer,
+        web: IssuingAuthority | None,
+        jwt: JwtSigner,
         recorder: Recorder,
         refusals: Refusals,
         changes: Changes,
         clock: Clock,
-        federation: Federation | None = None,
+        federation: PartnerBundles | None = None,
     ) -> None:
         self._federation = federation
         self.trust_domain = trust_domain
@@ -153,35 +158,46 @@ class Identities:
         return slot.svid, slot.refresh_at
 
     async def _current(self, entry: Entry | None) -> _Slot:
-        """The slot of an entry (None: the web certificate) with a certificate in the first half of its life."""
-        key = entry.id if entry else "web"
-        slot = self._slots.setdefault(key, _Slot())
+        """The slot of an entry (None: the web certificate) with a certificate in the first half of its life.
+
+        While none can be signed it is the one of before, until that ends. Raises Unavailable, then NothingValid.
+        """
+        slot = self._slots.setdefault(entry.id if entry else "web", _Slot())
         async with slot.lock:
-            authority = self._spiffe if entry else self._web
-            issuing = authority.issuing()
             now = slot.asked_at = self.clock.now()
             fresh = slot.svid is not None and now < slot.refresh_at and slot.svid.leaf.not_before <= now
-            if not fresh or slot.signer != issuing.certificate.serial or slot.entry != entry:
-                private = x509.EcKey.generate()
-                ttl = float(entry.ttl or self._ttl) if entry else self._ttl
-                signed = {"issuing": issuing.certificate, "issuing_key": issuing.key, "now": now, "ttl": ttl}
-                if entry:
-                    leaf = x509.sign_svid(private, entry.spiffe_id, dns_names=entry.dns_names, **signed)  # type: ignore[arg-type]  # mypy joins the values of the dict
-                else:
-                    leaf = x509.sign_server(private, self._web_names, **signed)  # type: ignore[arg-type]  # as above
-                svid = X509Svid(
-                    entry.spiffe_id if entry else None,
-                    entry.hint if entry else "",
-                    (leaf, *issuing.chain),
-                    private,
-                )
-                slot.svid, slot.refresh_at = svid, now + (leaf.not_after - now) / 2
-                slot.signer, slot.entry = issuing.certificate.serial, entry
-                if entry:
-                    self.counters.x509_issued += 1
-                else:
-                    self.counters.web_issued += 1
+            try:
+                generation = self._spiffe.generation if entry else self._web_authority().issuing().certificate.serial
+                if not fresh or slot.signer != generation or slot.entry != entry:
+                    svid = await (self._sign(entry) if entry else self._sign_web())
+                    now = self.clock.now()
+                    slot.svid, slot.refresh_at = svid, _spread(now, svid.leaf.not_after)
+                    slot.signer, slot.entry = generation, entry
+            except Unavailable as error:
+                if slot.svid is None or slot.entry != entry:
+                    raise
+                if now >= slot.svid.leaf.not_after:
+                    raise NothingValid(error.code, error.reason, error.remedy) from None
+                slot.refresh_at = now + _TRY_AGAIN
             return slot
+
+    async def _sign(self, entry: Entry) -> X509Svid:
+        key = x509.EcKey.generate()
+        chain = await self._spiffe.sign(entry, key)
+        self.counters.x509_issued += 1
+        return X509Svid(entry.spiffe_id, entry.hint, chain, key)
+
+    async def _sign_web(self) -> X509Svid:
+        issuing, key, now = self._web_authority().issuing(), x509.EcKey.generate(), self.clock.now()
+        signed = {"issuing": issuing.certificate, "issuing_key": issuing.key, "now": now, "ttl": self._ttl}
+        leaf = x509.sign_server(key, self._web_names, **signed)  # type: ignore[arg-type]  # mypy joins the values of the dict
+        self.counters.web_issued += 1
+        return X509Svid(None, "", (leaf, *issuing.chain), key)
+
+    def _web_authority(self) -> IssuingAuthority:
+        if self._web is None:
+            raise Unavailable("no_issuing_authority", "web certificates are made where the gateway is")
+        return self._web
 
     async def _deliver(self, svid: X509Svid, facts: Facts, entry: Entry, *, kind: str) -> None:
         leaf = svid.leaf
@@ -228,7 +244,7 @@ class Identities:
                 raise error
         tokens = []
         for entry in entries:
-            token = self._token(entry, wanted)
+            token = await self._token(entry, wanted)
             key = (token.token_id, facts.pid, facts.start_time)
             if key not in self._delivered:
                 details = {"kind": "jwt", "token_id": token.token_id, "audience": list(wanted)}
@@ -238,13 +254,13 @@ class Identities:
         process.verify_same()
         return tokens
 
-    def _token(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+    async def _token(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
         now = self.clock.now()
         key = (entry.id, audiences)
         token = self._tokens.get(key)
         fresh = token is not None and token.issued_at <= now < (token.issued_at + token.expires_at) / 2
         if token is None or not fresh or token.key_id != self._jwt.active_kid:
-            token = self._tokens[key] = self._jwt.sign(entry, audiences)
+            token = self._tokens[key] = await self._jwt.issue(entry, audiences)
             self.counters.jwt_issued += 1
         self._tokens.move_to_end(key)
         while len(self._tokens) > _TOKENS_KEPT:
@@ -286,3 +302,8 @@ class Identities:
         self._slots = {key: slot for key, slot in self._slots.items() if key in known}
         for key in [key for key in self._tokens if key[0] not in known]:
             del self._tokens[key]
+
+
+def _spread(now: float, not_after: float) -> float:
+    """Half of what is left, or a little earlier: certificates that were made together are not renewed together."""
+    return now + (not_after - now) / 2 * random.uniform(0.8, 1.0)  # nosec B311 - jitter, no secret

@@ -143,6 +143,10 @@ class JwtAuthority:
     def _active(self, now: float) -> _Key:
         return ([key for key in self._keys if key.activates_at <= now] or self._keys[:1])[-1]
 
+    async def issue(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+        """`sign`, as the port `JwtSigner` has it."""
+        return self.sign(entry, audiences)
+
     def sign(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
         """Sections 3 and 4: `sub`, `aud`, `exp`; no claim that a workload could have chosen but the audience."""
         now = self._clock.now()

@@ -103,7 +103,7 @@ class JwtSigner(Protocol):
 
     def public_keys(self) -> tuple[Mapping[str, Any], ...]: ...
 
-    async def sign(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+    async def issue(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
         """Raises Unavailable when nothing can be signed now."""
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from rempart.kernel.errors import Unavailable
 
-from .identities import Identities
+from .identities import Identities, NothingValid
 
 T = TypeVar("T")
 RETRY = 1.0
@@ -26,8 +26,8 @@ async def push_changes(
     """Send what `make` gives at once, and again each time it is different. `make` returns it and when to ask again.
 
     While nothing can be issued or recorded the stream stays and tries on: what the peer has is still valid. Before the
-    first message that is an error. `also` being set is a reason to ask again. Runs until the peer leaves or `make`
-    refuses.
+    first message that is an error, and when what it has ended. `also` being set is a reason to ask again. Runs until
+    the peer leaves or `make` refuses.
     """
     last: T | None = None
     while True:
@@ -36,8 +36,8 @@ async def push_changes(
         seen = identities.changes.version
         try:
             message, refresh_at = await make()
-        except Unavailable:
-            if last is None:
+        except Unavailable as error:
+            if last is None or isinstance(error, NothingValid):
                 raise
             await _wait(identities, seen, RETRY, also)
             continue

@@ -22,6 +22,7 @@ from rempart.workloads.changes import Changes
 from rempart.workloads.identities import Identities
 from rempart.workloads.issuing import IssuingAuthority
 from rempart.workloads.jwt_authority import JwtAuthority
+from rempart.workloads.local_x509 import LocalX509
 from rempart.workloads.model import Entry, Selector
 from rempart.workloads.process import Process
 from rempart.workloads.refusals import Refusals
@@ -62,7 +63,7 @@ class World:
             svid_ttl=100,
             attestor=Attestor(self.supervisor),
             registration=Registration(DOMAIN, fixed, MemoryStore(), self.recorder, self.clock, changes.announce),
-            spiffe=self.authorities["spiffe"],
+            spiffe=LocalX509(self.authorities["spiffe"], self.clock, ttl=100),
             web=self.authorities["web"],
             jwt=jwt,
             recorder=self.recorder,
