@@ -70,7 +70,18 @@ def fill(index: SearchIndex) -> None:
         (Query(text="10.0.0"), [1]),
         (Query(text="wallet"), [4, 0]),
         (Query(text="%"), []),
-        (Query(person="ann", type="decision", since=0, text="pay"), [3]),
+        (Query(text="fund"), []),
+        (Query(text="fund*"), [1]),
+        (Query(text="0.0.7"), [1]),
+        (Query(text="7.0.0"), []),
+        (Query(text='" OR key:"d1'), []),
+        (Query(text="d0"), []),
+        (Query(path="/pay*"), [3, 1]),
+        (Query(path="payments"), []),
+        (Query(path="/"), []),
+        (Query(path="/*"), [3, 1, 0]),
+        (Query(path="*"), [3, 1, 0]),
+        (Query(person="ann", type="decision", since=0, text="pay*"), [3]),
     ],
 )
 def test_finds_exactly_what_was_asked_newest_first(open_index: Open, query: Query, expected: list[int]) -> None:
@@ -127,9 +138,30 @@ def test_a_clock_that_is_wrong_and_odd_words_are_taken(open_index: Open) -> None
 
 def test_a_search_that_takes_too_long_is_refused(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     index = open_index()
-    index.add([Indexed(n, summary(n, reason="x" * 50)) for n in range(20_000)], 20_000)
+    index.add([Indexed(n, summary(n, path="/x")) for n in range(20_000)], 20_000)
     moments = iter([0.0] + [1e9] * 10_000)
     monkeypatch.setattr(time, "monotonic", lambda: next(moments))
     with pytest.raises(Unprocessable) as refused:
-        index.find(Query(text="not there"))
+        index.find(Query(path="/"))
     assert refused.value.code == "search_too_broad"
+
+
+def test_what_lies_in_several_shards_is_found_newest_first_and_page_by_page(
+    open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rempart.backends.sqlite_search.SHARD", 8)
+    index = open_index()
+    index.add([Indexed(n, summary(n, person="ann" if n % 3 == 0 else "bob", path=f"/p/{n}")) for n in range(50)], 50)
+    wanted = [n for n in reversed(range(50)) if n % 3 == 0]
+    assert index.find(Query(person="ann")) == wanted
+    pages: list[int] = []
+    before = None
+    for step in range(9):
+        page = index.find(Query(person="ann", limit=2, before=before))
+        pages += page
+        before = page[-1]
+        index.add([Indexed(50 + step, summary(50 + step, person="ann"))], 51 + step)  # a page is stable under inserts
+    assert pages == wanted[: len(pages)]
+    assert len(pages) == 17
+    assert index.find(Query(since=10_000, until=12_000)) == [11, 10]
+    assert index.find(Query(path="/p/4*")) == [49, 48, 47, 46, 45, 44, 43, 42, 41, 40, 4]

@@ -13,7 +13,8 @@ MAX_LIMIT = 1000
 class Query:
     """Newest first. `since` and `until` are milliseconds since the epoch; `before` an index in the log.
 
-    `type` may name a group with a trailing dot (`money.`), `path` a prefix with a trailing asterisk.
+    `type` may name a group with a trailing dot (`money.`), `path` a prefix with a trailing asterisk. `text` is words
+    that all stand in the path or the free text; one that ends with an asterisk is the beginning of a word.
     """
 
     person: str | None = None

@@ -11,8 +11,9 @@ from .model import Indexed, Query
 class SearchIndex(Protocol):
     """An index over the log; it may be deleted at any time and is built again from the log.
 
-    Untrusted: it only says where to look; what is shown is read from the log. Not thread-safe. Any method may raise
-    Unavailable `search_unavailable`; the index is then made anew when next opened.
+    Untrusted: it only says where to look; what is shown is read from the log. Not thread-safe, but for `find`, which
+    may run in other threads. Any method may raise Unavailable `search_unavailable`; the index is then made anew when
+    next opened.
     """
 
     @property

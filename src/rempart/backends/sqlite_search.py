@@ -1,45 +1,58 @@
 """The audit trail's search index in SQLite. Trusted for nothing: what it finds is read from the Merkle log.
 
-Kept lean so that it keeps up with thousands of events a second: words that repeat (people, workloads, types, rules)
-are stored once and referred to by number, ids are looked up by a 64-bit hash, and nothing is synced: after a power cut
-it is built again from the log.
+An event is a short document in a full-text index (FTS5): who, what and outcome are hashed words in one column, its
+path and its free text stand in two others, so nothing that an outsider writes can look like a key. Posting lists are
+intersected newest first, whatever is asked together. The index is cut into shards of SHARD events, each with the span
+of its times: a broad search ends in the newest one, a search by time skips the others, and merging never touches more
+than one. Nothing is synced: after a power cut it is built again from the log.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import re
 import sqlite3
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 from rempart.audit.model import Indexed, Query
 from rempart.kernel.errors import Unavailable, Unprocessable
 
+SHARD = 1 << 17
 _SCHEMA = """
-CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE);
-CREATE TABLE events (
-    idx INTEGER PRIMARY KEY, at INTEGER NOT NULL, type INTEGER NOT NULL, success INTEGER NOT NULL,
-    person INTEGER, workload INTEGER, rule INTEGER, path TEXT, words TEXT NOT NULL
-);
-CREATE INDEX by_at ON events (at);
-CREATE INDEX by_type ON events (type);
-CREATE INDEX by_person ON events (person) WHERE person IS NOT NULL;
-CREATE INDEX by_workload ON events (workload) WHERE workload IS NOT NULL;
+CREATE TABLE events (idx INTEGER PRIMARY KEY, at INTEGER NOT NULL, path TEXT);
 CREATE TABLE ids (hash INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (hash, idx)) WITHOUT ROWID;
+CREATE TABLE shards (number INTEGER PRIMARY KEY, earliest INTEGER NOT NULL, latest INTEGER NOT NULL);
 CREATE TABLE counts (type TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-_VERSION = "1"
-_CACHED_WORDS = 50_000
+_SHARD_SCHEMA = """
+CREATE VIRTUAL TABLE IF NOT EXISTS {name} USING fts5(
+    key, path, words, content='', columnsize=0, detail=full, tokenize='unicode61 remove_diacritics 2'
+)
+"""
+_PRAGMAS = (
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;"
+    "PRAGMA wal_autocheckpoint=4000; PRAGMA trusted_schema=OFF;"
+)
+_VERSION = "2"
+_CACHED_KEYS = 50_000
+_LONGEST = 1024  # characters of a path or of free text that are indexed
 _FAR = 2**62  # a time is whatever the process that made the event said
 _SECONDS = 3.0  # that one search may take
+_WORD = re.compile(r"[^\W_]")
 
 
 def _hash(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True)
+
+
+def _key(field: str, value: str) -> str:
+    """One word of the column `key`: `field` is a letter."""
+    return field + blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _boot_id() -> str:
@@ -49,12 +62,16 @@ def _boot_id() -> str:
 
 
 class SqliteSearch:
-    """Implements `audit.ports.SearchIndex`. `log_id` is the log it belongs to: another log's index is dropped."""
+    """Implements `audit.ports.SearchIndex`. `log_id` is the log it belongs to: another log's index is dropped.
+
+    `find` has a connection of its own: it may run in another thread beside the other methods, one at a time.
+    """
 
     def __init__(self, path: Path, log_id: str) -> None:
         self._path = path
         self._log_id = log_id
-        self._words: dict[str, int] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+        self._finding = threading.Lock()
         try:
             self._db = self._open()
         except sqlite3.Error:
@@ -64,14 +81,13 @@ class SqliteSearch:
                 self._db = self._open()
             except sqlite3.Error as error:
                 raise _unavailable(error) from None
+        self._reading = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._reading.executescript("PRAGMA query_only=ON; PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;")
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
-            db.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;"
-                "PRAGMA wal_autocheckpoint=4000; PRAGMA trusted_schema=OFF;"
-            )
+            db.executescript(_PRAGMAS)
             if not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                 db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
                 self._remember(db, version=_VERSION, log=self._log_id, size="0", clean="1")
@@ -83,6 +99,8 @@ class SqliteSearch:
             self._remember(db, clean="0", boot=_boot_id())
             self._size = int(facts["size"])
             self._counts = {str(kind): int(count) for kind, count in db.execute("SELECT type, count FROM counts")}
+            spans = db.execute("SELECT number, earliest, latest FROM shards")
+            self._spans: dict[int, tuple[int, int]] = {number: (first, last) for number, first, last in spans}
         except (KeyError, ValueError) as error:
             db.close()
             raise sqlite3.DatabaseError(str(error)) from None
@@ -102,109 +120,107 @@ class SqliteSearch:
     def counts(self) -> Mapping[str, int]:
         return dict(self._counts)
 
+    # -- adding ------------------------------------------------------------------------------------------------------
+
     def add(self, events: Sequence[Indexed], size: int) -> None:
-        counts = dict(self._counts)
-        rows = []
-        ids = []
+        counts, spans = dict(self._counts), dict(self._spans)
         db = self._db
         try:
             db.execute("BEGIN IMMEDIATE")
-            word = self._word
-            for event in events:
-                s = event.summary
-                words = "\n".join(
-                    text for text in (s.reason, s.ip, s.source, s.service, s.role, s.operator, s.method) if text
-                )
-                row = (
-                    event.index,
-                    max(-_FAR, min(s.at, _FAR)),
-                    word(s.type),
-                    s.success,
-                    word(s.person) if s.person else None,
-                    word(s.workload) if s.workload else None,
-                    word(s.rule) if s.rule else None,
-                    s.path,
-                    words,
-                )
-                rows.append(row)
-                ids.append((_hash(s.id), event.index))
-                if s.request_id:
-                    ids.append((_hash(s.request_id), event.index))
-                counts[s.type] = counts.get(s.type, 0) + 1
-            db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            ids.sort()
-            db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", ids)
+            for number, part in _by_shard(events):
+                self._add(number, part, counts, spans)
             db.executemany("INSERT OR REPLACE INTO counts VALUES (?, ?)", counts.items())
             self._remember(db, size=str(size))
             db.execute("COMMIT")
         except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            self._words.clear()
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             raise _unavailable(error) from None
-        self._counts = counts
-        self._size = size
+        self._counts, self._spans, self._size = counts, spans, size
 
-    def _word(self, text: str) -> int:
-        number = self._words.get(text)
-        if number is None:
-            if len(self._words) >= _CACHED_WORDS:
-                self._words.clear()
-            self._db.execute("INSERT OR IGNORE INTO words (word) VALUES (?)", (text,))
-            number = int(self._db.execute("SELECT id FROM words WHERE word = ?", (text,)).fetchone()[0])
-            self._words[text] = number
-        return number
+    def _add(
+        self, number: int, events: Sequence[Indexed], counts: dict[str, int], spans: dict[int, tuple[int, int]]
+    ) -> None:
+        rows, documents, ids = [], [], []
+        key = self._key
+        earliest, latest = spans.get(number, (_FAR, -_FAR))
+        for event in events:
+            s = event.summary
+            at = max(-_FAR, min(s.at, _FAR))
+            earliest, latest = min(earliest, at), max(latest, at)
+            keys = [key("t", s.type), "d1" if s.success else "d0"]
+            if "." in s.type:
+                keys.append(key("g", s.type.partition(".")[0] + "."))
+            if s.person:
+                keys.append(key("p", s.person))
+            if s.workload:
+                keys.append(key("w", s.workload))
+            if s.rule:
+                keys.append(key("r", s.rule))
+            path = s.path[:_LONGEST] if s.path else None
+            words = (s.reason[:_LONGEST], s.ip, s.source, s.service, s.role, s.operator, s.method)
+            rows.append((event.index, at, path))
+            documents.append((event.index, " ".join(keys), path, "\n".join([word for word in words if word])))
+            ids.append((_hash(s.id), event.index))
+            if s.request_id:
+                ids.append((_hash(s.request_id), event.index))
+            counts[s.type] = counts.get(s.type, 0) + 1
+        db = self._db
+        if number not in spans:
+            db.execute(_SHARD_SCHEMA.format(name=f"shard_{number}"))
+        db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
+        table = f"shard_{number}"
+        statement = f"INSERT INTO {table} (rowid, key, path, words) VALUES (?, ?, ?, ?)"
+        db.executemany(statement, documents)
+        ids.sort()
+        db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", ids)
+        db.execute("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", (number, earliest, latest))
+        spans[number] = (earliest, latest)
+
+    def _key(self, field: str, value: str) -> str:
+        found = self._keys.get((field, value))
+        if found is None:
+            if len(self._keys) >= _CACHED_KEYS:
+                self._keys.clear()
+            found = self._keys[field, value] = _key(field, value)
+        return found
+
+    # -- finding -----------------------------------------------------------------------------------------------------
 
     def find(self, query: Query) -> list[int]:
-        clauses: list[str] = []
-        values: list[object] = []
-
-        def where(clause: str, *given: object) -> None:
-            clauses.append(clause)
-            values.extend(given)
-
-        word = "(SELECT id FROM words WHERE word = ?)"
-        if query.person is not None:
-            where(f"person = {word}", query.person)
-        if query.workload is not None:
-            where(f"workload = {word}", query.workload)
-        if query.type is not None and query.type.endswith("."):
-            kinds = [kind for kind in self._counts if kind.startswith(query.type)]
-            where("type IN (SELECT id FROM words WHERE word IN (SELECT value FROM json_each(?)))", json.dumps(kinds))
-        elif query.type is not None:
-            where(f"type = {word}", query.type)
-        if query.rule is not None:
-            where(f"rule = {word}", query.rule)
-        if query.allowed is not None:
-            where("success = ?", int(query.allowed))
-        if query.since is not None:
-            where("at >= ?", query.since)
-        if query.until is not None:
-            where("at < ?", query.until)
-        if query.before is not None:
-            where("idx < ?", query.before)
-        if query.path is not None and query.path.endswith("*"):
-            where("substr(path, 1, ?) = ?", len(query.path) - 1, query.path[:-1])
-        elif query.path is not None:
-            where("path = ?", query.path)
-        if query.text is not None:
-            where("(instr(lower(words), ?) OR instr(lower(path), ?))", query.text.lower(), query.text.lower())
-        condition = f"WHERE {' AND '.join(clauses)} " if clauses else ""
-        statement = f"SELECT idx FROM events {condition}ORDER BY idx DESC LIMIT ?"  # nosec B608
+        asked = _expression(query)
+        if asked is None:
+            return []
+        spans = self._spans
+        found: list[int] = []
         deadline = time.monotonic() + _SECONDS
-        self._db.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
-        try:
-            return [row[0] for row in self._db.execute(statement, (*values, query.limit))]
-        except sqlite3.OperationalError as error:
-            if "interrupt" in str(error):
-                raise Unprocessable(
-                    "search_too_broad", f"the search took more than {_SECONDS:g} s", "narrow it by time, person or type"
-                ) from None
-            raise _unavailable(error) from None
-        except (sqlite3.Error, OverflowError) as error:
-            raise _unavailable(error) from None
-        finally:
-            self._db.set_progress_handler(None, 0)
+        with self._finding:
+            self._reading.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
+            try:
+                for number in sorted(spans, reverse=True):
+                    if len(found) == query.limit:
+                        break
+                    if query.before is not None and number * SHARD >= query.before:
+                        continue
+                    earliest, latest = spans[number]
+                    if (query.since is not None and latest < query.since) or (
+                        query.until is not None and earliest >= query.until
+                    ):
+                        continue
+                    statement, values = _statement(number, asked, query)
+                    rows = self._reading.execute(statement, (*values, query.limit - len(found)))
+                    found += [row[0] for row in rows]
+            except sqlite3.OperationalError as error:
+                if "interrupt" in str(error):
+                    raise Unprocessable(
+                        "search_too_broad",
+                        f"the search took more than {_SECONDS:g} s",
+                        "narrow it by time, person or type",
+                    ) from None
+                raise _unavailable(error) from None
+            except (sqlite3.Error, OverflowError) as error:
+                raise _unavailable(error) from None
+        return found
 
     def locate(self, id: str) -> list[int]:
         try:
@@ -217,6 +233,83 @@ class SqliteSearch:
         with contextlib.suppress(sqlite3.Error):
             self._remember(self._db, clean="1")
         self._db.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._reading.interrupt()
+        with self._finding:
+            self._reading.close()
+
+
+def _by_shard(events: Sequence[Indexed]) -> Iterator[tuple[int, Sequence[Indexed]]]:
+    start = 0
+    while start < len(events):
+        number = events[start].index // SHARD
+        end = start
+        while end < len(events) and events[end].index // SHARD == number:
+            end += 1
+        yield number, events[start:end]
+        start = end
+
+
+def _expression(query: Query) -> str | None:
+    """What to ask the full-text index, empty for everything; None when nothing can be found."""
+    parts = []
+    for field, value in (("p", query.person), ("w", query.workload), ("r", query.rule)):
+        if value is not None:
+            parts.append(f"key:{_key(field, value)}")
+    if query.type is not None:
+        parts.append(f"key:{_key('g' if query.type.endswith('.') else 't', query.type)}")
+    if query.allowed is not None:
+        parts.append("key:d1" if query.allowed else "key:d0")
+    if query.path is not None:
+        path = query.path[:_LONGEST].removesuffix("*")
+        if _WORD.search(path):
+            parts.append(f"path:^{_phrase(path)}{'*' if query.path.endswith('*') and path[-1].isalnum() else ''}")
+    if query.text is not None:
+        for word in query.text.split():
+            if not _WORD.search(word):
+                return None
+            parts.append(f"{{path words}}:{_phrase(word)}{'*' if word.endswith('*') else ''}")
+    return " AND ".join(parts)
+
+
+def _phrase(text: str) -> str:
+    """Whatever stands in it is taken as words, one behind the other."""
+    return '"' + text.replace('"', " ").replace("\0", " ").encode("utf-8", "replace").decode() + '"'
+
+
+def _statement(number: int, asked: str, query: Query) -> tuple[str, list[object]]:
+    """The search of one shard, but for its limit. Times and the exact path are compared with the row."""
+    table = f"shard_{number}"
+    by_row: list[tuple[str, object]] = []
+    if query.since is not None:
+        by_row.append(("at >= ?", query.since))
+    if query.until is not None:
+        by_row.append(("at < ?", query.until))
+    if query.path is not None and query.path.endswith("*"):
+        start = query.path[:-1][:_LONGEST]
+        by_row.append((f"substr(path, 1, {len(start)}) = ?", start))
+    elif query.path is not None:
+        by_row.append(("path = ?", query.path[:_LONGEST]))
+    first = number * SHARD
+    last = first + SHARD if query.before is None else min(first + SHARD, query.before)
+    values: list[object] = []
+    if asked:
+        clauses = [f"{table} MATCH ?", "rowid >= ?", "rowid < ?"]
+        values += [asked, first, last]
+        if by_row:
+            row = f"SELECT 1 FROM events WHERE idx = {table}.rowid AND {_and(by_row)}"  # nosec B608 - our own words
+            clauses.append(f"EXISTS ({row})")
+        source = f"{table} WHERE {' AND '.join(clauses)} ORDER BY rowid"
+    else:
+        clauses = ["idx >= ?", "idx < ?", *(clause for clause, _ in by_row)]
+        values += [first, last]
+        source = f"events WHERE {' AND '.join(clauses)} ORDER BY idx"
+    values += [value for _, value in by_row]
+    return f"SELECT rowid FROM {source} DESC LIMIT ?", values  # nosec B608 - our own words
+
+
+def _and(clauses: Sequence[tuple[str, object]]) -> str:
+    return " AND ".join(clause for clause, _ in clauses)
 
 
 def _unavailable(error: Exception) -> Unavailable:
