@@ -122,11 +122,12 @@ async def run(boot: Boot) -> None:
         jwt = JwtAuthority(
             settings.trust_domain,
             state,
-            [root.fingerprint for root in spiffe.roots],
+            spiffe.roots,
             clock,
             key_ttl=float(settings.issuing_ttl),
             issuer=settings.public_url + PATH if settings.public_url else "",
         )
+        signer = LocalX509(spiffe, state, clock, ttl=float(settings.svid_ttl))
         registration = Registration(
             settings.trust_domain, _fixed_entries(settings), store, journal, clock, changes.announce
         )
@@ -136,7 +137,7 @@ async def run(boot: Boot) -> None:
             HttpsBundles(),
             path=boot.data_dir / "partners.sealed",
             seal_key=boot.keys[boot.name],
-            ours=lambda: [root.fingerprint for root in spiffe.roots],
+            ours=lambda: [root.fingerprint for root in signer.roots],
             recorder=journal,
             clock=clock,
             announce=changes.announce,
@@ -149,7 +150,7 @@ async def run(boot: Boot) -> None:
             svid_ttl=float(settings.svid_ttl),
             attestor=Attestor(supervisor, containers=_containers(settings)),
             registration=registration,
-            spiffe=LocalX509(spiffe, clock, ttl=float(settings.svid_ttl)),
+            spiffe=signer,
             web=web,
             jwt=jwt,
             recorder=journal,
@@ -158,7 +159,7 @@ async def run(boot: Boot) -> None:
             clock=clock,
             federation=federation,
         )
-        jwt.advance()
+        await jwt.advance()
         await asyncio.gather(spiffe.start(FIRST_SIGNATURE_WITHIN), web.start(FIRST_SIGNATURE_WITHIN))
 
         async def rotate_jwt(operator: str, lead: float | None) -> float | None:
@@ -174,9 +175,9 @@ async def run(boot: Boot) -> None:
                     after={"kind": "jwt"},
                 )
             )
-            gone_at = None if lead is None else jwt.replace_compromised(lead)
+            gone_at = None if lead is None else await jwt.replace_compromised(lead)
             if lead is None:
-                jwt.advance(at_once=True)
+                await jwt.advance(at_once=True)
             changes.announce()
             return gone_at
 
@@ -223,7 +224,7 @@ async def run(boot: Boot) -> None:
 async def _keep_jwt_fresh(jwt: JwtAuthority, changes: Changes) -> None:
     while True:
         with contextlib.suppress(RempartError):  # the disk is full: the keys there are stay
-            if jwt.advance():
+            if await jwt.advance():
                 changes.announce()
         await asyncio.sleep(1.0)
 

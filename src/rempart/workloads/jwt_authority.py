@@ -7,19 +7,21 @@ over restarts too.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rempart.crypto.jose import Jwks, SigningKey, read_compact, verify_jwt
 from rempart.crypto.jws import Malformed
+from rempart.crypto.x509 import Certificate
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, RempartError, Unauthenticated
 from rempart.kernel.ids import new_id
 from rempart.kernel.spiffe import SpiffeId
 
-from .bundle_state import BundleState, PublishedKey
-from .model import Bundle, Entry, JwtSvid
+from .model import Bundle, Entry, JwtSvid, PublishedKey
+from .ports import BundleStore
 
 TOKEN_TTL = 300.0
 MAX_TOKEN_TTL = 3600.0
@@ -39,6 +41,10 @@ class _Key:
     until: float
 
 
+def _active(keys: Sequence[_Key], now: float) -> _Key:
+    return ([key for key in keys if key.activates_at <= now] or keys[:1])[-1]
+
+
 def check_audiences(audiences: Sequence[str]) -> tuple[str, ...]:
     """Sorted, without repeats; raises BadInput `bad_audience`."""
     wanted = tuple(sorted(set(audiences)))
@@ -53,13 +59,14 @@ def check_audiences(audiences: Sequence[str]) -> tuple[str, ...]:
 
 class JwtAuthority:
     """`issuer` is where its discovery document is, else the trust domain. `key_ttl` in seconds: a new key is published
-    at half of it and signs a tenth of it later."""
+    at half of it and signs a tenth of it later. `roots` are this server's, published beside its keys. One event loop.
+    """
 
     def __init__(
         self,
         trust_domain: str,
-        state: BundleState,
-        roots: Sequence[str],
+        store: BundleStore,
+        roots: Sequence[Certificate],
         clock: Clock,
         *,
         key_ttl: float,
@@ -67,81 +74,84 @@ class JwtAuthority:
     ) -> None:
         self._trust_domain = trust_domain
         self._issuer = issuer or f"spiffe://{trust_domain}"
-        self._state = state
+        self._store = store
         self._roots = tuple(roots)
         self._clock = clock
         self._key_ttl = key_ttl
         self._keys: list[_Key] = []
-        self._published: tuple[PublishedKey, ...] = ()
+        self._changing = asyncio.Lock()
 
     @property
     def sequence(self) -> int:
-        return self._state.sequence
+        return self._store.sequence
 
     def public_keys(self) -> tuple[Mapping[str, Any], ...]:
-        return tuple(key.jwk for key in self._published)
+        """Of every server of the trust domain."""
+        others = self._store.others.keys
+        ours = [key.jwk for key in self._store.keys]
+        return tuple(sorted((*ours, *others), key=lambda jwk: str(jwk["kid"]))) if others else tuple(ours)
 
-    def advance(self, *, at_once: bool = False) -> bool:
+    def roots_told(self) -> tuple[str, ...]:
+        """Fingerprints of this server's roots, as every server tells its workloads."""
+        return self._store.told()
+
+    async def advance(self, *, at_once: bool = False) -> bool:
         """Make, activate and forget keys as their times come; True when the bundle changed. Durable when it returns.
 
-        `at_once` makes a new key sign immediately: at the first start, and when the operator rotates.
+        `at_once` makes a new key sign as soon as all servers know it: when the operator rotates. Raises Unavailable
+        when what is new can't be stored; then the keys there are stay.
         """
-        now = self._clock.now()
-        first = not self._published
-        self._keys = [key for key in self._keys if key.until > now]  # after a clock that jumped it may be all of them
-        newest = self._keys[-1] if self._keys else None
-        added: list[PublishedKey] = []
-        if newest is None or at_once or now >= newest.rotate_at:
-            immediately = newest is None or at_once
-            activates_at = now if immediately else now + self._key_ttl / 10
-            signing = SigningKey.generate("ES256")
-            until = now + self._key_ttl + MAX_TOKEN_TTL + _MARGIN
-            self._keys.append(_Key(signing, activates_at, now + self._key_ttl / 2, until))
-            jwk = {name: str(value) for name, value in signing.public_jwk().items()}
-            added.append(PublishedKey(jwk, until))
-        active = self._active(now)
-        self._keys = [key for key in self._keys if key is active or key.activates_at > now]  # retired: forgotten
-        before = self._state.keys if first else self._published
-        published = tuple(key for key in (*before, *added) if key.until > now)
-        if published == self._published:
-            return False
-        self._state.save(roots=self._roots, keys=published)
-        self._published = published
-        return True
+        async with self._changing:
+            now = self._clock.now()
+            keys = [key for key in self._keys if key.until > now]  # after a clock that jumped it may be all of them
+            newest = keys[-1] if keys else None
+            added: list[PublishedKey] = []
+            if newest is None or at_once or now >= newest.rotate_at:
+                lead = 0.0 if newest is None else self._store.lead if at_once else self._key_ttl / 10
+                made, published_key = self._make(now, lead)
+                keys.append(made)
+                added.append(published_key)
+            active = _active(keys, now)
+            keys = [key for key in keys if key is active or key.activates_at > now]  # retired: forgotten
+            published = tuple(key for key in (*self._store.keys, *added) if key.until > now)
+            changed = published != self._store.keys
+            if changed:
+                await self._store.save(roots=self._roots, keys=published)
+            self._keys = keys
+            return changed
 
-    def replace_compromised(self, lead: float) -> float:
+    async def replace_compromised(self, lead: float) -> float:
         """Another key signs after `lead` seconds, in which validators learn it, and as long after that the others are
         gone; when that is (seconds since the epoch). Durable when it returns. Call `advance` at both moments."""
-        now = self._clock.now()
+        async with self._changing:
+            now = self._clock.now()
+            gone_at = now + 2 * lead
+            made, added = self._make(now, lead)
+            kept = tuple(PublishedKey(key.jwk, min(key.until, gone_at)) for key in self._store.keys)
+            await self._store.save(roots=self._roots, keys=(*kept, added))
+            self._keys = [_active(self._keys, now), made]
+            return gone_at
+
+    def _make(self, now: float, lead: float) -> tuple[_Key, PublishedKey]:
         signing = SigningKey.generate("ES256")
-        gone_at = now + 2 * lead
         until = now + self._key_ttl + MAX_TOKEN_TTL + _MARGIN
-        published = tuple(PublishedKey(key.jwk, min(key.until, gone_at)) for key in self._published)
         jwk = {name: str(value) for name, value in signing.public_jwk().items()}
-        published = (*published, PublishedKey(jwk, until))
-        self._state.save(roots=self._roots, keys=published)
-        self._published = published
-        self._keys = [key for key in self._keys if key is self._active(now)]
-        self._keys.append(_Key(signing, now + lead, now + self._key_ttl / 2, until))
-        return gone_at
+        return _Key(signing, now + lead, now + self._key_ttl / 2, until), PublishedKey(jwk, until)
 
     @property
     def active_kid(self) -> str:
-        return str(self._active(self._clock.now()).signing.kid)
+        return str(_active(self._keys, self._clock.now()).signing.kid)
 
-    def show_roots(self, roots: Sequence[str]) -> None:
-        """The X.509 roots beside the keys, by fingerprint: the sequence counts them too. Durable when it returns."""
-        self._state.save(roots=tuple(roots), keys=self._published)
-        self._roots = tuple(roots)
+    async def show_roots(self, roots: Sequence[Certificate]) -> None:
+        """The X.509 roots beside the keys: the sequence counts them too. Durable when it returns."""
+        async with self._changing:
+            await self._store.save(roots=roots, keys=self._store.keys)
+            self._roots = tuple(roots)
 
     def describe(self) -> dict[str, object]:
         """For the admin API: `{kind, active, keys: [{kid, until}]}`."""
-        keys = [{"kid": key.jwk["kid"], "until": key.until} for key in self._published]
-        active = self._active(self._clock.now()).signing.public_jwk()["kid"] if self._keys else None
-        return {"kind": "jwt", "active": active, "keys": keys}
-
-    def _active(self, now: float) -> _Key:
-        return ([key for key in self._keys if key.activates_at <= now] or self._keys[:1])[-1]
+        keys = [{"kid": key.jwk["kid"], "until": key.until} for key in self._store.keys]
+        return {"kind": "jwt", "active": self.active_kid if self._keys else None, "keys": keys}
 
     async def issue(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
         """`sign`, as the port `JwtSigner` has it."""
@@ -160,7 +170,7 @@ class JwtAuthority:
             "exp": int(now + ttl),
             "jti": token_id,
         }
-        key = self._active(now).signing
+        key = _active(self._keys, now).signing
         token = key.sign(claims, typ=_TYPE)
         return JwtSvid(entry.spiffe_id, entry.hint, token, token_id, now, float(int(now + ttl)), str(key.kid))
 

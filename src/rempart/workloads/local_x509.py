@@ -7,17 +7,23 @@ from rempart.kernel.clock import Clock
 
 from .issuing import IssuingAuthority
 from .model import Entry
+from .ports import BundleStore
 
 
 class LocalX509:
     """An `X509Signer`. `ttl` in seconds, for entries that don't say."""
 
-    def __init__(self, authority: IssuingAuthority, clock: Clock, *, ttl: float) -> None:
-        self._authority, self._clock, self._ttl = authority, clock, ttl
+    def __init__(self, authority: IssuingAuthority, store: BundleStore, clock: Clock, *, ttl: float) -> None:
+        self._authority, self._store, self._clock, self._ttl = authority, store, clock, ttl
 
     @property
     def roots(self) -> tuple[x509.Certificate, ...]:
-        return self._authority.roots
+        """Of this server and of the others, in the same order wherever it is asked."""
+        ours, others = self._authority.roots, self._store.others.roots
+        if not others:
+            return ours
+        both = {root.der: root for root in (*ours, *others)}.values()
+        return tuple(sorted(both, key=lambda root: (root.not_before, root.fingerprint)))
 
     @property
     def generation(self) -> str:

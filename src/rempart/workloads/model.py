@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from rempart.crypto.x509 import Certificate, EcKey
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
@@ -185,6 +187,21 @@ class JwtSvid:
     issued_at: float
     expires_at: float
     key_id: str = ""
+
+
+class PublishedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`jwk` is public; tokens signed by it may be about until `until` (seconds since the epoch)."""
+
+    jwk: dict[str, str]
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """Public keys that others of the same trust domain vouch with: its other servers, and whom it moves away from."""
+
+    roots: tuple[Certificate, ...] = ()
+    keys: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from rempart.kernel.spiffe import SpiffeId
 
 from .agents.model import Agent, JoinToken
 from .containers import Container
-from .model import Entry, Facts, JwtSvid, Selector, Told, ToldRoots
+from .model import Authorities, Entry, Facts, JwtSvid, PublishedKey, Selector, Told, ToldRoots
 
 if TYPE_CHECKING:
     from .federation import Partner
@@ -108,6 +108,32 @@ class JwtSigner(Protocol):
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         """Raises Unauthenticated `invalid_jwt_svid`, BadInput `bad_audience`."""
+
+
+class BundleStore(Protocol):
+    """What this server publishes and what the others of its trust domain do. Reads come from memory. One event loop."""
+
+    @property
+    def sequence(self) -> int:
+        """Grows with every change of what the bundle shows, whoever made it, and never goes back."""
+
+    @property
+    def keys(self) -> tuple[PublishedKey, ...]:
+        """Ours, those from before a restart among them."""
+
+    @property
+    def others(self) -> Authorities: ...
+
+    @property
+    def lead(self) -> float:
+        """Seconds in which every server learns a new key: one that signs earlier might not be known."""
+
+    def told(self) -> tuple[str, ...]:
+        """Fingerprints of our roots, as of the last time that every server had told its workloads of them."""
+
+    async def save(self, *, roots: Sequence[Certificate], keys: Sequence[PublishedKey]) -> None:
+        """What we publish from now on. Durable when it returns; raises Unavailable `bundle_state_failed` |
+        `store_unavailable`, and then nothing has changed."""
 
 
 class ContainerEngine(Protocol):

@@ -28,10 +28,11 @@ class RootFollower:
     async def follow(self, kind: str) -> None:
         """Look once. Raises Unavailable when the supervisor, the disk or the recorder fails; nothing is then undone."""
         authority = self._authorities[kind]
-        told = await self._supervisor.roots(kind, [root.fingerprint for root in authority.roots])
+        published = self._jwt.roots_told() if kind == "spiffe" else _fingerprints(authority.roots)
+        told = await self._supervisor.roots(kind, published)
         if _fingerprints(told.roots) != _fingerprints(authority.roots):
             if kind == "spiffe":
-                self._jwt.show_roots(_fingerprints(told.roots))
+                await self._jwt.show_roots(told.roots)
             authority.trust(told.roots)
             self._changes.announce()
         authority.rotation = told.rotation

@@ -54,8 +54,9 @@ class World:
             for kind in ("spiffe", "web")
         }
         changes = Changes()
-        jwt = JwtAuthority(DOMAIN, BundleState(path / "state", b"k" * 32), ["r"], self.clock, key_ttl=1000)
-        jwt.advance()
+        state = BundleState(path / "state", b"k" * 32)
+        jwt = JwtAuthority(DOMAIN, state, self.authorities["spiffe"].roots, self.clock, key_ttl=1000)
+        asyncio.run(jwt.advance())
         self.identities = Identities(
             trust_domain=DOMAIN,
             gateway=GATEWAY,
@@ -63,7 +64,7 @@ class World:
             svid_ttl=100,
             attestor=Attestor(self.supervisor),
             registration=Registration(DOMAIN, fixed, MemoryStore(), self.recorder, self.clock, changes.announce),
-            spiffe=LocalX509(self.authorities["spiffe"], self.clock, ttl=100),
+            spiffe=LocalX509(self.authorities["spiffe"], state, self.clock, ttl=100),
             web=self.authorities["web"],
             jwt=jwt,
             recorder=self.recorder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import BadInput, Integrity, Unauthenticated
 from rempart.kernel.spiffe import SpiffeId
 from rempart.workloads.bundle_state import BundleState
-from rempart.workloads.jwt_authority import MAX_TOKEN_TTL, JwtAuthority, check_audiences
+from rempart.workloads.jwt_authority import MAX_TOKEN_TTL, JwtAuthority, _active, check_audiences
 from rempart.workloads.model import Entry, Selector
 
 DOMAIN = "bank.example"
@@ -23,8 +24,8 @@ ENTRY = Entry(
 def authority(path: Path, clock: ManualClock, key_ttl: float = 1000.0) -> JwtAuthority:
     state = BundleState(path / "state", b"k" * 32)
     state.load()
-    made = JwtAuthority(DOMAIN, state, ["root"], clock, key_ttl=key_ttl)
-    made.advance()
+    made = JwtAuthority(DOMAIN, state, (), clock, key_ttl=key_ttl)
+    asyncio.run(made.advance())
     return made
 
 
@@ -48,7 +49,7 @@ def test_expired_foreign_and_changed_tokens_are_refused(tmp_path: Path) -> None:
     token = made.sign(ENTRY, ("a",)).token
     now = int(clock.now())
     claims = {"iss": f"spiffe://{DOMAIN}", "sub": str(ENTRY.spiffe_id), "aud": "a", "iat": now, "exp": now + 60}
-    own = made._active(clock.now()).signing
+    own = _active(made._keys, clock.now()).signing
     for bad in (
         SigningKey.generate("ES256").sign(claims, typ="JWT"),
         own.sign(claims, typ="at+jwt"),
@@ -73,18 +74,18 @@ def test_expired_foreign_and_changed_tokens_are_refused(tmp_path: Path) -> None:
 def test_a_key_is_published_before_it_signs_and_until_its_tokens_have_expired(tmp_path: Path) -> None:
     clock = ManualClock()
     made = authority(tmp_path, clock)
-    first = made._active(clock.now()).signing.kid
+    first = _active(made._keys, clock.now()).signing.kid
     clock.advance(501)
-    assert made.advance()
+    assert asyncio.run(made.advance())
     assert len(made.public_keys()) == 2
-    assert made._active(clock.now()).signing.kid == first  # the second one is known and does not sign yet
+    assert _active(made._keys, clock.now()).signing.kid == first  # the second one is known and does not sign yet
     clock.advance(101)
     token = made.sign(ENTRY, ("a",)).token
-    assert not made.advance()
-    assert made._active(clock.now()).signing.kid != first
+    assert not asyncio.run(made.advance())
+    assert _active(made._keys, clock.now()).signing.kid != first
     assert made.validate(token, "a")
     clock.advance(1000 + MAX_TOKEN_TTL)
-    made.advance()
+    asyncio.run(made.advance())
     assert first not in {key["kid"] for key in made.public_keys()}
 
 
@@ -92,9 +93,9 @@ def test_every_change_counts_the_sequence_up_and_nothing_else_does(tmp_path: Pat
     clock = ManualClock()
     made = authority(tmp_path, clock)
     assert made.sequence == 1
-    made.advance()
+    asyncio.run(made.advance())
     assert made.sequence == 1
-    made.advance(at_once=True)
+    asyncio.run(made.advance(at_once=True))
     assert made.sequence == 2
     assert authority(tmp_path, clock).sequence == 3  # a restart brings a new key
 
@@ -110,7 +111,7 @@ def test_a_clock_that_jumps_far_leaves_a_key_that_signs(tmp_path: Path) -> None:
     made = authority(tmp_path, clock)
     for jump in (1e7, -2e7):
         clock.advance(jump)
-        made.advance()
+        asyncio.run(made.advance())
         assert made.validate(made.sign(ENTRY, ("a",)).token, "a")
 
 
