@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 from tests.people_stores import fresh_database, postgres_server
 
-from rempart.backends import sql_accounts, sql_epochs, sql_scim
+from rempart.backends import sql_accounts, sql_epochs, sql_families, sql_scim
 from rempart.backends.sql import Database
 from rempart.backends.sql_accounts import SqlAccounts
 from rempart.backends.sql_epochs import SqlEpochs
+from rempart.backends.sql_families import SqlFamilies
 from rempart.backends.sql_scim import SqlScim
 from rempart.kernel.errors import Conflict
 from rempart.kernel.event import Event, EventType
 from rempart.people.administration.scim.user_document import ScimUser
-from rempart.people.model import GONE, Account, Credentials
+from rempart.people.model import GONE, Account, Credentials, RefreshFamily
 
 __all__ = ["postgres_server"]  # a fixture
-SCHEMA = (*sql_accounts.SCHEMA, *sql_epochs.SCHEMA, *sql_scim.SCHEMA)
+SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_epochs.SCHEMA, *sql_scim.SCHEMA)
 ANN = ScimUser(
     account_id="usr_ann",
     user_name="Ann Straße",
@@ -147,5 +148,36 @@ def test_accounts_that_changed_and_have_an_earlier_epoch(run: Callable[[Scenario
         store = SqlEpochs(database)
         assert sorted(await store.changed_since(50.0)) == [("usr_ann", 2, 50.0), ("usr_bob", 3, 60.0)]
         assert list(await store.changed_since(55.0)) == [("usr_bob", 3, 60.0)]
+
+    run(scenario)
+
+
+def test_what_ended_lately_is_found_whatever_it_was(run: Callable[[Scenario], None]) -> None:
+    async def scenario(database: Database) -> None:
+        await add(database, "ann")
+        families, store = SqlFamilies(database), SqlEpochs(database)
+        for number in range(3):
+            family = RefreshFamily(
+                id=f"fam_{number}",
+                account_id="usr_ann",
+                epoch=1,
+                amr=("pwd",),
+                scope="session",
+                network="203.0.113.7",
+                user_agent="curl",
+                created_at=10.0,
+                last_used_at=10.0,
+                expires_at=1000.0,
+            )
+            await families.open(family, bytes([number]), keep=50)
+        await families.revoke("fam_1", "logout", 60.0)
+        await store.end("ses_1", "usr_ann", 50.0)
+        await store.end("ses_1", "usr_ann", 90.0)  # the first time counts
+        await store.end("tok_1", "a-client", 70.0)
+        ended = [("usr_ann", "ses_1", 50.0), ("usr_ann", "fam_1", 60.0), ("a-client", "tok_1", 70.0)]
+        assert list(await store.ended_since(50.0)) == ended
+        assert list(await store.ended_since(50.5)) == ended[1:]
+        assert await store.sweep(60.0) == 1
+        assert list(await store.ended_since(0.0)) == ended[1:]
 
     run(scenario)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class Teller:
     system: Running
     email: str
     token: str = ""
+    refresh_token: str = ""
 
     def __post_init__(self) -> None:
         made = self.system.run("user", "add", "--email", self.email, "--role", "teller", input=PASSWORD)
@@ -69,7 +71,16 @@ class Teller:
         with self._client() as client:
             answer = client.post("/login", json={"email": self.email, "password": PASSWORD})
         assert answer.status_code == 200, answer.text
-        self.token = answer.json()["access_token"]
+        self.token, self.refresh_token = answer.json()["access_token"], answer.json()["refresh_token"]
+
+    @property
+    def session(self) -> str:
+        claims = self.token.split(".")[1]
+        return str(json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sid"])
+
+    def posts(self, path: str, **form: str) -> httpx.Response:
+        with self._client() as client:
+            return client.post(path, data=form)
 
     def asks(self) -> httpx.Response:
         with self._client() as client:
@@ -130,6 +141,92 @@ def test_signing_everyone_of_an_account_out_ends_its_access_tokens(system: Runni
     teller = Teller(system, "revoked@tiny.example")
     change(system, "revoke", teller.email)
     eventually(lambda: refused(teller), within=2)
+
+
+def over(teller: Teller) -> httpx.Response:
+    answer = teller.asks()
+    assert answer.status_code == 401, answer.text
+    assert answer.json()["code"] == "session_ended"
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    return answer
+
+
+def _by_its_owner_elsewhere(teller: Teller) -> None:
+    with gateway(teller.system) as http:
+        token = http.post("/login", json={"email": teller.email, "password": PASSWORD}).json()["access_token"]
+        headers = {"authorization": f"Bearer {token}"}
+        assert http.delete(f"/auth/sessions/{teller.session}", headers=headers).status_code == 204
+        assert http.get("/hello", headers=headers).status_code == 200  # the other session goes on
+
+
+def _by_the_operator(teller: Teller) -> None:
+    change(teller.system, "revoke", teller.email, "--session", teller.session)
+
+
+def _by_reuse(teller: Teller) -> None:
+    first = teller.posts("/auth/token", grant_type="refresh_token", refresh_token=teller.refresh_token).json()
+    second = teller.posts("/auth/token", grant_type="refresh_token", refresh_token=first["refresh_token"])
+    assert second.status_code == 200
+    teller.token = second.json()["access_token"]  # the newest one falls as well
+    assert teller.asks().status_code == 200
+    again = teller.posts("/auth/token", grant_type="refresh_token", refresh_token=teller.refresh_token)
+    assert again.status_code == 400
+
+
+def _by_revoking_its_refresh_token(teller: Teller) -> None:
+    assert teller.posts("/auth/revoke", token=teller.refresh_token).status_code == 200
+
+
+def _by_revoking_the_access_token(teller: Teller) -> None:
+    assert teller.posts("/auth/revoke", token=teller.token).status_code == 200
+
+
+ENDS = [
+    _by_its_owner_elsewhere,
+    _by_the_operator,
+    _by_reuse,
+    _by_revoking_its_refresh_token,
+    _by_revoking_the_access_token,
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__.strip("_"))
+def test_a_session_that_is_ended_alone_takes_its_access_tokens_along(
+    system: Running, end: Callable[[Teller], None]
+) -> None:
+    teller = Teller(system, f"{end.__name__.strip('_').replace('_', '-')}@tiny.example")
+    assert teller.asks().status_code == 200
+    end(teller)
+    ended = time.monotonic()
+    eventually(lambda: over(teller), within=5)
+    assert time.monotonic() - ended < 2.0
+    teller.log_in()
+    assert teller.asks().status_code == 200
+
+
+def test_a_tools_session_takes_the_tokens_along_that_were_made_of_it(system: Running) -> None:
+    teller = Teller(system, "tool@tiny.example")
+    with gateway(system) as http:
+        opened = http.post("/auth/sessions", json={"email": teller.email, "password": PASSWORD, "kind": "cli"}).json()
+        headers = {"authorization": f"Session {opened['session']}"}
+        teller.token = http.post("/auth/sessions/token", headers=headers).json()["access_token"]
+        assert teller.asks().status_code == 200
+        assert http.delete("/auth/sessions/current", headers=headers).status_code == 204
+    eventually(lambda: over(teller), within=2)
+
+
+@pytest.mark.parametrize("stopped", [("people",), ("pdp",), ("people", "pdp")])
+def test_an_ended_session_stays_ended_when_they_are_killed(system: Running, stopped: tuple[str, ...]) -> None:
+    teller = Teller(system, f"ended-{'-'.join(stopped)}@tiny.example")
+    _by_revoking_its_refresh_token(teller)
+    eventually(lambda: over(teller), within=5)
+    pids = {name: system.pid(name) for name in stopped}
+    for pid in pids.values():
+        os.kill(int(pid or 0), signal.SIGKILL)
+    eventually(lambda: all(system.pid(name) not in (None, pid) for name, pid in pids.items()), within=30)
+    eventually(lambda: system.now()["ready"], within=30)
+    eventually(lambda: teller.asks().status_code != 503, within=30)
+    over(teller)
 
 
 @pytest.mark.parametrize("stopped", [("people",), ("pdp",), ("people", "pdp")])

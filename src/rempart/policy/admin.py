@@ -114,7 +114,7 @@ class Pages:
             "rempart_pdp_malformed_total", "counter", "Questions that were not HTTP ext_authz", counters.malformed
         )
         epochs = self._decider.epochs
-        lines += _single("rempart_epochs", "gauge", "Subjects whose tokens of before are refused", len(epochs.least))
+        lines += _single("rempart_epochs", "gauge", "Subjects whose tokens of before are refused", len(epochs.told_of))
         if self._follower is not None:
             about = "Seconds since people last said whose tokens are refused"
             lines += _single("rempart_epochs_silence_seconds", "gauge", about, round(self._follower.silence, 3))

@@ -31,6 +31,7 @@ class Claims:
     """`as_json` is what policy sees, `masked` what the record keeps (the very same object where nothing is left out).
 
     Times are in seconds since the epoch of Unix; `epoch` is the account's when the token was made, 0 without one.
+    `session` and `token` are `sid` and `jti`, empty where there is none.
     `bound`: the token is worth something only beside a proof of its key (RFC 7800); `jkt` names that for DPoP.
     """
 
@@ -40,6 +41,8 @@ class Claims:
     not_before: float
     issued: float
     epoch: int
+    session: str
+    token: str
     bound: bool
     jkt: str
     as_json: str
@@ -108,11 +111,20 @@ class ClaimsReader:
             _time(document, "nbf"),
             _time(document, "iat"),
             _epoch(document),
+            _name(document, "sid"),
+            _name(document, "jti"),
             "cnf" in document,
             _jkt(document.get("cnf")),
             as_json,
             as_json if masked == document else json.dumps(masked, separators=(",", ":")),
         )
+
+
+def _name(document: dict[str, Any], claim: str) -> str:
+    value = document.get(claim, "")
+    if not isinstance(value, str):
+        raise BadClaims(f"`{claim}` is no name")
+    return value
 
 
 def _jkt(confirmation: object) -> str:

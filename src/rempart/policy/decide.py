@@ -104,7 +104,7 @@ class Decider:
     ) -> None:
         self.deciding = deciding
         self.epochs = epochs or Epochs()
-        self._least = self.epochs.least
+        self._told_of = self.epochs.told_of
         self._managing = frozenset(rules.managing)
         self.counters = Counters()
         self._rules = rules
@@ -207,7 +207,7 @@ class Decider:
                 claims = self._bound(claims, point, url, peer, sent, get(b"dpop"), target, ruling)
             if claims is None:
                 pass
-            elif claims.epoch < self._least.get(claims.subject, 0) or self.epochs.stale:
+            elif claims.subject in self._told_of or self.epochs.stale:
                 claims = self._superseded(claims, target, ruling)
         elif authorization := get(b"authorization"):
             self._unverified(authorization, target, ruling)
@@ -330,13 +330,14 @@ class Decider:
         return claims
 
     def _superseded(self, claims: Claims, target: Target, ruling: Ruling) -> Claims | None:
-        """A token that was good until the person's role, password or standing changed. People's routes ignore it."""
-        if claims.epoch < self._least.get(claims.subject, 0):
-            why = "superseded: the person's role, password or standing changed since"
+        """A token that was good until the person's role, password or standing changed, or its session ended. People's
+        routes ignore it."""
+        code, why = self.epochs.why_not(claims)
+        if why:
             if ruling.service == "people" and target.segments[:1] in (("login",), ("auth",)):
                 ruling.token_failure, ruling.person, ruling.role = why, "", ""
                 return None
-            raise Refusal(401, "token_superseded", f"the token is not accepted: {why}", token_failure=why)
+            raise Refusal(401, code, f"the token is not accepted: {why}", token_failure=why)
         if claims.role in self._managing:
             raise Refusal(503, "epochs_stale", "whether this role still stands could not be learned for too long")
         return claims

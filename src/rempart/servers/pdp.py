@@ -42,6 +42,7 @@ CATCH_UP = 2.0  # seconds to wait for people when starting; it may start at the 
 WATCHED_CODES = (
     "invalid_token",
     "token_superseded",
+    "session_ended",
     "multiple_uri_sans",
     "bad_spiffe_id",
     "peer_not_allowed",

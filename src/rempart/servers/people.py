@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from starlette.routing import Route
 
+from rempart.backends.sql_epochs import SqlEpochs
 from rempart.backends.sql_ring import SqlRing
 from rempart.crypto.aead import derive_key
 from rempart.crypto.passwords import Argon2id
@@ -59,7 +60,7 @@ from .people_oauth import compose_oauth, signing_algorithm
 from .people_pages import SCHEMA as _PAGES
 from .people_pages import compose_pages, remember_activity
 from .people_parts import People
-from .people_sessions import compose_sessions
+from .people_sessions import EndedSessions, compose_sessions
 from .people_settings import check_settings
 from .people_state import open_state
 from .people_workloads import WorkloadBundle
@@ -126,7 +127,7 @@ async def compose(
         ages=lambda: {str(ring_key.state): clock.now() - ring_key.created_at for ring_key in keys.ring.published()},
     )
     refusals = Collapse(recorder)
-    endings: list[SessionEnding] = []  # rooms that must know append themselves below
+    endings: list[SessionEnding] = [EndedSessions(SqlEpochs(database), clock)]  # more rooms append themselves below
     sessions = Sessions(state.sessions, store, recorder, refusals, clock, key=secret("sessions"), ending=endings)
     access = AccessTokens(keys, clock, issuer=settings.issuer, audience=domain, ttl=settings.access_ttl)
     refresh = RefreshTokens(

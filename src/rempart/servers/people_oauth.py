@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from rempart.backends import sql_clients
 from rempart.backends.sql import Database
 from rempart.backends.sql_clients import SqlClients
+from rempart.backends.sql_epochs import SqlEpochs
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
 from rempart.people.access_tokens import AccessTokens
@@ -129,7 +130,7 @@ def compose_oauth(
         gateway=gateway,
         issuer=issuer,
     )
-    live = LiveTokens(access, accounts, families, once, clients, sessions)
+    live = LiveTokens(access, accounts, families, once, clients, sessions, SqlEpochs(database), clock)
     own: list[GrantHandler] = [
         RefreshGrant(refresh, id_tokens),
         ClientCredentialsGrant(domain),

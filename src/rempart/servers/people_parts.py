@@ -79,6 +79,7 @@ class People:
         await self.activity.store.sweep(now - SWEEP_AFTER)
         await self.authorization.back_channel.sweep()
         await self.sessions.sweep()
+        await self.session_room.forget_ended()
 
     async def close(self) -> None:
         try:

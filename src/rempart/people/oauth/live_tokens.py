@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 
 from rempart.crypto.jose import Claims
+from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, Unauthenticated
 from rempart.people.access_tokens import AccessTokens
 from rempart.people.model import FIRST_PARTY, Account
@@ -30,6 +31,13 @@ class Sessions(Protocol):
     async def alive(self, session_id: str) -> object | None: ...
 
 
+class Ends(Protocol):
+    """Who tells the enforcement points that a token is over."""
+
+    async def end(self, id: str, subject: str, now: float) -> None:
+        """Durable when it returns."""
+
+
 class LiveTokens:
     def __init__(
         self,
@@ -39,7 +47,10 @@ class LiveTokens:
         once: OnceStore,
         clients: Clients,
         sessions: Sessions,
+        ends: Ends,
+        clock: Clock,
     ) -> None:
+        self._ends, self._clock = ends, clock
         self._tokens, self._accounts, self._families = tokens, accounts, families
         self._once, self._clients, self._sessions = once, clients, sessions
 
@@ -72,6 +83,7 @@ class LiveTokens:
 
     async def revoke(self, claims: Claims) -> bool:
         """Remember that it was revoked; False when that was known."""
+        await self._ends.end(claims.token_id, claims.subject, self._clock.now())
         return await self._once.put(_KIND, _key(claims.token_id), b"", claims.expires_at + 60)
 
 
