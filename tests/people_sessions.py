@@ -67,18 +67,18 @@ def _event() -> Event:
     return Event(type=EventType.ACCOUNT_CHANGED, at=2.0, success=True)
 
 
-def compose(database: SqliteDatabase, store: SessionStore | None = None) -> Room:
-    """`store` instead of the one in the database."""
+def compose(database: SqliteDatabase, store: SessionStore | None = None, **more: Any) -> Room:
+    """`store` instead of the one in the database; `more` goes to `Sessions`."""
     accounts, recorder, clock, listener = MemoryAccounts(), MemoryRecorder(), ManualClock(), Listener()
     store = store or SqlSessions(database)
-    sessions = Sessions(store, accounts, recorder, Collapse(recorder), clock, key=b"s" * 32, ending=[listener])
+    sessions = Sessions(store, accounts, recorder, Collapse(recorder), clock, key=b"s" * 32, ending=[listener], **more)
     return Room(sessions, database, accounts, recorder, clock, listener)
 
 
-def in_room(scenario: Callable[[Room], Coroutine[Any, Any, None]]) -> None:
+def in_room(scenario: Callable[[Room], Coroutine[Any, Any, None]], **more: Any) -> None:
     async def body() -> None:
         with tempfile.TemporaryDirectory() as directory:
             async with fresh_sqlite(Path(directory), SCHEMA) as database:
-                await scenario(compose(database))
+                await scenario(compose(database, **more))
 
     asyncio.run(body())

@@ -68,11 +68,12 @@ class RefreshTokens:
         *,
         key: bytes,
         ttl: float,
+        keep: int = FAMILIES,
         rotating: bool = True,
     ) -> None:
         self._store, self._accounts, self._access = store, accounts, access
         self._recorder, self._refusals, self._clock = recorder, refusals, clock
-        self._key, self._ttl, self._rotating = key, ttl, rotating
+        self._key, self._ttl, self._keep, self._rotating = key, ttl, keep, rotating
 
     async def open(self, account: Account, amr: tuple[str, ...], origin: Origin) -> Grant:
         """A new family for somebody who just logged in without a client. Nothing is recorded here: that is the
@@ -105,7 +106,7 @@ class RefreshTokens:
     async def begin(self, family: RefreshFamily, *, bound_to: str) -> str:
         """Open the family; its first token, good for the client's id and the key `bound_to` only ("" for any)."""
         token = self._new(family.id, _holder(family.client_id, bound_to))
-        await self._store.open(family, _hash(token), keep=FAMILIES)
+        await self._store.open(family, _hash(token), keep=self._keep)
         return token
 
     async def find(self, token: str, client_id: str, key: str) -> tuple[RefreshFamily, bool] | None:

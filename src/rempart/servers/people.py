@@ -128,7 +128,13 @@ async def compose(
     )
     refusals = Collapse(recorder)
     endings: list[SessionEnding] = [EndedSessions(SqlEpochs(database), clock)]  # more rooms append themselves below
-    sessions = Sessions(state.sessions, store, recorder, refusals, clock, key=secret("sessions"), ending=endings)
+    sessions = Sessions(
+        *(state.sessions, store, recorder, refusals, clock),
+        key=secret("sessions"),
+        limits=settings.sessions.limits,
+        keep=settings.sessions.per_person,
+        ending=endings,
+    )
     access = AccessTokens(keys, clock, issuer=settings.issuer, audience=domain, ttl=settings.access_ttl)
     refresh = RefreshTokens(
         families,
@@ -139,6 +145,7 @@ async def compose(
         clock,
         key=secret("refresh"),
         ttl=settings.refresh_ttl,
+        keep=settings.sessions.grants_per_person,
         rotating=REFRESH_ROTATION not in settings.unsafe_disabled,
     )
     record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"))
@@ -207,7 +214,7 @@ async def compose(
         issuer=settings.issuer,
         trust_domain=domain,
         profile=oauth.profile,
-        joined_for=settings.refresh_ttl,
+        joined_for=max(settings.refresh_ttl, *(limits.absolute for limits in settings.sessions.limits.values())),
         secret=secret,
         database=database,
         once=once,

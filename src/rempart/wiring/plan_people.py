@@ -16,6 +16,7 @@ def people_settings(app: AppSettings, issuer: str, workload_api: str, unsafe_dis
         roles=app.roles,
         mail=app.mail,
         state=app.state,
+        sessions=app.sessions,
         security_profile=app.security_profile,
         client_registration=app.client_registration,
         workload_api=workload_api,

@@ -10,6 +10,7 @@ from rempart.people.administration.roles import RoleRules
 
 from .people_factors import FactorSettings
 from .people_mail import MailSettings
+from .people_sessions import SessionSettings
 from .people_state import StateSettings
 
 
@@ -81,6 +82,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     roles: dict[str, RoleRules] = {}  # the application's own, and permissions of built-in ones
     mail: MailSettings = MailSettings()
     state: StateSettings = StateSettings()
+    sessions: SessionSettings = SessionSettings()
     security_profile: str = "baseline"  # or "fapi2"
     client_registration: str = "off"  # or "invited"
     workload_api: str = ""  # where the keys of JWT-SVIDs come from; empty: a JWT-SVID buys nothing

@@ -16,6 +16,7 @@ from .people_factors import FactorSettings, read_factors
 from .people_mail import MailSettings, read_mail
 from .people_oauth import OFF, SIGNING, read_registration, read_signing
 from .people_roles import read_roles
+from .people_sessions import SessionSettings, read_sessions
 from .people_state import StateSettings, read_profile, read_state
 from .workload_settings import WorkloadSettings, read_workloads
 
@@ -106,6 +107,7 @@ class AppSettings:
     workloads: WorkloadSettings = field(default_factory=WorkloadSettings)
     mail: MailSettings = field(default_factory=MailSettings)
     state: StateSettings = field(default_factory=StateSettings)
+    sessions: SessionSettings = field(default_factory=SessionSettings)
     security_profile: str = "baseline"
     client_registration: str = OFF
     signing_algorithm: str = SIGNING[0]
@@ -203,6 +205,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         workloads=read_workloads(workloads, directory, domain),
         mail=read_mail(mail),
         state=read_state(people),
+        sessions=read_sessions(people.table("session_limits")),
         security_profile=read_profile(people),
         client_registration=read_registration(people),
         signing_algorithm=read_signing(tokens),

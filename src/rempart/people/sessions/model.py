@@ -30,6 +30,9 @@ LIMITS = {
 }
 
 
+KEEP = 100  # living ones per account
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """`id` is public: the `sid` of tokens. It stays when privilege rises, what the client holds does not.

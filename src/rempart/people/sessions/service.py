@@ -25,18 +25,17 @@ from rempart.people.model import Authenticated, Origin
 from rempart.people.ports import AccountStore
 
 from .cookies import token_of
-from .model import LIMITS, Doubted, Kind, Limits, Opened, Session, Stored
+from .model import KEEP, LIMITS, Doubted, Kind, Limits, Opened, Session, Stored
 from .ports import SessionEnding, SessionStore
 from .sealing import opened, sealed
 from .signals import THRESHOLD, signals
 
-KEEP = 100  # living ones per account
-_TOUCH_AFTER = 60.0  # seconds: a session's `seen_at` is that precise
+_TOUCH_AFTER = 60.0  # seconds: a session's `seen_at` is that precise, and a tenth of its idle time where that is less
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class Sessions:
-    """`key` seals sessions at rest and is no other purpose's."""
+    """`key` seals sessions at rest and is no other purpose's. An account has `keep` living sessions at most."""
 
     def __init__(
         self,
@@ -48,11 +47,12 @@ class Sessions:
         *,
         key: bytes,
         limits: Mapping[Kind, Limits] = LIMITS,
+        keep: int = KEEP,
         ending: Sequence[SessionEnding] = (),
     ) -> None:
         self._store, self._accounts, self._clock = store, accounts, clock
         self._recorder, self._refusals = recorder, refusals
-        self._key, self._limits, self._ending = key, limits, ending
+        self._key, self._limits, self._keep, self._ending = key, limits, keep, ending
 
     async def open(
         self,
@@ -69,7 +69,7 @@ class Sessions:
         now = self._clock.now()
         session = self._fresh(new_id("ses"), who, kind, key, now, now, origin)
         token, token_hash = _new_token()
-        for superseded in await self._store.open(sealed(session, token_hash, self._key), keep=KEEP):
+        for superseded in await self._store.open(sealed(session, token_hash, self._key), keep=self._keep):
             await self._ended(superseded, session.account_id, "too_many", origin)
         await self._record(EventType.SESSION_OPENED, session, origin)
         return Opened(token, session)
@@ -94,7 +94,7 @@ class Sessions:
         if score >= THRESHOLD:
             await self._suspect(session, tuple(changed), score, origin)
             return Doubted(session, tuple(changed), score)
-        if now - session.seen_at < _TOUCH_AFTER:
+        if now - session.seen_at < min(_TOUCH_AFTER, self._limits[session.kind].idle / 10):
             return session
         ends_at = self._end_of(session.kind, session.auth_time, now)
         if not await self._store.touch(token_hash, now, ends_at):

@@ -11,8 +11,7 @@ from tests.people_sessions import HOME, Room, in_room
 from rempart.kernel.errors import Integrity, Unavailable
 from rempart.kernel.event import Severity
 from rempart.people.model import Origin
-from rempart.people.sessions.model import LIMITS, Doubted, Kind, Session
-from rempart.people.sessions.service import KEEP
+from rempart.people.sessions.model import KEEP, LIMITS, Doubted, Kind, Limits, Session
 
 ELSEWHERE = Origin(ip="198.51.100.9", user_agent="curl/8.14", locale="en")
 
@@ -198,6 +197,23 @@ def test_sessions_are_listed_and_ended_one_by_one_or_all() -> None:
         assert ended == ["sign-out", "password", "administrator"]
 
     in_room(scenario)
+
+
+def test_limits_are_what_the_operator_says() -> None:
+    async def scenario(room: Room) -> None:
+        opened = [await room.sessions.open(await room.proved(), Kind.WEB, HOME) for _ in range(3)]
+        assert await room.sessions.find(opened[0].token, HOME) is None
+        used, idle = opened[1], opened[2]
+        for _ in range(3):
+            room.clock.advance(45)  # seen more often than once a minute: its idle time is as short
+            assert await room.sessions.find(used.token, HOME) is not None
+        assert await room.sessions.find(idle.token, HOME) is None
+        room.clock.advance(15)
+        assert await room.sessions.find(used.token, HOME) is None
+        tool = await room.sessions.open(await room.proved(), Kind.CLI, HOME)
+        assert tool.session.ends_at == room.clock.now() + LIMITS[Kind.CLI].idle
+
+    in_room(scenario, keep=2, limits={**LIMITS, Kind.WEB: Limits(idle=60, absolute=150)})
 
 
 def test_who_signs_in_all_day_keeps_the_newest() -> None:
