@@ -14,7 +14,7 @@ from .ids import new_id
 
 
 class EventType(StrEnum):
-    """Every type of event there is. A new fact to record starts with a line here."""
+    """Every type of event there is. A new one has its line here and its row in `protocols.event_catalogue`."""
 
     DECISION = "decision"
     HANDSHAKE_REFUSED = "mesh.handshake_refused"
@@ -28,6 +28,7 @@ class EventType(StrEnum):
     TOKEN_REVOKED = "people.token_revoked"  # nosec B105 - the name of an event
     ACCOUNT_CREATED = "people.account_created"
     ACCOUNT_CHANGED = "people.account_changed"
+    PERSON_ERASED = "people.erased"
     ROLE_CHANGED = "people.role_changed"
     PASSWORD_CHANGED = "people.password_changed"  # nosec B105 - the name of an event
     FACTOR_CHANGED = "people.factor_changed"
@@ -50,13 +51,23 @@ class EventType(StrEnum):
     BUNDLE_REFUSED = "workloads.bundle_refused"
     POLICY_LOADED = "policy.loaded"
     POLICY_REFUSED = "policy.refused"
+    DEPLOYMENT = "delivery.deployment"
+    SCAN = "delivery.scan"
+    SECRET_READ = "secrets.read"  # nosec B105 - the name of an event
+    SECRET_CHANGED = "secrets.changed"  # nosec B105 - the name of an event
     MONEY_MOVED = "money.moved"
     MONEY_REFUSED = "money.refused"
     MONEY_ROLLED_BACK = "money.rolled_back"
+    MONEY_REFUNDED = "money.refunded"
+    PRICE_OVERRIDDEN = "money.price_overridden"
     PROCESS_STARTED = "system.process_started"
     PROCESS_STOPPED = "system.process_stopped"
     PROCESS_CRASHED = "system.process_crashed"
     SETTINGS_CHANGED = "system.settings_changed"
+    LOG_KEY_ROTATED = "system.log_key_rotated"
+    EVENTS_PRUNED = "system.events_pruned"
+    HOLD_CHANGED = "system.hold_changed"
+    ATTACK_TRIED = "attack.tried"
     ALARM = "system.alarm"
     ALERT_RAISED = "alert.raised"
     APPLICATION = "application"

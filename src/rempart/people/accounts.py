@@ -207,7 +207,7 @@ class Accounts:
             updated_at=self._clock.now(),
         )
         await self._allow(EventType.ACCOUNT_CHANGED, actor, before, after)
-        event = replace(self._event(EventType.ACCOUNT_CHANGED, actor, before, after), reason="erased")
+        event = replace(self._event(EventType.PERSON_ERASED, actor, None, after), reason="erased")
         try:
             await self._store.set_credentials(after, unusable, None, event)
         except Conflict as error:

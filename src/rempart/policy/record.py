@@ -114,9 +114,9 @@ def encode(ruling: Ruling, source: str) -> bytes:
         if r.workload:
             user += f',"app_uid":{quote(r.workload)}'
     elif r.workload:
-        user = f'"user":{{"uid":{quote(r.workload)},"type_id":4}}'
+        user = f'"user":{{"uid":{quote(r.workload)},"type":"Service","type_id":99}}'
     else:
-        user = '"user":{"type_id":0}'
+        user = '"user":{"name":"unknown","type_id":0}'
     if r.role:
         own.append(f'"role":{quote(r.role)}')
     if r.workload:
@@ -125,6 +125,8 @@ def encode(ruling: Ruling, source: str) -> bytes:
         address = quote(r.ip)
         own.append(f'"ip":{address}')
         extra += f',"src_endpoint":{{"ip":{address}}}'
+    else:
+        extra += f',"src_endpoint":{{"svc_name":{quoted_source}}}'
     if r.service:
         own.append(f'"service":{service}')
     correlation = ""

@@ -6,7 +6,7 @@ Rempart itself needs stands once more under `unmapped.rempart`, which is what ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,66 +14,20 @@ import msgspec
 from rempart.kernel.errors import BadInput
 from rempart.kernel.event import Event, EventType, Severity
 
+from .event_catalogue import BY_METHOD, CATALOGUE, OTHER, Ocsf
+
 VERSION = "1.5.0"
 MAX_BYTES = 65_535  # an entry of a tlog-tiles bundle has a 16-bit length
 _MAX_STRING = 1_024  # of each string, once an event was found too long
 
-_CREATE, _READ, _UPDATE, _DELETE, _OTHER = 1, 2, 3, 4, 99
-_ACCOUNT, _AUTHENTICATION, _ENTITY, _API = 3001, 3002, 3004, 6003
-_NETWORK, _HTTP, _PROCESS, _APPLICATION, _FINDING = 4001, 4002, 1007, 6002, 2004
-
-# type → (class_uid, activity_id); -1: by the HTTP method
-CLASSES: dict[EventType, tuple[int, int]] = {
-    EventType.DECISION: (_API, -1),
-    EventType.HANDSHAKE_REFUSED: (_NETWORK, 5),
-    EventType.REQUEST_REFUSED: (_HTTP, -1),
-    EventType.LOGIN: (_AUTHENTICATION, 1),
-    EventType.LOGIN_FAILED: (_AUTHENTICATION, 1),
-    EventType.LOGIN_THROTTLED: (_AUTHENTICATION, 1),
-    EventType.TOKEN_REFRESHED: (_AUTHENTICATION, 3),
-    EventType.TOKEN_REFUSED: (_AUTHENTICATION, 3),
-    EventType.TOKEN_REUSED: (_AUTHENTICATION, 3),
-    EventType.TOKEN_REVOKED: (_AUTHENTICATION, 2),
-    EventType.ACCOUNT_CREATED: (_ACCOUNT, 1),
-    EventType.ACCOUNT_CHANGED: (_ACCOUNT, _OTHER),
-    EventType.ROLE_CHANGED: (_ACCOUNT, 7),
-    EventType.PASSWORD_CHANGED: (_ACCOUNT, 3),
-    EventType.PASSWORD_RESET: (_ACCOUNT, 4),
-    EventType.FACTOR_CHANGED: (_ACCOUNT, _OTHER),
-    EventType.FACTOR_FAILED: (_AUTHENTICATION, 1),
-    EventType.SESSION_OPENED: (_AUTHENTICATION, 1),
-    EventType.SESSION_ENDED: (_AUTHENTICATION, 2),
-    EventType.SESSION_SUSPECT: (_AUTHENTICATION, _OTHER),
-    EventType.TOKEN_ISSUED: (_AUTHENTICATION, 3),
-    EventType.CLIENT_CHANGED: (_ENTITY, _UPDATE),
-    EventType.CLIENT_REFUSED: (_AUTHENTICATION, 3),
-    EventType.CONSENT_CHANGED: (_ACCOUNT, _OTHER),
-    EventType.LINK_SENT: (_ACCOUNT, _OTHER),
-    EventType.SIGNING_KEY_ROTATED: (_ENTITY, _UPDATE),
-    EventType.SVID_ISSUED: (_AUTHENTICATION, 3),
-    EventType.SVID_REFUSED: (_AUTHENTICATION, 3),
-    EventType.ENTRY_CHANGED: (_ENTITY, _UPDATE),
-    EventType.AUTHORITY_ROTATED: (_ENTITY, _UPDATE),
-    EventType.BUNDLE_CHANGED: (_ENTITY, _UPDATE),
-    EventType.BUNDLE_REFUSED: (_ENTITY, _UPDATE),
-    EventType.POLICY_LOADED: (_APPLICATION, 8),
-    EventType.POLICY_REFUSED: (_APPLICATION, 8),
-    EventType.MONEY_MOVED: (_API, _CREATE),
-    EventType.MONEY_REFUSED: (_API, _CREATE),
-    EventType.MONEY_ROLLED_BACK: (_API, _UPDATE),
-    EventType.PROCESS_STARTED: (_PROCESS, 1),
-    EventType.PROCESS_STOPPED: (_PROCESS, 2),
-    EventType.PROCESS_CRASHED: (_PROCESS, 2),
-    EventType.SETTINGS_CHANGED: (_ENTITY, _UPDATE),
-    EventType.ALARM: (_FINDING, 1),
-    EventType.ALERT_RAISED: (_FINDING, 1),
-    EventType.APPLICATION: (_API, _OTHER),
-}
+_CREATE, _READ, _UPDATE, _DELETE = 1, 2, 3, 4
+_NEW = 1  # status of a finding
+CLASSES: dict[EventType, tuple[int, int]] = {kind: (int(row.ocsf), row.activity) for kind, row in CATALOGUE.items()}
 _API_ACTIVITY = {"POST": _CREATE, "GET": _READ, "HEAD": _READ, "PUT": _UPDATE, "PATCH": _UPDATE, "DELETE": _DELETE}
 _HTTP_ACTIVITY = {"CONNECT": 1, "DELETE": 2, "GET": 3, "HEAD": 4, "OPTIONS": 5, "POST": 6, "PUT": 7, "TRACE": 8}
 _SEVERITY = {Severity.INFO: 1, Severity.LOW: 2, Severity.MEDIUM: 3, Severity.HIGH: 4, Severity.CRITICAL: 5}
 _PRODUCT = {"name": "Rempart", "vendor_name": "Rempart"}
-_PERSON, _SYSTEM, _SERVICE = 1, 3, 4  # user.type_id
+_PERSON, _SYSTEM, _OTHER_USER = 1, 3, 99  # user.type_id: 1.5 has no "service" yet
 
 # Taken out of an event's `details` and put beside them, because people search by them.
 HOISTED = ("rule", "policy_version", "pep", "method", "path", "status", "code")
@@ -150,9 +104,9 @@ def decode_summary(payload: bytes) -> Summary:
 def _document(event: Event, source: str) -> dict[str, Any]:
     class_uid, activity = CLASSES[event.type]
     details = event.details
-    if activity < 0:
-        activities = _API_ACTIVITY if class_uid == _API else _HTTP_ACTIVITY
-        activity = activities.get(str(details.get("method", "")), _OTHER)
+    if activity == BY_METHOD:
+        activities = _API_ACTIVITY if class_uid == Ocsf.API else _HTTP_ACTIVITY
+        activity = activities.get(str(details.get("method", "")), OTHER)
     at = int(event.at * 1000)
     own: dict[str, Any] = {
         "id": event.id,
@@ -197,7 +151,7 @@ def _document(event: Event, source: str) -> dict[str, Any]:
     }
     if event.reason:
         document["status_detail"] = event.reason
-    if event.ip:
+    if event.ip and class_uid in _WITH_SOURCE:
         document["src_endpoint"] = {"ip": event.ip}
     _CLASS_FIELDS[class_uid](document, event, own)
     document["unmapped"] = {"rempart": own}
@@ -210,8 +164,8 @@ def _user(event: Event) -> dict[str, Any]:
     if event.operator:
         return {"uid": event.operator, "type_id": _SYSTEM}
     if event.workload:
-        return {"uid": event.workload, "type_id": _SERVICE}
-    return {"type_id": 0}
+        return {"uid": event.workload, "type": "Service", "type_id": _OTHER_USER}
+    return {"name": "unknown", "type_id": 0}
 
 
 def _actor(event: Event) -> dict[str, Any]:
@@ -223,6 +177,7 @@ def _actor(event: Event) -> dict[str, Any]:
 
 def _api(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
     operation = f"{own['method']} {own.get('path', '')}" if "method" in own else str(event.type)
+    document.setdefault("src_endpoint", {"svc_name": own["source"]})  # the class requires one
     document["api"] = {"operation": operation, "service": {"name": event.service or own["source"]}}
     actor = _actor(event)
     if event.type is EventType.DECISION:
@@ -232,8 +187,10 @@ def _api(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
 
 
 def _http(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
-    document["http_request"] = {"http_method": own.get("method", ""), "url": {"path": own.get("path", "")}}
-    if "status" in own:
+    asked = document["http_request"] = {"url": {"path": own.get("path", "")}}
+    if own.get("method") in _HTTP_ACTIVITY:
+        asked["http_method"] = own["method"]
+    if isinstance(own.get("status"), int):
         document["http_response"] = {"code": own["status"]}
 
 
@@ -248,20 +205,12 @@ def _account(document: dict[str, Any], event: Event, own: dict[str, Any]) -> Non
     if event.operator:
         document["actor"] = {"user": {"uid": event.operator, "type_id": _SYSTEM}}
     elif event.workload:
-        document["actor"] = {"user": {"uid": event.workload, "type_id": _SERVICE}}
+        document["actor"] = {"user": {"uid": event.workload, "type": "Service", "type_id": _OTHER_USER}}
 
 
 def _entity(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
     document["actor"] = _actor(event)
     document["entity"] = {"name": str(event.type), "type": str(event.type).partition(".")[0]}
-
-
-def _process(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
-    process = {"name": event.service or own["source"]}
-    pid = event.details.get("pid")
-    document["process"] = {**process, "pid": pid} if pid is not None else process
-    document["actor"] = {"process": {"name": own["source"]}}
-    document["device"] = {"type_id": 0}
 
 
 def _application(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
@@ -273,20 +222,33 @@ def _network(document: dict[str, Any], event: Event, own: dict[str, Any]) -> Non
 
 
 def _finding(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
-    document["finding_info"] = {"uid": event.id, "title": event.reason or "alarm"}
+    document["status_id"] = _NEW
+    document["finding_info"] = {"uid": event.id, "title": event.reason or str(event.type)}
 
 
-_CLASS_FIELDS = {
-    _API: _api,
-    _HTTP: _http,
-    _AUTHENTICATION: _authentication,
-    _ACCOUNT: _account,
-    _ENTITY: _entity,
-    _PROCESS: _process,
-    _APPLICATION: _application,
-    _NETWORK: _network,
-    _FINDING: _finding,
+def _scan(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
+    document["scan"] = {"name": str(event.details.get("scanner") or own["source"]), "type_id": 0}
+
+
+def _event_log(document: dict[str, Any], event: Event, own: dict[str, Any]) -> None:
+    document["log_name"] = "rempart"
+    document["actor"] = _actor(event)
+
+
+_CLASS_FIELDS: dict[int, Callable[[dict[str, Any], Event, dict[str, Any]], None]] = {
+    Ocsf.API: _api,
+    Ocsf.HTTP: _http,
+    Ocsf.AUTHENTICATION: _authentication,
+    Ocsf.ACCOUNT: _account,
+    Ocsf.ENTITY: _entity,
+    Ocsf.APPLICATION: _application,
+    Ocsf.NETWORK: _network,
+    Ocsf.FINDING: _finding,
+    Ocsf.SCAN: _scan,
+    Ocsf.EVENT_LOG: _event_log,
 }
+_WITHOUT_SOURCE = (Ocsf.APPLICATION, Ocsf.FINDING, Ocsf.SCAN)
+_WITH_SOURCE = frozenset(int(uid) for uid in Ocsf if uid not in _WITHOUT_SOURCE)  # classes that have `src_endpoint`
 
 
 def _cut(value: Any, depth: int = 0) -> Any:
