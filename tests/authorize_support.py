@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from starlette.requests import Request
-from tests.people_fakes import MemoryRecorder
+from tests.people_fakes import MemoryRecorder, ready_keys
 from tests.people_harness import GATEWAY, ISSUER, PASSWORD, WEAK_HASH
 
 from rempart.crypto.aead import derive_key
@@ -218,7 +218,9 @@ async def room(*clients: Client, profile: Profile = BASELINE) -> AsyncIterator[R
     listed = ListedClients(*(clients or (APP, SHY, NATIVE)))
     settings = PeopleSettings(issuer=ISSUER, audience="bank.example", signing_algorithm="ES256")
     with tempfile.TemporaryDirectory() as directory:
-        people = await compose(settings, Path(directory), b"k" * 32, recorder, clock=clock, hasher=WEAK_HASH)
+        people = await compose(
+            settings, Path(directory), b"k" * 32, recorder, clock=clock, hasher=WEAK_HASH, generate=ready_keys()
+        )
         try:
             endings: list[SessionEnding] = []
             sessions = Sessions(
@@ -233,7 +235,7 @@ async def room(*clients: Client, profile: Profile = BASELINE) -> AsyncIterator[R
                 secret=lambda purpose: derive_key(b"k" * 32, purpose),
                 database=people.database,
                 once=people.once,
-                id_tokens=IdTokens(people.keys, clock, issuer=ISSUER, ttl=300),
+                id_tokens=IdTokens(people.keys, clock, profile.signing, issuer=ISSUER, ttl=300),
                 accounts=people.accounts,
                 sessions=sessions,
                 families=people.families,

@@ -34,14 +34,8 @@ def jws(key: SigningKey, header: Mapping[str, Any], claims: Mapping[str, Any] | 
     """Signed over any header and payload: what no library would make."""
     payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
     text = f"{b64(json.dumps(header).encode())}.{b64(payload)}"
-    signature = sign_raw(key, text.encode())
+    signature = key.signature(text.encode())
     return f"{text}.{b64(signature)}"
-
-
-def sign_raw(key: SigningKey, data: bytes) -> bytes:
-    from joserfc.jws import JWSRegistry
-
-    return bytes(JWSRegistry.algorithms[key.algorithm].sign(data, key._key))
 
 
 def public(key: SigningKey) -> dict[str, Any]:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import count
 
+from rempart.crypto.jose import SigningKey
 from rempart.kernel.errors import Conflict, RempartError
 from rempart.kernel.event import Event
 from rempart.kernel.principal import Role
 from rempart.people.model import Account, Credentials, Dead, RefreshFamily, Repeated, Reused, Rotated, Rotation
+
+
+def ready_keys() -> Callable[[str], SigningKey]:
+    """`SigningKey.generate` for one ring, whose RSA keys were made for the rings of other tests: they cost 0.1 s."""
+    numbers = count()
+    return lambda algorithm: _rsa(next(numbers)) if algorithm == "RS256" else SigningKey.generate(algorithm)
+
+
+@cache
+def _rsa(number: int) -> SigningKey:
+    return SigningKey.generate("RS256")
 
 
 class MemoryRecorder:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.people_fakes import MemoryRecorder
+from tests.people_fakes import MemoryRecorder, ready_keys
 
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.clock import ManualClock
@@ -59,7 +59,13 @@ async def harness(**settings: Any) -> AsyncIterator[Harness]:
     options = {"issuer": ISSUER, "audience": "bank.example", "signing_algorithm": "EdDSA", **settings}
     with tempfile.TemporaryDirectory() as directory:
         people = await compose(
-            PeopleSettings(**options), Path(directory), b"k" * 32, recorder, clock=clock, hasher=WEAK_HASH
+            PeopleSettings(**options),
+            Path(directory),
+            b"k" * 32,
+            recorder,
+            clock=clock,
+            hasher=WEAK_HASH,
+            generate=ready_keys(),
         )
         try:
             async with (

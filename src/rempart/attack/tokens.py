@@ -11,11 +11,13 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from rempart.crypto.jose import SigningKey
 
 from .model import Actor, Alert, Attack, Outcome, blocked, got_through, refused
 from .scene import Scene
@@ -24,24 +26,25 @@ Forge = Callable[[Scene, "Parts"], str]
 
 
 class Parts:
-    """A real token, taken apart, and the public key that it verifies with."""
+    """A real token, taken apart, the public key that it verifies with, and an RSA key that is published beside it."""
 
-    def __init__(self, token: str, jwk: Mapping[str, Any]) -> None:
+    def __init__(self, token: str, published: Sequence[Mapping[str, Any]]) -> None:
         self.token = token
         head, self.payload, self.signature = token.split(".")
         self.header: dict[str, Any] = json.loads(_decode(head))
         self.claims: dict[str, Any] = json.loads(_decode(self.payload))
-        self.jwk = jwk
-        self.own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.jwk = next((jwk for jwk in published if jwk["kid"] == self.header.get("kid")), {})
+        self.rsa = next((jwk for jwk in published if jwk["kty"] == "RSA"), self.jwk)
+        self.own = SigningKey.generate(self.header["alg"])
 
     def assemble(
         self, header: Mapping[str, Any], claims: Mapping[str, Any] | bytes, signature: bytes | None = None
     ) -> str:
-        """Signed by the adversary's own RSA key unless a signature is given."""
+        """Signed by the adversary's own key, of the token's algorithm, unless a signature is given."""
         body = claims if isinstance(claims, bytes) else _json(claims)
         signed = _encode(_json(header)) + "." + _encode(body)
         if signature is None:
-            signature = self.own.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+            signature = self.own.signature(signed.encode())
         return signed + "." + _encode(signature)
 
     def hmac(self, header: Mapping[str, Any], claims: Mapping[str, Any], key: bytes) -> str:
@@ -49,20 +52,12 @@ class Parts:
         return signed + "." + _encode(hmac.new(key, signed.encode(), hashlib.sha256).digest())
 
     def own_jwk(self, kid: str) -> dict[str, Any]:
-        numbers = self.own.public_key().public_numbers()
-        return {
-            "kty": "RSA",
-            "kid": kid,
-            "alg": "RS256",
-            "use": "sig",
-            "n": _encode(numbers.n.to_bytes(256, "big")),
-            "e": _encode(numbers.e.to_bytes(3, "big")),
-        }
+        return {**self.own.public_jwk(), "kid": kid}
 
     def public_pem(self) -> bytes:
-        if self.jwk.get("kty") != "RSA":
+        if self.rsa.get("kty") != "RSA":
             return _json(self.jwk)
-        numbers = (int.from_bytes(_decode(self.jwk[name]), "big") for name in ("e", "n"))
+        numbers = (int.from_bytes(_decode(self.rsa[name]), "big") for name in ("e", "n"))
         key = rsa.RSAPublicNumbers(*numbers).public_key()
         return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
@@ -95,7 +90,7 @@ def attacks() -> Iterator[Attack]:
         "hs256-public-pem",
         "HS256 with the public key",
         "the published RSA key, as PEM, used as HMAC secret",
-        lambda s, p: p.hmac({**p.header, "alg": "HS256"}, p.claims, p.public_pem()),
+        lambda s, p: p.hmac({**p.header, "alg": "HS256", "kid": p.rsa.get("kid")}, p.claims, p.public_pem()),
     )
     yield forgery(
         "hs256-public-jwk",
@@ -124,7 +119,7 @@ def attacks() -> Iterator[Attack]:
     yield forgery(
         "own-key",
         "Own key under the right kid",
-        "signed by an own RSA key",
+        "signed by an own key",
         lambda s, p: p.assemble(p.header, p.claims),
     )
     yield forgery(
@@ -260,10 +255,8 @@ def attacks() -> Iterator[Attack]:
 def _parts(scene: Scene) -> Parts:
     if "parts" not in scene.notes:
         document = scene.get("/auth/jwks.json").json
-        keys = {key["kid"]: key for key in document["keys"]} if isinstance(document, dict) else {}
-        parts = Parts(scene.own()[1].access_token, {})
-        parts.jwk = keys.get(parts.header.get("kid"), {})
-        scene.notes["parts"] = parts
+        published = document["keys"] if isinstance(document, dict) else []
+        scene.notes["parts"] = Parts(scene.own()[1].access_token, published)
     parts = scene.notes["parts"]
     assert isinstance(parts, Parts)  # nosec B101 - narrows the type of a note of our own
     return parts

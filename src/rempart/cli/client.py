@@ -40,6 +40,9 @@ def add(
     audience: Annotated[Texts, typer.Option("--audience", help="Whom its tokens may be for; default: us")] = None,
     serves: Annotated[Texts, typer.Option("--serves", help="Audience that it is: may introspect its tokens")] = None,
     access_ttl: Annotated[int | None, typer.Option("--access-ttl", help="Life of access tokens, seconds")] = None,
+    id_token_alg: Annotated[
+        str, typer.Option("--id-token-alg", help="Its ID tokens' signature: RS256, ES256 or EdDSA; default: ours")
+    ] = "",
     consent: Annotated[bool, typer.Option("--consent", help="Ask people before it gets anything")] = False,
     dpop: Annotated[bool, typer.Option("--dpop", help="Its tokens are always bound to its key")] = False,
     mtls_bound: Annotated[bool, typer.Option("--mtls-bound", help="Its tokens are bound to its certificate")] = False,
@@ -67,6 +70,7 @@ def add(
         "audiences": audience or [],
         "serves": serves or [],
         "access_ttl": access_ttl,
+        "id_token_signed_response_alg": id_token_alg,
         "consent": consent,
         "dpop_bound": dpop,
         "certificate_bound": mtls_bound,

@@ -17,17 +17,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 from joserfc import jws
-from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
+from joserfc.util import urlsafe_b64encode
 
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput, RempartError, Unauthenticated
 
-from .jws import MAX_TOKEN, Compact, Malformed, PublicKey, import_key, numeric_date, parse_compact
+from .jws import Compact, Malformed, PublicKey, import_key, numeric_date, parse_compact
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 ACCESS_TOKEN = "at+jwt"  # nosec B105 - a media type (RFC 9068 section 2.1)
@@ -35,25 +36,6 @@ MAX_LEEWAY = 60
 DEFAULT_LEEWAY = 5
 _MAX_KEYS = 64
 _HEADER_MEMBERS = frozenset({"alg", "typ", "kid"})
-
-
-class _Registry(jws.JWSRegistry):
-    """Joserfc's algorithms, restricted to ours and without its warning about the name `EdDSA`.
-
-    RFC 9864 deprecates that name because it stands for two curves; here a key fixes the curve to Ed25519, and Envoy
-    knows no other name.
-    """
-
-    max_header_length = 1024
-    max_payload_length = MAX_TOKEN
-
-    def get_alg(self, name: str) -> Any:
-        if name not in ALGORITHMS:
-            raise JoseError("algorithm not allowed")
-        return self.algorithms[name]
-
-
-_registry = _Registry(algorithms=ALGORITHMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +94,19 @@ class SigningKey:
 
     def sign(self, claims: Mapping[str, Any], *, typ: str = ACCESS_TOKEN) -> str:
         """A compact JWS of the claims as they are; who calls puts `iss`, `aud` and `exp` in."""
-        header = {"alg": self.algorithm, "typ": typ, "kid": self.kid}
         payload = json.dumps(claims, separators=(",", ":"), allow_nan=False).encode()
-        return jws.serialize_compact(header, payload, self._key, registry=_registry)
+        text = _head(self.algorithm, typ, self.kid) + urlsafe_b64encode(payload)
+        return (text + b"." + urlsafe_b64encode(self.signature(text))).decode()
+
+    def signature(self, data: bytes) -> bytes:
+        """The bare signature over `data` (RFC 7518 section 3)."""
+        return bytes(jws.JWSRegistry.algorithms[self.algorithm].sign(data, self._key))
+
+
+@lru_cache(maxsize=64)
+def _head(algorithm: str, typ: str, kid: str) -> bytes:
+    header = {"alg": algorithm, "typ": typ, "kid": kid}
+    return urlsafe_b64encode(json.dumps(header, separators=(",", ":")).encode()) + b"."
 
 
 class Jwks:

@@ -12,6 +12,7 @@ from rempart.kernel.ids import new_id
 from .model import FIRST_PARTY, Account
 from .signing_keys import SigningKeys
 
+LONGEST_TTL = 86400  # seconds, whatever a client is registered with
 SESSION = "session"  # the scope of one's own session: all that the role may; other clients get less
 
 
@@ -38,7 +39,7 @@ class AccessTokens:
         actor: Mapping[str, Any] | None = None,
         token_id: str | None = None,
     ) -> str:
-        """Signed with the active key. Without account the client acts for itself and is the `sub`.
+        """Signed with the ring's key for access tokens. Without account the client acts for itself and is the `sub`.
 
         Role and limit, those that the account has now, are in tokens of scope `session` only. `ttl` in seconds and
         `audience` are the issuer's where none is given; `confirmation` is `cnf`, `actor` is `act` (RFC 8693).
@@ -63,7 +64,7 @@ class AccessTokens:
                     claims["payment_limit"] = account.payment_limit
         optional = {"sid": session, "acr": acr, "cnf": confirmation, "act": actor}
         claims |= {name: value for name, value in optional.items() if value}
-        return self._keys.signer.sign(claims)
+        return self._keys.access_signer.sign(claims)
 
     def verify(self, token: str) -> Claims:
         """One for the trust domain; raises Unauthenticated `invalid_token`."""

@@ -38,7 +38,10 @@ class PeopleMetrics:
         throttled.set_function(entries)
         self._ages = ages
         self._key_age = Gauge(
-            "rempart_people_signing_key_age_seconds", "Age of signing keys", ["state"], registry=self._registry
+            "rempart_people_signing_key_age_seconds",
+            "Age of the oldest key",
+            ["state"],
+            registry=self._registry,
         )
 
     def login(self, outcome: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -54,14 +54,15 @@ class SealedRing:
 
 
 class SigningKeys:
-    """`lead` is how long a key is published before it signs, `key_ttl` how long it signs, both in seconds.
+    """`lead` is how long a key is published before it signs, `key_ttl` how long it signs, both in seconds; `token_ttl`
+    is the longest life of anything that is signed. `access`, one of `algorithms`, is for access tokens.
 
     Every turn is recorded, then saved, then used: a crash in between leaves a record of a turn that did not happen,
-    never a turn without record. `shared`: other instances turn it, too.
+    never a turn without record. `shared`: other instances, of the same settings, turn it, too.
     """
 
     _ring: Ring
-    _signer: SigningKey
+    _signers: dict[str, SigningKey]
     _jwks: Jwks
     _document: bytes
 
@@ -71,39 +72,58 @@ class SigningKeys:
         recorder: Recorder,
         clock: Clock,
         *,
-        algorithm: str,
+        algorithms: Sequence[str],
+        access: str,
         token_ttl: float,
         key_ttl: float,
         lead: float,
         shared: bool = False,
+        generate: Callable[[str], SigningKey] = SigningKey.generate,
     ) -> None:
-        self._sealed, self._recorder, self._clock = sealed, recorder, clock
-        self._algorithm, self._token_ttl = algorithm, token_ttl
+        self._sealed, self._recorder, self._clock, self._generate = sealed, recorder, clock, generate
+        self._algorithms, self._access, self._token_ttl = tuple(algorithms), access, token_ttl
         self._key_ttl, self._lead, self._shared = key_ttl, min(lead, key_ttl / 2), shared
         self._turning = asyncio.Lock()
         self._version, self._seen_at = 0, clock.monotonic()
 
     async def start(self) -> SigningKeys:
-        """Load the ring, or make the first one. Raises Integrity `seal_broken` and Unavailable."""
+        """Load the ring, or make the first one. Raises Integrity `seal_broken` and Unavailable.
+
+        What an older version or another profile left without a key of some algorithm gets one.
+        """
         while True:
             await self._follow()
             now = self._clock.now()
-            if self._version == 0:
-                ring = Ring.first(self._generate(), self._generate(), now=now, ttl=self._token_ttl)
-            elif self._ring.next.algorithm != self._algorithm:
-                ring = self._ring.replace_next(self._generate(), now=now)
-            else:
+            before = self._ring.algorithms if self._version else frozenset()
+            if before == set(self._algorithms):
                 return self
-            await self._save(ring)
+            missing = [name for name in self._algorithms if name not in before]
+            pairs = [(self._generate(name), self._generate(name)) for name in missing]
+            if self._version == 0:
+                await self._save(Ring.first(pairs, now=now, ttl=self._token_ttl))
+            else:
+                await self._save(self._ring.with_algorithms(self._algorithms, pairs, now=now, ttl=self._token_ttl))
 
-    @property
-    def signer(self) -> SigningKey:
-        """Raises Unavailable `signing_keys_unknown` when others may have turned the ring unseen."""
-        if self._shared and self._clock.monotonic() - self._seen_at > CLOCK_SKEW / 2:
+    def signer(self, algorithm: str) -> SigningKey:
+        """The active key of one of `algorithms`.
+
+        Raises Unavailable `signing_keys_unknown` when others may have turned the ring unseen, or to other settings.
+        """
+        unseen = self._shared and self._clock.monotonic() - self._seen_at > CLOCK_SKEW / 2
+        signer = self._signers.get(algorithm)
+        if unseen or signer is None:
             raise Unavailable(
                 "signing_keys_unknown", "the signing keys have not been seen for long", "see that the database runs"
             )
-        return self._signer
+        return signer
+
+    @property
+    def access_signer(self) -> SigningKey:
+        """Gateways learn a key only when their copy of the key set has aged: until then one that they know signs."""
+        if self._known_at > self._clock.now():
+            known = min(self._signers, key=lambda name: self._ring.active(name).published_at)
+            return self.signer(known)
+        return self.signer(self._access)
 
     @property
     def jwks(self) -> Jwks:
@@ -119,16 +139,20 @@ class SigningKeys:
         return self._ring
 
     async def rotate(self, origin: Origin, *, retire_now: str | None = None) -> Ring:
-        """Raises Conflict or NotFound as `Ring` does, and Unavailable when it can't be recorded."""
-        fresh = await asyncio.to_thread(self._generate)
+        """Every algorithm's, or that of the key to retire. Raises Conflict or NotFound as `Ring` does, and Unavailable
+        when it can't be recorded."""
+        fresh: dict[str, SigningKey] = {}
         async with self._turning:
             for _ in range(_ATTEMPTS):
                 await self._follow()
                 now = self._clock.now()
                 if retire_now is None:
+                    await self._make(fresh, self._ring.algorithms)
                     turned = self._ring.rotate(fresh, now=now, lead=self._lead, ttl=self._token_ttl)
                 else:
-                    turned = self._ring.retire(retire_now, fresh, now=now, ttl=self._token_ttl)
+                    algorithm = self._ring.find(retire_now).algorithm
+                    await self._make(fresh, [algorithm])
+                    turned = self._ring.retire(retire_now, fresh[algorithm], now=now, ttl=self._token_ttl)
                 why = "a key leaked" if retire_now else "asked"
                 if await self._turn(turned, why, origin, bool(retire_now)):
                     return self._ring
@@ -140,13 +164,24 @@ class SigningKeys:
             await self._follow()
             now = self._clock.now()
             ring = self._ring.settle(now=now, ttl=self._token_ttl, remember=_REMEMBER)
-            due = now - (ring.active.activated_at or now) >= self._key_ttl
-            if due and now - ring.next.published_at >= self._lead:
-                fresh = await asyncio.to_thread(self._generate)
+            due = [name for name in ring.algorithms if self._due(ring, name, now)]
+            if due and ring.room_for(len(due)):
+                fresh: dict[str, SigningKey] = {}
+                await self._make(fresh, due)
                 ring = ring.rotate(fresh, now=now, lead=self._lead, ttl=self._token_ttl)
                 await self._turn(ring, "scheduled", Origin(), leak=False)
             elif ring != self._ring:
                 await self._save(ring)
+
+    def _due(self, ring: Ring, algorithm: str, now: float) -> bool:
+        signed_for = now - (ring.active(algorithm).activated_at or now)
+        return signed_for >= self._key_ttl and now - ring.next(algorithm).published_at >= self._lead
+
+    async def _make(self, fresh: dict[str, SigningKey], algorithms: Iterable[str]) -> None:
+        """Those that are missing; off the loop, since RSA takes long."""
+        for name in algorithms:
+            if name not in fresh:
+                fresh[name] = await asyncio.to_thread(self._generate, name)
 
     async def _turn(self, ring: Ring, why: str, origin: Origin, leak: bool) -> bool:
         event = Event(
@@ -180,11 +215,9 @@ class SigningKeys:
 
     def _use(self, version: int, ring: Ring) -> None:
         self._version, self._ring = version, ring
-        self._signer = SigningKey.load(ring.active.private_jwk or {})
+        self._signers = {name: SigningKey.load(ring.active(name).private_jwk or {}) for name in ring.algorithms}
+        published_at = ring.active(self._access).published_at if self._access in self._signers else 0.0
+        self._known_at = published_at + self._lead if published_at else 0.0
         document = {"keys": [key.public_jwk for key in ring.published()]}
         self._jwks = Jwks.parse(document)
         self._document = json.dumps(document, separators=(",", ":")).encode()
-
-    @property
-    def _generate(self) -> Callable[[], SigningKey]:
-        return lambda: SigningKey.generate(self._algorithm)

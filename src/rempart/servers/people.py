@@ -19,11 +19,12 @@ from starlette.routing import Route
 from rempart.backends.sql_epochs import SqlEpochs
 from rempart.backends.sql_ring import SqlRing
 from rempart.crypto.aead import derive_key
+from rempart.crypto.jose import SigningKey
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.clock import Clock, SystemClock
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.event import Recorder
-from rempart.people.access_tokens import AccessTokens
+from rempart.people.access_tokens import LONGEST_TTL, AccessTokens
 from rempart.people.accounts import Accounts
 from rempart.people.accounts_api import AccountsFace
 from rempart.people.admin_api import KeysFace
@@ -56,7 +57,7 @@ from .people_authorize import compose_authorization
 from .people_factors import SCHEMA as _FACTORS
 from .people_factors import compose_own, compose_proving
 from .people_oauth import SCHEMA as _OAUTH
-from .people_oauth import compose_oauth, signing_algorithm
+from .people_oauth import compose_oauth, signing_algorithms
 from .people_pages import SCHEMA as _PAGES
 from .people_pages import compose_pages, remember_activity
 from .people_parts import People
@@ -88,6 +89,7 @@ async def compose(
     *,
     clock: Clock | None = None,
     hasher: Argon2id | None = None,
+    generate: Callable[[str], SigningKey] = SigningKey.generate,
 ) -> People:
     """The composition root of this process; `key` is 32 secret bytes that stay the same across starts.
 
@@ -110,21 +112,27 @@ async def compose(
     recorder = activity = remember_activity(recorder, state.database)
     database, store, families, once = state.database, state.store, state.families, state.once
     pool = HashingPool(settings.argon2_workers)
+    algorithms, for_access = signing_algorithms(settings)
     keys = await SigningKeys(
         SealedRing(SqlRing(database), secret("signing-keys")),
         recorder,
         clock,
-        algorithm=signing_algorithm(settings),
-        token_ttl=settings.access_ttl,
+        algorithms=algorithms,
+        access=for_access,
+        token_ttl=LONGEST_TTL,
         key_ttl=settings.signing_key_ttl,
         lead=settings.signing_key_lead,
         shared=settings.state.database != SQLITE,
+        generate=generate,
     ).start()
     throttle = Throttle(clock, state.counters("logins"), enabled=LOGIN_THROTTLE not in settings.unsafe_disabled)
     metrics = PeopleMetrics(
         queue=lambda: pool.depth,
         entries=lambda: throttle.entries,
-        ages=lambda: {str(ring_key.state): clock.now() - ring_key.created_at for ring_key in keys.ring.published()},
+        ages=lambda: {
+            str(ring_key.state): clock.now() - ring_key.created_at
+            for ring_key in sorted(keys.ring.published(), key=lambda one: -one.created_at)
+        },
     )
     refusals = Collapse(recorder)
     endings: list[SessionEnding] = [EndedSessions(SqlEpochs(database), clock)]  # more rooms append themselves below
@@ -188,7 +196,7 @@ async def compose(
         gateway=settings.gateway_spiffe_id or f"spiffe://{domain}/rempart/gateway",
         client_ip_header=settings.client_ip_header,
     )
-    id_tokens = IdTokens(keys, clock, issuer=settings.issuer, ttl=settings.access_ttl)
+    id_tokens = IdTokens(keys, clock, algorithms, issuer=settings.issuer, ttl=settings.access_ttl)
     oauth = compose_oauth(
         settings,
         secret=secret,

@@ -77,10 +77,11 @@ class OAuth:
     routes: Callable[[Sequence[GrantHandler], Mapping[str, Any]], list[BaseRoute]]
 
 
-def signing_algorithm(settings: PeopleSettings) -> str:
-    """What tokens are signed with: the setting, or ES256 where the security profile refuses that."""
+def signing_algorithms(settings: PeopleSettings) -> tuple[tuple[str, ...], str]:
+    """All that tokens may be signed with, and that of access tokens: the setting, or the first where the security
+    profile refuses that."""
     signing = profile_named(settings.security_profile).signing
-    return settings.signing_algorithm if settings.signing_algorithm in signing else "ES256"
+    return signing, settings.signing_algorithm if settings.signing_algorithm in signing else signing[0]
 
 
 def compose_oauth(
@@ -171,7 +172,6 @@ def compose_oauth(
             more,
             issuer=issuer,
             max_age=settings.jwks_max_age,
-            signing=signing_algorithm(settings),
         )
         return [*endpoint.routes(), *faces.routes(), *told.routes(), *registration]
 

@@ -67,7 +67,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     audience: str
     access_ttl: int = 3600
     refresh_ttl: int = 7 * 86400
-    signing_algorithm: str = "RS256"
+    signing_algorithm: str = "ES256"  # of access tokens
     signing_key_ttl: int = 30 * 86400
     jwks_max_age: int = 60
     signing_key_lead: int = 180  # a new key is published this long before it signs: longer than any key set is cached

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from rempart.crypto.jose import (
     ALGORITHMS,
-    MAX_TOKEN,
     Jwks,
     SigningKey,
     explain_token_failure,
     verify_access_token,
     verify_jwt,
 )
+from rempart.crypto.jws import MAX_TOKEN
 from rempart.kernel.errors import BadInput, Unauthenticated
 
 ISSUER, AUDIENCE, NOW = "https://localhost:8443/auth", "bank.example", 1_700_000_000.0

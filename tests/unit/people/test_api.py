@@ -166,7 +166,7 @@ def test_no_new_account_is_a_500(running: tuple[asyncio.Runner, Harness], body: 
 
 def test_the_published_key_set_is_cacheable_and_revalidates(running: tuple[asyncio.Runner, Harness]) -> None:
     answer = ask(running, "GET", "/auth/jwks.json")
-    assert len(Jwks.parse(answer.content).kids()) == 2
+    assert len(Jwks.parse(answer.content).kids()) == 6
     assert "d" not in answer.json()["keys"][0]
     assert answer.headers["cache-control"] == "public, max-age=60, must-revalidate"
     again = ask(running, "GET", "/auth/jwks.json", headers={"if-none-match": answer.headers["etag"]})

@@ -23,10 +23,12 @@ from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Conflict, Integrity, NotFound, Unavailable
 from rempart.people.model import Origin
 from rempart.people.signing_keys import SealedRing, SigningKeys
-from rempart.people.signing_ring import CLOCK_SKEW, KeyState, Ring
+from rempart.people.signing_ring import CLOCK_SKEW, MOST_PUBLISHED, KeyState, Ring
 
+BOTH = ("EdDSA", "ES256")
 TTL, LEAD, LIFE = 600.0, 100.0, 5000.0
 KEYS = [SigningKey.generate("EdDSA") for _ in range(24)]
+OTHERS = [SigningKey.generate("ES256") for _ in range(24)]
 CACHE = 60.0  # seconds for which a verifier believes its key set
 
 
@@ -36,16 +38,16 @@ class Rotating(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now, self.used = 1_000_000.0, 2
-        self.ring = Ring.first(KEYS[0], KEYS[1], now=self.now, ttl=TTL)
+        self.ring = Ring.first([(KEYS[0], KEYS[1]), (OTHERS[0], OTHERS[1])], now=self.now, ttl=TTL)
         self.sets = [(self.now, {key.kid for key in self.ring.published()})]
         self.tokens: list[tuple[float, str]] = []
 
     def _publish(self) -> None:
         self.sets.append((self.now, {key.kid for key in self.ring.published()}))
 
-    @rule()
-    def sign(self) -> None:
-        self.tokens.append((self.now + TTL, self.ring.active.kid))
+    @rule(algorithm=st.sampled_from(BOTH))
+    def sign(self, algorithm: str) -> None:
+        self.tokens.append((self.now + TTL, self.ring.active(algorithm).kid))
 
     @rule(seconds=st.sampled_from([1.0, 50.0, 99.0, 101.0, 599.0, 700.0]))
     def wait(self, seconds: float) -> None:
@@ -53,11 +55,13 @@ class Rotating(RuleBasedStateMachine):
         self.ring = self.ring.settle(now=self.now, ttl=TTL, remember=1e9)
         self._publish()
 
-    @rule()
-    def rotate(self) -> None:
+    @rule(algorithms=st.sampled_from([BOTH, BOTH[:1], BOTH[1:]]))
+    def rotate(self, algorithms: tuple[str, ...]) -> None:
         if self.used < len(KEYS):
+            both = {"EdDSA": KEYS[self.used], "ES256": OTHERS[self.used]}
+            fresh = {name: both[name] for name in algorithms}
             try:
-                self.ring = self.ring.rotate(KEYS[self.used], now=self.now, lead=LEAD, ttl=TTL)
+                self.ring = self.ring.rotate(fresh, now=self.now, lead=LEAD, ttl=TTL)
             except Conflict:
                 return
             self.used += 1
@@ -73,8 +77,9 @@ class Rotating(RuleBasedStateMachine):
 
     @invariant()
     def one_signs_and_one_is_next(self) -> None:
-        states = [key.state for key in self.ring.keys]
-        assert states.count(KeyState.ACTIVE) == states.count(KeyState.NEXT) == 1
+        states = [(key.algorithm, key.state) for key in self.ring.keys]
+        for algorithm in BOTH:
+            assert states.count((algorithm, KeyState.ACTIVE)) == states.count((algorithm, KeyState.NEXT)) == 1
         for key in self.ring.keys:
             assert (key.private_jwk is not None) == (key.state in (KeyState.ACTIVE, KeyState.NEXT))
 
@@ -84,11 +89,15 @@ TestRotating.settings = settings(max_examples=40, stateful_step_count=25, deadli
 
 
 def ring() -> Ring:
-    return Ring.first(KEYS[0], KEYS[1], now=0.0, ttl=TTL)
+    return Ring.first([(KEYS[0], KEYS[1])], now=0.0, ttl=TTL)
+
+
+def fresh(number: int) -> dict[str, SigningKey]:
+    return {"EdDSA": KEYS[number]}
 
 
 def test_a_key_verifies_as_long_as_its_longest_token() -> None:
-    turned = ring().rotate(KEYS[2], now=1000.0, lead=LEAD, ttl=60.0)  # tokens were made shorter since
+    turned = ring().rotate(fresh(2), now=1000.0, lead=LEAD, ttl=60.0)  # tokens were made shorter since
     end = 1000.0 + TTL + CLOCK_SKEW
     assert KEYS[0].kid in {key.kid for key in turned.settle(now=end - 1, ttl=60, remember=1e9).published()}
     settled = turned.settle(now=end, ttl=60, remember=1e9)
@@ -99,10 +108,10 @@ def test_a_key_verifies_as_long_as_its_longest_token() -> None:
 
 def test_a_leaked_key_is_out_at_once_in_whatever_state() -> None:
     active = ring().retire(KEYS[0].kid, KEYS[2], now=1.0, ttl=TTL)
-    assert (active.active.kid, active.next.kid) == (KEYS[1].kid, KEYS[2].kid)
+    assert (active.active("EdDSA").kid, active.next("EdDSA").kid) == (KEYS[1].kid, KEYS[2].kid)
     following = ring().retire(KEYS[1].kid, KEYS[2], now=1.0, ttl=TTL)
-    assert (following.active.kid, following.next.kid) == (KEYS[0].kid, KEYS[2].kid)
-    old = ring().rotate(KEYS[2], now=1000.0, lead=LEAD, ttl=TTL).retire(KEYS[0].kid, KEYS[3], now=1001.0, ttl=TTL)
+    assert (following.active("EdDSA").kid, following.next("EdDSA").kid) == (KEYS[0].kid, KEYS[2].kid)
+    old = ring().rotate(fresh(2), now=1000.0, lead=LEAD, ttl=TTL).retire(KEYS[0].kid, KEYS[3], now=1001.0, ttl=TTL)
     assert {key.kid for key in old.published()} == {KEYS[1].kid, KEYS[2].kid}
     with pytest.raises(Conflict, match="retired"):
         old.retire(KEYS[0].kid, KEYS[3], now=3.0, ttl=TTL)
@@ -113,7 +122,8 @@ def test_a_leaked_key_is_out_at_once_in_whatever_state() -> None:
 async def signing_keys(
     database: Database, clock: ManualClock, recorder: MemoryRecorder, **fields: object
 ) -> SigningKeys:
-    options: dict[str, object] = {"algorithm": "EdDSA", "token_ttl": TTL, "key_ttl": LIFE, "lead": LEAD, **fields}
+    signing = {"algorithms": ["EdDSA"], "access": "EdDSA"}
+    options: dict[str, object] = {**signing, "token_ttl": TTL, "key_ttl": LIFE, "lead": LEAD, **fields}
     sealed = SealedRing(SqlRing(database), b"k" * 32)
     return await SigningKeys(sealed, recorder, clock, **options).start()  # type: ignore[arg-type]
 
@@ -130,16 +140,19 @@ def test_it_turns_on_schedule_and_the_same_keys_are_there_after_a_restart(tmp_pa
     async def scenario(database: SqliteDatabase) -> None:
         clock, recorder = ManualClock(), MemoryRecorder()
         keys = await signing_keys(database, clock, recorder)
-        first, token = keys.signer.kid, keys.signer.sign({"iss": "i", "aud": "a", "sub": "s", "exp": clock.now() + 9})
+        first, token = (
+            keys.access_signer.kid,
+            keys.access_signer.sign({"iss": "i", "aud": "a", "sub": "s", "exp": clock.now() + 9}),
+        )
         await keys.maintain()
-        assert keys.signer.kid == first
+        assert keys.access_signer.kid == first
         clock.advance(LIFE)
         await keys.maintain()
-        assert keys.signer.kid != first
+        assert keys.access_signer.kid != first
         assert explain_token_failure(token, keys.jwks, "i", "a", clock.now() - LIFE) == ""
         again = await signing_keys(database, clock, recorder)
         assert again.document == keys.document
-        assert again.signer.kid == keys.signer.kid
+        assert again.access_signer.kid == keys.access_signer.kid
         assert recorder.types() == ["people.signing_key_rotated"]
         clock.advance(TTL + CLOCK_SKEW)
         await again.maintain()
@@ -171,7 +184,7 @@ def test_the_ring_is_sealed_at_rest(tmp_path: Path) -> None:
         keys = await signing_keys(database, ManualClock(), MemoryRecorder())
         held = await SqlRing(database).load(0)
         assert held is not None
-        assert keys.signer.kid.encode() not in held[1]
+        assert keys.access_signer.kid.encode() not in held[1]
         with pytest.raises(Integrity):
             await SealedRing(SqlRing(database), b"x" * 32).load()
         changed = held[1][:-1] + bytes([held[1][-1] ^ 1])
@@ -182,18 +195,87 @@ def test_the_ring_is_sealed_at_rest(tmp_path: Path) -> None:
     on_sqlite(tmp_path, scenario)
 
 
-def test_another_algorithm_comes_with_the_next_rotation(tmp_path: Path) -> None:
+def test_a_new_algorithm_signs_access_tokens_once_gateways_know_its_key(tmp_path: Path) -> None:
     async def scenario(database: SqliteDatabase) -> None:
         clock, recorder = ManualClock(), MemoryRecorder()
         await signing_keys(database, clock, recorder)
-        keys = await signing_keys(database, clock, recorder, algorithm="ES256")
-        assert (keys.ring.active.algorithm, keys.ring.next.algorithm) == ("EdDSA", "ES256")
-        with pytest.raises(Conflict):
-            await keys.rotate(Origin())
+        clock.advance(1)
+        keys = await signing_keys(database, clock, recorder, algorithms=BOTH, access="ES256")
+        assert keys.ring.algorithms == set(BOTH)
+        assert keys.access_signer.algorithm == "EdDSA"
+        assert keys.signer("ES256").algorithm == "ES256"
+        assert len(Jwks.parse(keys.document).kids()) == 4
+        clock.advance(LEAD)
+        assert keys.access_signer.algorithm == "ES256"
+
+    on_sqlite(tmp_path, scenario)
+
+
+def test_an_algorithm_that_is_given_up_signs_no_more_and_verifies_to_the_end(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock, recorder = ManualClock(), MemoryRecorder()
+        both = await signing_keys(database, clock, recorder, algorithms=BOTH, access="ES256")
+        token = both.access_signer.sign({"iss": "i", "aud": "a", "sub": "s", "exp": clock.now() + TTL})
+        given_up = both.access_signer.kid
+        keys = await signing_keys(database, clock, recorder)
+        assert keys.access_signer.algorithm == "EdDSA"
+        with pytest.raises(Unavailable):
+            keys.signer("ES256")
+        assert explain_token_failure(token, keys.jwks, "i", "a", clock.now() + TTL - 1) == ""
+        clock.advance(TTL + CLOCK_SKEW)
+        await keys.maintain()
+        assert given_up not in keys.jwks.kids()
+        assert len(keys.jwks.kids()) == 2
+
+    on_sqlite(tmp_path, scenario)
+
+
+def test_every_algorithm_turns_and_a_leak_turns_its_own_only(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock, recorder = ManualClock(), MemoryRecorder()
+        keys = await signing_keys(database, clock, recorder, algorithms=BOTH)
+        first = {name: keys.signer(name).kid for name in BOTH}
+        await keys.rotate(Origin(), retire_now=first["ES256"])
+        assert keys.signer("EdDSA").kid == first["EdDSA"]
+        assert first["ES256"] not in keys.jwks.kids()
+        second = keys.signer("ES256").kid
         clock.advance(LEAD)
         await keys.rotate(Origin())
-        assert keys.signer.algorithm == "ES256"
-        assert len(Jwks.parse(keys.document).kids()) == 3
+        assert not {keys.signer(name).kid for name in BOTH} & {first["EdDSA"], second}
+        assert {first["EdDSA"], second} <= set(keys.jwks.kids())
+
+    on_sqlite(tmp_path, scenario)
+
+
+def test_after_a_leak_a_key_that_gateways_know_signs(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock = ManualClock()
+        keys = await signing_keys(database, clock, MemoryRecorder(), algorithms=BOTH)
+        clock.advance(LEAD)
+        await keys.rotate(Origin())
+        await keys.rotate(Origin(), retire_now=keys.access_signer.kid)  # the next key is new
+        assert keys.access_signer.algorithm == "ES256"
+        clock.advance(LEAD)
+        assert keys.access_signer.algorithm == "EdDSA"
+
+    on_sqlite(tmp_path, scenario)
+
+
+def test_an_operator_who_rotates_all_day_does_not_outgrow_what_verifiers_take(tmp_path: Path) -> None:
+    async def scenario(database: SqliteDatabase) -> None:
+        clock = ManualClock()
+        keys = await signing_keys(database, clock, MemoryRecorder(), algorithms=BOTH, token_ttl=1e6, key_ttl=1e7)
+        for _ in range((MOST_PUBLISHED - 4) // 2):
+            clock.advance(LEAD)
+            await keys.rotate(Origin())
+        clock.advance(LEAD)
+        with pytest.raises(Conflict, match="published until"):
+            await keys.rotate(Origin())
+        assert len(keys.jwks.kids()) == MOST_PUBLISHED
+        clock.advance(1e7)
+        await keys.maintain()
+        await keys.maintain()
+        assert len(keys.jwks.kids()) < 10
 
     on_sqlite(tmp_path, scenario)
 
@@ -203,7 +285,7 @@ def test_instances_that_start_together_have_one_ring(tmp_path: Path) -> None:
         clock, recorder = ManualClock(), MemoryRecorder()
         started = await asyncio.gather(*(signing_keys(database, clock, recorder, shared=True) for _ in range(4)))
         assert len({keys.document for keys in started}) == 1
-        assert len({keys.signer.kid for keys in started}) == 1
+        assert len({keys.access_signer.kid for keys in started}) == 1
 
     on_sqlite(tmp_path, scenario)
 
@@ -218,14 +300,14 @@ def test_what_one_instance_signs_the_others_verify_while_it_turns_the_ring(tmp_p
                 await keys.maintain()
             if turn < 3:
                 continue
-            before = two.signer.kid
+            before = two.access_signer.kid
             await one.rotate(Origin())
-            assert one.signer.kid != before
-            assert one.signer.kid in two.jwks.kids()  # before the other one has looked
-            assert two.signer.kid == before
+            assert one.access_signer.kid != before
+            assert one.access_signer.kid in two.jwks.kids()  # before the other one has looked
+            assert two.access_signer.kid == before
             assert before in one.jwks.kids()
             await two.maintain()
-            assert two.signer.kid == one.signer.kid
+            assert two.access_signer.kid == one.access_signer.kid
             assert two.document == one.document
 
     on_sqlite(tmp_path, scenario)
@@ -235,13 +317,13 @@ def test_of_instances_that_turn_the_ring_on_schedule_together_one_does(tmp_path:
     async def scenario(database: SqliteDatabase) -> None:
         clock = ManualClock()
         instances = [await signing_keys(database, clock, MemoryRecorder(), shared=True) for _ in range(4)]
-        first = instances[0].signer.kid
+        first = instances[0].access_signer.kid
         clock.advance(LIFE)
         await asyncio.gather(*(keys.maintain() for keys in instances))
         await asyncio.gather(*(keys.maintain() for keys in instances))
         assert len({keys.document for keys in instances}) == 1
         assert len(instances[0].ring.keys) == 3
-        assert instances[0].signer.kid != first
+        assert instances[0].access_signer.kid != first
 
     on_sqlite(tmp_path, scenario)
 
@@ -250,7 +332,7 @@ def test_a_leaked_key_is_refused_by_every_instance_that_looked(tmp_path: Path) -
     async def scenario(database: SqliteDatabase) -> None:
         clock = ManualClock()
         one, two = [await signing_keys(database, clock, MemoryRecorder(), shared=True) for _ in range(2)]
-        leaked = one.signer.kid
+        leaked = one.access_signer.kid
         await one.rotate(Origin(), retire_now=leaked)
         await two.maintain()
         assert leaked not in two.jwks.kids()
@@ -266,8 +348,8 @@ def test_an_instance_that_lost_sight_of_the_others_signs_nothing(tmp_path: Path)
         keys = await signing_keys(database, clock, MemoryRecorder(), shared=True)
         clock.advance(CLOCK_SKEW / 2 + 1)
         with pytest.raises(Unavailable):
-            _ = keys.signer
+            _ = keys.access_signer
         await keys.maintain()
-        assert keys.signer.kid
+        assert keys.access_signer.kid
 
     on_sqlite(tmp_path, scenario)

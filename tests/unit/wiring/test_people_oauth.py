@@ -18,9 +18,9 @@ def read(reading: Any, **table: Any) -> tuple[str, list[str]]:
     return value, [f"{problem.reason} {problem.remedy}" for problem in problems.found]
 
 
-def test_nobody_registers_themselves_by_default_and_rs256_signs() -> None:
+def test_nobody_registers_themselves_by_default_and_access_tokens_are_es256() -> None:
     assert read(read_registration) == ("off", [])
-    assert read(read_signing) == ("RS256", [])
+    assert read(read_signing) == ("ES256", [])
 
 
 @pytest.mark.parametrize("registration", ["off", "invited"])

@@ -61,7 +61,7 @@ class BackChannel:
         if client is None or not told_of_logout(client):
             await self._store.done(delivery.id)
             return
-        token = self._id_tokens.logout(client.id, delivery.account_id, delivery.session_id)
+        token = self._id_tokens.logout(client, delivery.account_id, delivery.session_id)
         taken = await self._sender.post(client.backchannel_logout_uri, token)
         if not taken and delivery.attempts < len(DELAYS):
             await self._store.again(delivery.id, self._clock.now() + DELAYS[delivery.attempts])

@@ -164,7 +164,7 @@ class Codes:
         def id_token(access_token: str) -> str:
             return self._id_tokens.mint(
                 account,
-                client_id=client.id,
+                client=client,
                 session_id=code.session_id,
                 amr=code.amr,
                 auth_time=code.auth_time,

@@ -214,7 +214,7 @@ class DeviceFlow:
         def id_token(access_token: str) -> str:
             return self._id_tokens.mint(
                 account,
-                client_id=client.id,
+                client=client,
                 session_id=device.session_id,
                 amr=device.amr,
                 auth_time=device.auth_time,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rempart.crypto.jose import verify_jwt
+from rempart.crypto.jose import SigningKey, verify_jwt
 from rempart.kernel import strict_json
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import RempartError
@@ -16,6 +16,7 @@ from rempart.kernel.ids import new_id
 
 from ..access_tokens import SESSION
 from ..model import Account
+from ..oauth.model import Client
 from ..signing_keys import SigningKeys
 from .model import acr_of
 
@@ -35,16 +36,20 @@ class Hint:
 
 
 class IdTokens:
-    """`ttl` in seconds. Signed by the ring's active key."""
+    """`ttl` in seconds. Signed as their client is registered: with one of `algorithms`, else with the first.
 
-    def __init__(self, keys: SigningKeys, clock: Clock, *, issuer: str, ttl: int) -> None:
-        self._keys, self._clock, self._issuer, self._ttl = keys, clock, issuer, ttl
+    Clients look for a key that they don't know (Core section 10.1.1), so a new algorithm's key signs at once.
+    """
+
+    def __init__(self, keys: SigningKeys, clock: Clock, algorithms: Sequence[str], *, issuer: str, ttl: int) -> None:
+        self._keys, self._clock, self._algorithms = keys, clock, algorithms
+        self._issuer, self._ttl = issuer, ttl
 
     def mint(
         self,
         account: Account,
         *,
-        client_id: str,
+        client: Client,
         session_id: str,
         amr: tuple[str, ...],
         auth_time: float,
@@ -53,12 +58,12 @@ class IdTokens:
     ) -> str:
         """`nonce` as the client gave it. With `access_token` the claim `at_hash` (section 3.1.3.6)."""
         now = int(self._clock.now())
-        signer = self._keys.signer
+        signer = self._signer(client)
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "sub": account.id,
-            "aud": client_id,
-            "azp": client_id,
+            "aud": client.id,
+            "azp": client.id,
             "iat": now,
             "exp": now + self._ttl,
             "auth_time": int(auth_time),
@@ -74,14 +79,14 @@ class IdTokens:
             claims["at_hash"] = _half_hash(access_token, signer.algorithm)
         return signer.sign(claims, typ=ID_TOKEN)
 
-    def logout(self, client_id: str, account_id: str, session_id: str) -> str:
+    def logout(self, client: Client, account_id: str, session_id: str) -> str:
         """A logout token (OpenID Connect Back-Channel Logout section 2.4)."""
         now = int(self._clock.now())
-        return self._keys.signer.sign(
+        return self._signer(client).sign(
             {
                 "iss": self._issuer,
                 "sub": account_id,
-                "aud": client_id,
+                "aud": client.id,
                 "iat": now,
                 "exp": now + _LOGOUT_TTL,
                 "jti": new_id("lgt"),
@@ -90,6 +95,11 @@ class IdTokens:
             },
             typ=LOGOUT_TOKEN,
         )
+
+    def _signer(self, client: Client) -> SigningKey:
+        """A registration from under another security profile doesn't bring its algorithm back."""
+        asked = client.id_token_signed_response_alg
+        return self._keys.signer(asked if asked in self._algorithms else self._algorithms[0])
 
     def read_hint(self, token: str) -> Hint | None:
         """An ID token of ours, expired or not; None for anything else, and when its key was retired."""

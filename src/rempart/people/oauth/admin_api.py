@@ -40,6 +40,7 @@ class NewClient(Body, frozen=True):
     audiences: tuple[str, ...] = ()
     serves: tuple[str, ...] = ()
     access_ttl: int | None = None
+    id_token_signed_response_alg: str = ""
     consent: bool = False
     dpop_bound: bool = False
     certificate_bound: bool = False
@@ -136,6 +137,7 @@ def _client(body: NewClient) -> Client:
         audiences=body.audiences,
         serves=body.serves,
         access_ttl=body.access_ttl,
+        id_token_signed_response_alg=body.id_token_signed_response_alg,
         consent=body.consent,
         dpop_bound=body.dpop_bound,
         certificate_bound=body.certificate_bound,

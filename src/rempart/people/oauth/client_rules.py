@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from rempart.crypto.jws import PublicKey
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
+from rempart.people.access_tokens import LONGEST_TTL
 from rempart.people.model import FIRST_PARTY
 
 from .model import FOR_PERSONS, SECRETS, Client, Grant, Method
@@ -50,8 +51,10 @@ def check_client(client: Client, profile: Profile) -> Client:
         _check_count("audiences", names, MAX_URIS)
         if not all(_AUDIENCE.fullmatch(name) for name in names):
             raise _bad("an audience has 1 to 256 printable ASCII characters without space")
-    if client.access_ttl is not None and not 10 <= client.access_ttl <= 86400:
-        raise _bad("access tokens live 10 to 86400 seconds")
+    if client.access_ttl is not None and not 10 <= client.access_ttl <= LONGEST_TTL:
+        raise _bad(f"access tokens live 10 to {LONGEST_TTL} seconds")
+    if client.id_token_signed_response_alg not in ("", *profile.signing):
+        raise _bad(f"ID tokens are signed with {', '.join(profile.signing)}")
     return client
 
 

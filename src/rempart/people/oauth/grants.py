@@ -45,7 +45,7 @@ class RefreshGrant:
         def id_token(access_token: str) -> str:
             return self._id_tokens.mint(
                 account,
-                client_id=client.id,
+                client=client,
                 session_id=family.session_id,
                 amr=family.amr,
                 auth_time=family.auth_time or family.created_at,

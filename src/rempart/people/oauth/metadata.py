@@ -26,10 +26,9 @@ class Metadata:
         *,
         issuer: str,
         max_age: int,
-        signing: str,
     ) -> None:
         self._profile, self._grants, self._more = profile, grants, more
-        self._issuer, self._max_age, self._signing = issuer, max_age, signing
+        self._issuer, self._max_age = issuer, max_age
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -51,7 +50,7 @@ class Metadata:
             "response_types_supported": [],
             "scopes_supported": ["openid", "session"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [self._signing],
+            "id_token_signing_alg_values_supported": list(profile.signing),
             "dpop_signing_alg_values_supported": list(profile.algorithms),
         }
         methods = sorted(str(method) for method in profile.methods)

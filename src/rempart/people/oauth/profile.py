@@ -14,7 +14,8 @@ class Profile:
     """`methods`: how clients may authenticate; `algorithms`: with what they may sign; `grants`: all that are enabled.
 
     `par_only`: authorization requests come by PAR only. `bound_only`: every access token is bound to a key.
-    `nonces`: DPoP proofs must carry the server's nonce. `signing`: with what tokens may be signed.
+    `nonces`: DPoP proofs must carry the server's nonce. `signing`: with what tokens may be
+    signed, ID tokens with the first where their client is not registered for another.
     """
 
     name: str

@@ -48,6 +48,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     post_logout_redirect_uris: tuple[str, ...] = ()
     backchannel_logout_uri: str = ""
     dpop_bound_access_tokens: bool = False
+    id_token_signed_response_alg: str = ""
 
 
 class Invitations:
@@ -158,6 +159,7 @@ def _client(asked: Asked) -> Client:
         scopes=scopes,
         consent=True,
         dpop_bound=asked.dpop_bound_access_tokens,
+        id_token_signed_response_alg=asked.id_token_signed_response_alg,
         registered="dynamic",
     )
 
@@ -180,6 +182,7 @@ def _answer(client: Client, secret: str | None) -> dict[str, Any]:
         "post_logout_redirect_uris": list(client.post_logout_redirect_uris),
         "backchannel_logout_uri": client.backchannel_logout_uri,
         "jwks": {"keys": list(client.jwks)} if client.jwks else None,
+        "id_token_signed_response_alg": client.id_token_signed_response_alg,
     }
     answer |= {name: value for name, value in optional.items() if value}
     if secret:

@@ -154,7 +154,7 @@ def test_an_access_token_is_no_hint() -> None:
     async def body(it: Room) -> None:
         await signed_in(it)
         claims = {"iss": ISSUER, "aud": "app", "sub": "usr_x", "iat": 1, "exp": 2**33}
-        token = it.people.keys.signer.sign(claims, typ="at+jwt")
+        token = it.people.keys.access_signer.sign(claims, typ="at+jwt")
         assert (await log_out(it, id_token_hint=token)).status_code == 400
 
     within(body)

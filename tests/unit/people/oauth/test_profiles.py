@@ -68,14 +68,14 @@ def test_fapi2_signs_with_no_pkcs1_and_tells_the_truth() -> None:
     async def scenario() -> None:
         async with oauth(security_profile="fapi2", signing_algorithm="RS256") as h:
             document = (await h.people.api.get(DISCOVERY)).json()
-            assert document["id_token_signing_alg_values_supported"] == ["ES256"]
+            assert document["id_token_signing_alg_values_supported"] == ["ES256", "EdDSA"]
             assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "tls_client_auth"]
             assert "RS256" not in document["dpop_signing_alg_values_supported"]
             assert "RS256" not in document["token_endpoint_auth_signing_alg_values_supported"]
             assert document["require_pushed_authorization_requests"] is True
             assert not set(FORBIDDEN) & set(document["grant_types_supported"])
             keys = (await h.people.api.get("/auth/jwks.json")).json()["keys"]
-            assert {key["alg"] for key in keys} == {"ES256"}
+            assert {key["alg"] for key in keys} == {"ES256", "EdDSA"}
             await h.people.add("ann@bank.example")
             form = {"username": "ann@bank.example", "password": PASSWORD}
             refused = await h.token("password", basic("svc", "x" * 43), **form)
