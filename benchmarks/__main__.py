@@ -14,7 +14,7 @@ import json
 import sys
 from typing import Any
 
-NAMES = ("pdp", "ext_authz", "protected_request", "audit", "login", "people", "payment", "footprint")
+NAMES = ("pdp", "ext_authz", "protected_request", "audit", "login", "people", "payment", "workload_api", "footprint")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from rempart.audit.journal import Journal
 from rempart.backends.bundle_endpoint import HttpsBundles
@@ -231,7 +232,7 @@ async def _keep_jwt_fresh(jwt: JwtAuthority, changes: Changes) -> None:
 
 def main() -> None:
     try:
-        asyncio.run(run(Boot.from_environment()))
+        uvloop.run(run(Boot.from_environment()))
     except RempartError as error:
         print(f"identity: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

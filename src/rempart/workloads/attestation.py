@@ -3,6 +3,9 @@
 Kernel facts come from /proc, supervisor facts from the supervisor. Everything slow runs in threads or on sockets, so
 one caller never holds up another; when all is gathered the process is looked at again, and if it changed meanwhile
 nothing of it counts. What can't be found out gives no selector: an entry that asks for it doesn't match.
+
+What was found out for a connection is good for `FACTS_KEPT` seconds of it; who uses it calls `verify_same` first (the
+same uid and program, and alive): see docs/adr/0020-workload-api-server.md.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import contextlib
 import grp
 import pwd
 import re
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -26,8 +30,12 @@ _SLICE = re.compile(r"[^/]+\.slice")
 _UNIT = re.compile(r"[^/]+\.(service|scope)")
 
 
+FACTS_KEPT = 1.0
+
+
 class Attestor:
-    """`containers`: who can tell of the container that a process is in. `root` stands before systemd's paths."""
+    """`containers`: who can tell of the container that a process is in. `root` stands before systemd's paths. `kept`:
+    seconds that facts are good for."""
 
     def __init__(
         self,
@@ -36,7 +44,9 @@ class Attestor:
         *,
         containers: Sequence[ContainerFacts] = (),
         root: str = "",
+        kept: float = FACTS_KEPT,
     ) -> None:
+        self._kept = kept
         self._supervisor = supervisor
         self._proc = proc
         self._root = root
@@ -46,6 +56,17 @@ class Attestor:
     async def attest(self, process: Process, *, wanted: Collection[tuple[str, str]] = ()) -> Facts:
         """`wanted`: (type, kind) of selectors that entries ask for. What is dear is found out for these only: hashing
         reads a whole file, containers are other programs' to tell. Raises Denied `caller_changed`."""
+        key = frozenset(wanted)
+        known = process.known.get(key)
+        began = time.monotonic()
+        if known is not None and began - known[0] < self._kept:
+            return known[1]
+        facts = await self._find_out(process, wanted)
+        process.known.clear()
+        process.known[key] = (began, facts)
+        return facts
+
+    async def _find_out(self, process: Process, wanted: Collection[tuple[str, str]]) -> Facts:
         hash_program = ("unix", "sha256") in wanted
         ours = process.program is not None  # else only the supervisor may look at the program
         supervisors_answer = asyncio.create_task(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 
 class Changes:
@@ -11,16 +10,28 @@ class Changes:
 
     def __init__(self) -> None:
         self.version = 0
-        self._event = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def announce(self) -> None:
         self.version += 1
-        self._event.set()
-        self._event = asyncio.Event()
+        for waiter in self._waiting:
+            _wake(waiter)
 
     async def wait(self, seen: int, timeout_s: float) -> None:
         """Return when `version` is no longer `seen`, or after `timeout_s`."""
         if self.version != seen:
             return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), max(timeout_s, 0.0))
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()  # no task and no lock: every stream waits here nearly always
+        timer = loop.call_later(max(timeout_s, 0.0), _wake, waiter)
+        self._waiting.add(waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiting.discard(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,219 +1,271 @@
-"""gRPC over a unix socket, in front of grpclib: who the peer is, and limits so that no peer can hold up the others.
+"""gRPC over a unix socket: who the peer is, and limits so that no peer can hold up the others.
 
-grpclib is wrapped here and nowhere else, because it alone lets us see the connected socket (grpcio does not).
+A server of our own, since grpcio does not let us see the connected socket and grpclib costs 1.5 ms a request.
 A connection is refused or ended when its process can't be determined or ends, when it sends no request within
-`first_request_s`, when it sends what is no HTTP/2, or when it reads nothing while making us write. Per connection there
-is a limit of requests per second and of concurrent streams, per message one of size. When a uid or the whole server
-has its fill of connections, the oldest one of the uid that uses most and has not asked for anything is ended first.
+`first_request_s`, when it sends what is no HTTP/2, or when it reads nothing while making us write. What a connection
+says is understood in slices of `_SLICE` frames, each connection in turn: who floods is served as fast as the others.
+Who gives up requests before they are answered, again and again, is cut off (CVE-2023-44487), and so is who sends more
+frames than any client does. When a uid or the whole server has its fill of connections, the oldest one of the uid that
+uses most and has not asked for anything is ended first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import resource
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
-import grpclib.server
-from grpclib import GRPCError, Status
-from grpclib.config import Configuration
-from grpclib.const import Handler
-from grpclib.protocol import Buffer, H2Protocol
-from h2.settings import SettingCodes
+from rempart.kernel.errors import Denied, RempartError
 
-from rempart.kernel.errors import BadInput, Denied, RempartError, Throttled, Unauthenticated, Unavailable
-
+from .grpc_stream import Ended, Rpc, Status, Stream, refusal, to_grpc
+from .http2 import Code, Http2Error, ServerConnection
+from .http2_headers import Headers, header_block, well_formed
 from .process import Process
 
-MAX_MESSAGE = 1 << 16
 _MAX_UNREAD = 1 << 18
-_WINDOW = 1 << 16
-_STATUS: tuple[tuple[type[RempartError], Status], ...] = (
-    (BadInput, Status.INVALID_ARGUMENT),
-    (Unauthenticated, Status.INVALID_ARGUMENT),
-    (Denied, Status.PERMISSION_DENIED),
-    (Throttled, Status.RESOURCE_EXHAUSTED),
-    (Unavailable, Status.UNAVAILABLE),
-)
+_SLICE = 32
+_NOT_GRPC = header_block((":status", "415"), ("accept", "application/grpc"))
+_NO_METHOD = refusal(Status.UNIMPLEMENTED, "there is no such method")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Connections in all and of one uid; streams of one connection at a time; requests per second of one connection."""
+    """Connections in all and of one uid; of one connection: streams at a time, frames a second, requests a second that
+    it gives up before they are answered (both for two seconds at once)."""
 
     connections: int = 2048
     per_uid: int = 512
     streams: int = 64
-    requests_per_s: float = 100.0
+    frames_per_s: float = 20_000.0
+    given_up_per_s: float = 100.0
     first_request_s: float = 5.0
 
 
-def to_grpc(error: RempartError) -> GRPCError:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), Status.INTERNAL)
-    return GRPCError(status, f"{error.reason} [{error.code}]")
+class _Bucket:
+    """`rate` a second, and what two seconds give at once."""
+
+    __slots__ = ("_left", "_rate", "_seen")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate, self._left, self._seen = rate, 2 * rate, now
+
+    def take(self, count: int, now: float) -> bool:
+        self._left = min(self._left + (now - self._seen) * self._rate, 2 * self._rate) - count
+        self._seen = now
+        return self._left >= 0
 
 
-Method = Callable[[Process, Any], Awaitable[None]]
-"""`(process, stream)`: one RPC of a connection whose peer is `process`."""
-
-
-def peer_of(stream: Any) -> Process:
-    """The process behind an RPC's connection."""
-    protocol = stream.peer._transport.get_protocol()
-    return cast(_Connection, protocol).process
-
-
-def bind(method: Method) -> Callable[[Any], Awaitable[None]]:
-    """Give the RPC its peer, and turn refusals into gRPC statuses."""
-
-    async def call(stream: Any) -> None:
-        try:
-            await method(peer_of(stream), stream)
-        except RempartError as error:
-            raise to_grpc(error) from None
-
-    return call
-
-
-class _BoundedBuffer(Buffer):
-    """A message says its length first; a long one is refused before anything of it is kept."""
-
-    async def read(self, size: int) -> bytes:
-        if size > MAX_MESSAGE:
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"a message is longer than {MAX_MESSAGE} bytes")
-        return await super().read(size)
-
-
-class _Handler(grpclib.server.Handler):
-    """Bounds what one connection may ask."""
-
-    connection: _Connection
-
-    def accept(self, stream: Any, headers: Any, release_stream: Any) -> None:
-        bounded = _BoundedBuffer(stream.buffer._ack_callback)
-        stream.buffer = bounded
-        if self.connection.admits():
-            super().accept(stream, headers, release_stream)
-
-    def cancel(self, stream: Any) -> None:
-        if stream in self._tasks:  # a stream that was not admitted has no task
-            super().cancel(stream)
-
-
-class _Connection(H2Protocol):
+class _Connection(asyncio.Protocol):
     """`process` is set as soon as the connection stands and before anything of it is read."""
 
     process: Process
-    handler: _Handler
+    http2: ServerConnection
+    transport: asyncio.Transport
 
-    def __init__(self, server: GrpcServer, handler: _Handler, config: Configuration, h2_config: Any) -> None:
-        super().__init__(handler, config, h2_config)
+    def __init__(self, server: GrpcServer) -> None:
         self._server = server
-        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[int, Stream] = {}
         self._deadline: asyncio.TimerHandle | None = None
-        self._tokens = server.limits.requests_per_s * 2
-        self._refilled = 0.0
+        self._writable: asyncio.Future[None] | None = None
+        self._full = self._stands = self._flushing = self._slicing = False
         self.asked = False
-        handler.connection = self
+
+    # -- connection ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)
         try:
-            self.process = Process.behind(transport.get_extra_info("socket"))
+            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as peer:
+                self.process = Process.behind(peer)
         except Denied:
-            self._transport.abort()
+            self.transport.abort()
             return
         if not self._server.opened(self):
             self.process.close()
-            self._transport.abort()
+            self.transport.abort()
             return
-        super().connection_made(transport)
-        h2 = self.connection._connection
-        h2.update_settings(
-            {
-                SettingCodes.MAX_CONCURRENT_STREAMS: self._server.limits.streams,
-                SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 14,
-            }
-        )
-        self.connection.flush()
-        loop = asyncio.get_running_loop()
-        self._refilled = loop.time()
-        self._deadline = loop.call_later(self._server.limits.first_request_s, self.abort)
-        loop.add_reader(self.process.pidfd, self.abort)
-
-    def admits(self) -> bool:
-        """Take one request from the connection's bucket; without one left the connection ends (rapid reset)."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        self.asked = True
-        now, rate = asyncio.get_running_loop().time(), self._server.limits.requests_per_s
-        self._tokens = min(self._tokens + (now - self._refilled) * rate, 2 * rate)
-        self._refilled = now
-        if self._tokens < 1:
-            self.abort()
-            return False
-        self._tokens -= 1
-        return True
+        self._stands = True
+        limits, now = self._server.limits, self._loop.time()
+        self._frames, self._given_up = _Bucket(limits.frames_per_s, now), _Bucket(limits.given_up_per_s, now)
+        self.http2 = ServerConnection(self, max_streams=limits.streams)
+        self.flush()
+        self._deadline = self._loop.call_later(limits.first_request_s, self.abort)
+        self._loop.add_reader(self.process.pidfd, self.abort)
 
     def data_received(self, data: bytes) -> None:
-        if not hasattr(self, "connection"):
-            return  # refused in connection_made
-        try:
-            super().data_received(data)
-        except Exception:  # whatever a peer sends that h2 or grpclib did not foresee ends that peer's connection only
-            self.abort()
+        if self._stands:
+            self._understand(data)
+
+    def _understand(self, data: bytes = b"") -> None:
+        if self._slicing and not data:
+            self._slicing = False
+            self.transport.resume_reading()
+        if not self._stands or self.transport.is_closing():
             return
-        if self._transport is not None and self._transport.get_write_buffer_size() > _MAX_UNREAD:
-            self.abort()  # a flood of pings or settings that is answered and never read
+        try:
+            frames = self.http2.receive(data, _SLICE)
+        except Http2Error as error:
+            self._end(error.code)
+            return
+        if not self._frames.take(frames, self._loop.time()):
+            self._end(Code.ENHANCE_YOUR_CALM)
+            return
+        self.flush()
+        if frames == _SLICE and not self._slicing:  # there may be more; it is the others' turn first
+            self._slicing = True
+            self.transport.pause_reading()
+            self._loop.call_soon(self._understand)
+
+    def _end(self, code: Code) -> None:
+        """Say why, and close."""
+        self.http2.send_goaway(code)
+        self._write()
+        self._stop()
+        self.transport.close()
+        self._loop.call_later(1.0, self.transport.abort)
 
     def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if not hasattr(self, "connection"):
-            return
+        self._stop()
+        if self._stands:
+            self._stands = False
+            self._loop.remove_reader(self.process.pidfd)
+            self._server.closed(self)
+            self.process.close()
+
+    def _stop(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        asyncio.get_running_loop().remove_reader(self.process.pidfd)
-        self._server.closed(self)
-        super().connection_lost(exc)
-        self.process.close()
+        for stream in list(self._streams.values()):
+            if stream.task is not None:
+                stream.task.cancel()
+        self._streams.clear()
+        self.writable()
+
+    # -- what is written -----------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        if not self._flushing and self.http2.out:
+            self._flushing = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._flushing = False
+        out = self.http2.out
+        if out and not self.transport.is_closing():
+            self.transport.write(b"".join(out))
+            out.clear()
+            if self.transport.get_write_buffer_size() > _MAX_UNREAD:
+                self.abort()  # a flood of pings or settings that is answered and never read
 
     def pause_writing(self) -> None:
-        if hasattr(self, "connection"):
-            super().pause_writing()
+        self._full = True
 
     def resume_writing(self) -> None:
-        if hasattr(self, "connection"):
-            super().resume_writing()
+        self._full = False
+        self.writable()
+
+    def writable(self) -> None:
+        if self._writable is not None and not self._writable.done() and not self._full:
+            self._writable.set_result(None)
+
+    async def room(self) -> None:
+        if self._writable is None or self._writable.done():
+            self._writable = self._loop.create_future()
+        await asyncio.shield(self._writable)
+
+    # -- what a peer says (`http2.Receiver`) ---------------------------------------------------------------------
+
+    def opened(self, stream: int, headers: Headers) -> None:
+        if not well_formed(headers):
+            self.http2.send_reset(stream, Code.PROTOCOL_ERROR)
+            return
+        named = dict(headers)
+        if named[b":method"] != b"POST" or not named.get(b"content-type", b"").startswith(b"application/grpc"):
+            self.http2.send_headers(stream, _NOT_GRPC, end=True)
+            return
+        rpc = self._server.rpcs.get(named[b":path"].decode("latin-1"))
+        if rpc is None:
+            self.http2.send_headers(stream, _NO_METHOD, end=True)
+            return
+        self._streams[stream] = Stream(self, stream, headers, rpc)
+
+    def received(self, stream: int, data: bytes) -> None:
+        if (one := self._streams.get(stream)) is not None:
+            one.feed(data)
+            self._begin(one)
+        else:
+            self.http2.taken(stream, len(data))
+
+    def ended(self, stream: int) -> None:
+        if (one := self._streams.get(stream)) is not None:
+            one.feed_end()
+            self._begin(one)
+
+    def reset(self, stream: int) -> None:
+        one = self._streams.pop(stream, None)
+        if one is None:
+            return
+        if one.task is not None:
+            one.task.cancel()
+        if not one.answering and not self._given_up.take(1, self._loop.time()):
+            self._loop.call_soon(self._end, Code.ENHANCE_YOUR_CALM)
+
+    def _begin(self, stream: Stream) -> None:
+        """As soon as its first message is whole: who sends only half of one occupies no task."""
+        if stream.task is None and stream.readable:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+            self.asked = True
+            stream.task = self._loop.create_task(self._answer(stream))
+
+    async def _answer(self, stream: Stream) -> None:
+        try:
+            await stream.rpc.method(self.process, stream)
+            stream.finish(Status.OK)
+        except RempartError as error:
+            ended = to_grpc(error)
+            stream.finish(ended.status, ended.message)
+        except Ended as ended:
+            stream.finish(ended.status, ended.message)
+        except TimeoutError:
+            self.abort()  # a peer that does not read does not stay
+        except Exception:
+            _log.exception("a Workload API request failed")
+            stream.finish(Status.INTERNAL, "this is our fault")
+        finally:
+            self._streams.pop(stream.number, None)
 
 
-class GrpcServer(grpclib.server.Server):
-    """Serve `services` (objects with `__mapping__`) on a socket that is already listening."""
+class Service(Protocol):
+    def rpcs(self) -> Mapping[str, Rpc]:
+        """By path."""
 
-    def __init__(self, services: Collection[Any], limits: Limits | None = None) -> None:
-        super().__init__(
-            services,
-            config=Configuration(http2_connection_window_size=_WINDOW, http2_stream_window_size=_WINDOW),
-        )
+
+class GrpcServer:
+    """Serve on a socket that is already listening. One event loop."""
+
+    def __init__(self, services: Sequence[Service], limits: Limits | None = None) -> None:
+        self.rpcs = {path: rpc for service in services for path, rpc in service.rpcs().items()}
         self.limits = limits or Limits()
         self._connections: dict[_Connection, None] = {}  # in the order of their opening
         self._by_uid: Counter[int] = Counter()
+        self._server: asyncio.Server | None = None
 
     @property
     def connections(self) -> int:
         return len(self._connections)
-
-    def _protocol_factory(self) -> H2Protocol:
-        self.__gc_step__()
-        handler = _Handler(self._mapping, self._codec, self._status_details_codec, self.__dispatch__)
-        self._handlers.add(handler)
-        return _Connection(self, handler, self._config, self._h2_config)
 
     def opened(self, connection: _Connection) -> bool:
         """Count it in, ending another one for it where there are too many; False when there is no room."""
@@ -248,26 +300,14 @@ class GrpcServer(grpclib.server.Server):
         if soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
             if hard < wanted:
-                self.limits = Limits(connections=(hard - 256) // 2, per_uid=max((hard - 256) // 4, 8))
+                self.limits = replace(self.limits, connections=(hard - 256) // 2, per_uid=max((hard - 256) // 4, 8))
         self._server = await asyncio.get_running_loop().create_unix_server(
-            self._protocol_factory, sock=listening, backlog=1024
+            lambda: _Connection(self), sock=listening, backlog=1024
         )
-        self._server_closed_fut = asyncio.get_running_loop().create_future()
 
-
-def stream_stream(method: Method, request: type, reply: type) -> Handler:
-    from grpclib.const import Cardinality
-
-    return Handler(bind(method), Cardinality.STREAM_STREAM, request, reply)
-
-
-def unary_stream(method: Method, request: type, reply: type) -> Handler:
-    from grpclib.const import Cardinality
-
-    return Handler(bind(method), Cardinality.UNARY_STREAM, request, reply)
-
-
-def unary_unary(method: Method, request: type, reply: type) -> Handler:
-    from grpclib.const import Cardinality
-
-    return Handler(bind(method), Cardinality.UNARY_UNARY, request, reply)
+    def close(self) -> None:
+        """Accept nobody any more, and end what there is."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.abort()

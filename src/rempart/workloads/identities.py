@@ -108,6 +108,12 @@ class Identities:
 
     async def identify(self, process: Process) -> tuple[Facts, list[Entry]]:
         """The caller's facts and its entries; raises Denied `no_identity` | `caller_changed`, recorded as refusals."""
+        facts, entries = await self._identify(process)
+        process.verify_same()
+        return facts, entries
+
+    async def _identify(self, process: Process) -> tuple[Facts, list[Entry]]:
+        """What was found out a moment ago counts: who calls looks at the process again before anything is given."""
         description: dict[str, object] = {"pid": process.pid, "uid": process.uid}
         try:
             facts = await self._attestor.attest(process, wanted=self._registration.asks_for())
@@ -133,7 +139,7 @@ class Identities:
     async def grant(self, process: Process) -> Grant:
         """Every X.509-SVID of the caller. Raises Denied as `identify`, Unavailable when nothing can be issued or
         recorded now."""
-        facts, entries = await self.identify(process)
+        facts, entries = await self._identify(process)
         svids = []
         refresh = self.clock.now() + _LOOK_AGAIN
         for entry in entries:
@@ -143,7 +149,7 @@ class Identities:
                 svids.append(slot.svid)
                 refresh = min(refresh, slot.refresh_at)
         expiry = self._registration.next_expiry()
-        process.verify_same()  # issuing took a while
+        process.verify_same()
         return Grant(facts, tuple(entries), tuple(svids), min(refresh, expiry) if expiry else refresh)
 
     async def web(self, grant: Grant) -> tuple[X509Svid, float] | None:
@@ -235,7 +241,7 @@ class Identities:
         """
         wanted = check_audiences(audiences)
         asked = SpiffeId.parse(spiffe_id) if spiffe_id else None
-        facts, entries = await self.identify(process)
+        facts, entries = await self._identify(process)
         if asked is not None:
             entries = [entry for entry in entries if entry.spiffe_id == asked]
             if not entries:

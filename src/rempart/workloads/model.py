@@ -169,6 +169,11 @@ class X509Svid:
     hint: str
     chain: tuple[Certificate, ...]
     key: EcKey = field(repr=False)
+    key_der: bytes = field(init=False, repr=False)
+    """PKCS#8, made once: every answer holds it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key_der", self.key.to_der())
 
     @property
     def leaf(self) -> Certificate:

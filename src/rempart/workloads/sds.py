@@ -13,18 +13,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from grpclib.const import Handler
 
 from rempart.crypto.x509 import ders_to_pem
 from rempart.kernel.errors import BadInput, Denied
 from rempart.protocols.sds import sds_pb2 as wire
 
-from .grpc_server import stream_stream, unary_unary
+from .grpc_stream import Rpc, Stream
 from .identities import Grant, Identities
 from .model import Bundle, X509Svid
 from .process import Process
@@ -43,13 +41,13 @@ class SecretDiscovery:
         self.rejected = 0
         """Secrets that an Envoy refused (NACK)."""
 
-    def __mapping__(self) -> dict[str, Handler]:
+    def rpcs(self) -> Mapping[str, Rpc]:
         return {
-            METHOD: stream_stream(self.stream_secrets, wire.DiscoveryRequest, wire.DiscoveryResponse),
-            SERVICE + "FetchSecrets": unary_unary(self.fetch_secrets, wire.DiscoveryRequest, wire.DiscoveryResponse),
+            METHOD: Rpc(self.stream_secrets, wire.DiscoveryRequest),
+            SERVICE + "FetchSecrets": Rpc(self.fetch_secrets, wire.DiscoveryRequest),
         }
 
-    async def fetch_secrets(self, process: Process, stream: Any) -> None:
+    async def fetch_secrets(self, process: Process, stream: Stream) -> None:
         """The same once, without a stream."""
         request = await stream.recv_message()
         if request is None:
@@ -61,7 +59,7 @@ class SecretDiscovery:
         resources = [_packed(SECRET_TYPE, secret) for secret in secrets]
         await stream.send_message(wire.DiscoveryResponse(type_url=SECRET_TYPE, resources=resources))
 
-    async def stream_secrets(self, process: Process, stream: Any) -> None:
+    async def stream_secrets(self, process: Process, stream: Stream) -> None:
         subscription = _Subscription()
         reading = asyncio.create_task(self._read(subscription, stream))
         pushing = asyncio.create_task(self._push(subscription, process, stream))
@@ -75,7 +73,7 @@ class SecretDiscovery:
                 with contextlib.suppress(asyncio.CancelledError, Exception):  # its error, if any, was raised above
                     await task
 
-    async def _read(self, subscription: _Subscription, stream: Any) -> None:
+    async def _read(self, subscription: _Subscription, stream: Stream) -> None:
         async for request in stream:
             _check(request)
             if request.response_nonce and request.response_nonce != subscription.nonce:
@@ -84,7 +82,7 @@ class SecretDiscovery:
                 self.rejected += 1  # the Envoy keeps what it had; the next change is offered again
             subscription.ask(request)
 
-    async def _push(self, subscription: _Subscription, process: Process, stream: Any) -> None:
+    async def _push(self, subscription: _Subscription, process: Process, stream: Stream) -> None:
         await subscription.begun.wait()
         versions = itertools.count(1)
 

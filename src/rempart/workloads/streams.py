@@ -13,7 +13,6 @@ from .identities import Identities, NothingValid
 T = TypeVar("T")
 RETRY = 1.0
 LOOK_AGAIN = 30.0
-WRITE_TIMEOUT = 30.0
 
 
 async def push_changes(
@@ -42,8 +41,7 @@ async def push_changes(
             await _wait(identities, seen, RETRY, also)
             continue
         if message != last:
-            async with asyncio.timeout(WRITE_TIMEOUT):  # a peer that does not read does not stay
-                await send(message)
+            await send(message)
             last = message
         await _wait(identities, seen, min(refresh_at - identities.clock.now(), LOOK_AGAIN), also)
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
-from grpclib.const import Handler
 
 from rempart.crypto.x509 import public_jwk
 from rempart.kernel.errors import BadInput
 from rempart.protocols.spiffe import workload_pb2 as wire
 
-from .grpc_server import Method, unary_stream, unary_unary
+from .grpc_stream import Rpc, Stream
 from .identities import Identities
 from .model import Bundle
 from .process import Process
@@ -56,30 +55,25 @@ class WorkloadApi:
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
 
-    def __mapping__(self) -> dict[str, Handler]:
+    def rpcs(self) -> Mapping[str, Rpc]:
         return {
-            SERVICE + "FetchX509SVID": unary_stream(
-                self._checked(self.fetch_x509_svid), wire.X509SVIDRequest, wire.X509SVIDResponse
-            ),
-            SERVICE + "FetchX509Bundles": unary_stream(
-                self._checked(self.fetch_x509_bundles), wire.X509BundlesRequest, wire.X509BundlesResponse
-            ),
-            SERVICE + "FetchJWTSVID": unary_unary(
-                self._checked(self.fetch_jwt_svid), wire.JWTSVIDRequest, wire.JWTSVIDResponse
-            ),
-            SERVICE + "FetchJWTBundles": unary_stream(
-                self._checked(self.fetch_jwt_bundles), wire.JWTBundlesRequest, wire.JWTBundlesResponse
-            ),
-            SERVICE + "ValidateJWTSVID": unary_unary(
-                self._checked(self.validate_jwt_svid), wire.ValidateJWTSVIDRequest, wire.ValidateJWTSVIDResponse
-            ),
+            SERVICE + name: Rpc(self._checked(method), request)
+            for name, method, request in (
+                ("FetchX509SVID", self.fetch_x509_svid, wire.X509SVIDRequest),
+                ("FetchX509Bundles", self.fetch_x509_bundles, wire.X509BundlesRequest),
+                ("FetchJWTSVID", self.fetch_jwt_svid, wire.JWTSVIDRequest),
+                ("FetchJWTBundles", self.fetch_jwt_bundles, wire.JWTBundlesRequest),
+                ("ValidateJWTSVID", self.validate_jwt_svid, wire.ValidateJWTSVIDRequest),
+            )
         }
 
-    def _checked(self, method: Callable[[Process, Any, Any], Awaitable[None]]) -> Method:
+    def _checked(
+        self, method: Callable[[Process, Any, Stream], Awaitable[None]]
+    ) -> Callable[[Process, Stream], Awaitable[None]]:
         """Check the security header, read the one request."""
 
-        async def call(process: Process, stream: Any) -> None:
-            if stream.metadata.getall(SECURITY_HEADER, []) != ["true"]:
+        async def call(process: Process, stream: Stream) -> None:
+            if stream.values(SECURITY_HEADER) != ["true"]:
                 raise BadInput("missing_security_header", f"the metadata {SECURITY_HEADER}: true is missing")
             request = await stream.recv_message()
             if request is None:
@@ -88,7 +82,7 @@ class WorkloadApi:
 
         return call
 
-    async def fetch_x509_svid(self, process: Process, request: wire.X509SVIDRequest, stream: Any) -> None:
+    async def fetch_x509_svid(self, process: Process, request: wire.X509SVIDRequest, stream: Stream) -> None:
         async def make() -> tuple[wire.X509SVIDResponse, float]:
             grant = await self._identities.grant(process)
             ours, *partners = self._identities.bundles(grant.entries)
@@ -96,7 +90,7 @@ class WorkloadApi:
                 wire.X509SVID(
                     spiffe_id=str(svid.spiffe_id),
                     x509_svid=b"".join(certificate.der for certificate in svid.chain),
-                    x509_svid_key=svid.key.to_der(),
+                    x509_svid_key=svid.key_der,
                     bundle=_ders(ours),
                     hint=svid.hint,
                 )
@@ -107,7 +101,7 @@ class WorkloadApi:
 
         await push_changes(self._identities, make, stream.send_message)
 
-    async def fetch_x509_bundles(self, process: Process, request: wire.X509BundlesRequest, stream: Any) -> None:
+    async def fetch_x509_bundles(self, process: Process, request: wire.X509BundlesRequest, stream: Stream) -> None:
         async def make() -> tuple[wire.X509BundlesResponse, float]:
             _, entries = await self._identities.identify(process)
             bundles = {bundle.id: _ders(bundle) for bundle in self._identities.bundles(entries)}
@@ -115,7 +109,7 @@ class WorkloadApi:
 
         await push_changes(self._identities, make, stream.send_message)
 
-    async def fetch_jwt_bundles(self, process: Process, request: wire.JWTBundlesRequest, stream: Any) -> None:
+    async def fetch_jwt_bundles(self, process: Process, request: wire.JWTBundlesRequest, stream: Stream) -> None:
         async def make() -> tuple[wire.JWTBundlesResponse, float]:
             _, entries = await self._identities.identify(process)
             bundles = {bundle.id: jwt_bundle(bundle) for bundle in self._identities.bundles(entries)}
@@ -124,12 +118,12 @@ class WorkloadApi:
 
         await push_changes(self._identities, make, stream.send_message)
 
-    async def fetch_jwt_svid(self, process: Process, request: wire.JWTSVIDRequest, stream: Any) -> None:
+    async def fetch_jwt_svid(self, process: Process, request: wire.JWTSVIDRequest, stream: Stream) -> None:
         tokens = await self._identities.jwt_svids(process, list(request.audience), request.spiffe_id)
         svids = [wire.JWTSVID(spiffe_id=str(t.spiffe_id), svid=t.token, hint=t.hint) for t in tokens]
         await stream.send_message(wire.JWTSVIDResponse(svids=svids))
 
-    async def validate_jwt_svid(self, process: Process, request: wire.ValidateJWTSVIDRequest, stream: Any) -> None:
+    async def validate_jwt_svid(self, process: Process, request: wire.ValidateJWTSVIDRequest, stream: Stream) -> None:
         _, entries = await self._identities.identify(process)
         spiffe_id, claims = self._identities.validate_jwt(request.svid, request.audience, entries)
         if isinstance(claims.get("aud"), str):
