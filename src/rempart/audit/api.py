@@ -19,6 +19,7 @@ from rempart.kernel.problem import CONTENT_TYPE, problem
 
 from .checkpoint import Checkpoint
 from .cosigning import Cosigning
+from .feed import read_page, read_start
 from .intake import MAX_BODY_BYTES, read_events
 from .model import MAX_LIMIT, Query
 from .ports import SearchIndex
@@ -42,6 +43,9 @@ class Service(Protocol):
     async def integrated(self) -> None:
         """Return once everything that was durable when called is in the log. Raises Unavailable."""
 
+    async def grown(self, size: int, seconds: float) -> None:
+        """Return when the log has more than `size` events, after `seconds`, or when the process is to end."""
+
     async def keep(self, events: list[Event]) -> None:
         """Return when durable."""
 
@@ -57,7 +61,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def reading_app(service: Service) -> ASGIApp:
-    """GET `/search`, `/events/{id}`, `/proofs/{id}`, `/checkpoint`, `/witnesses`, `/consistency/{size}`."""
+    """GET `/search`, `/entries/{start}`, `/events/{id}`, `/proofs/{id}`, `/checkpoint`, `/witnesses`,
+    `/consistency/{size}`."""
 
     searching = asyncio.Semaphore(_AT_ONCE)
 
@@ -79,6 +84,8 @@ def reading_app(service: Service) -> ASGIApp:
         if path == "/checkpoint.json":
             return _json({"checkpoint": sequencer.log.checkpoint, "size": sequencer.log.size})
         kind, _, id = path[1:].partition("/")
+        if kind == "entries":
+            return await _entries(service, id, request)
         if kind == "consistency" and id.isascii() and id.isdigit() and len(id) < 18:
             return _json(_consistency(sequencer, int(id)))
         if kind not in ("events", "proofs") or not id:
@@ -90,6 +97,25 @@ def reading_app(service: Service) -> ASGIApp:
         return _json({**_event(sequencer, found[0]), "related": [_row(sequencer, at) for at in found[1:]]})
 
     return _application(answer)
+
+
+def feed_app(service: Service) -> ASGIApp:
+    """GET `/entries/{start}` and nothing else."""
+
+    async def answer(request: Request) -> Response:
+        kind, _, start = request.scope["path"][1:].partition("/")
+        if request.method != "GET" or kind != "entries":
+            raise NotFound("no_such_resource", "nothing is at this path", "ask for /entries/START")
+        return await _entries(service, start, request)
+
+    return _application(answer)
+
+
+async def _entries(service: Service, path: str, request: Request) -> Response:
+    start, seconds = read_start(path, request.query_params.get("wait"))
+    if seconds:
+        await service.grown(start, seconds)
+    return Response(read_page(service.sequencer.log, start), media_type="application/json")
 
 
 def events_app(service: Service, source: str) -> ASGIApp:

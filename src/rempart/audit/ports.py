@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rempart.kernel.errors import Unavailable
 
 from .model import Indexed, Query
+
+if TYPE_CHECKING:
+    from .feed import Page
 
 
 class SearchIndex(Protocol):
@@ -33,3 +39,45 @@ class SearchIndex(Protocol):
         """Events by type."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An event as it stands in the log: one line of OCSF JSON."""
+
+    index: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """`rejected`: index → why it can never be taken. `mark`: the sink's own, handed back with the next batch."""
+
+    mark: Mapping[str, Any]
+    rejected: Mapping[int, str] = field(default_factory=dict)
+
+
+class Busy(Unavailable):
+    """Asked too much: send less, after `retry_after` seconds."""
+
+    retry_after: float = 0.0
+
+
+class Sink(Protocol):
+    """Another system that is sent events. Used by one task."""
+
+    async def send(self, batch: Sequence[Item], mark: Mapping[str, Any]) -> Sent:
+        """Return when every event of `batch` was taken durably or is `rejected`; what it had before is no error.
+
+        `mark` is that of the last batch which was confirmed, empty at first. Raises Unavailable, or Busy: then any
+        part of the batch may have been taken, and it is sent again, perhaps cut differently.
+        """
+
+    async def close(self) -> None: ...
+
+
+class Feed(Protocol):
+    """The record in order."""
+
+    async def read(self, start: int, wait: float) -> Page:
+        """Events from index `start` on; waits up to `wait` seconds for the first. Raises Unavailable."""

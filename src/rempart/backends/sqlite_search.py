@@ -170,7 +170,7 @@ class SqliteSearch:
             db.execute(_SHARD_SCHEMA.format(name=f"shard_{number}"))
         db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
         table = f"shard_{number}"
-        statement = f"INSERT INTO {table} (rowid, key, path, words) VALUES (?, ?, ?, ?)"
+        statement = f"INSERT INTO {table} (rowid, key, path, words) VALUES (?, ?, ?, ?)"  # nosec B608 - a number
         db.executemany(statement, documents)
         ids.sort()
         db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", ids)

@@ -191,6 +191,12 @@ def _rows() -> tuple[Kind, ...]:
           ("audit", "servers"), r.SYSTEM, "medium", ("first", "end", "deleted", "kept", "export", "sha256")),
         k(_T.HOLD_CHANGED, "A legal hold was put on events, or lifted", o.ENTITY, 3, ("audit", "servers"), r.SYSTEM,
           "medium", ("hold", "before", "after")),
+        k(_T.SINK_FAILED, "A sink of events (SIEM) does not take them; they wait in the log", o.APPLICATION, OTHER,
+          ("audit",), r.SYSTEM, "high–critical", ("sink", "next", "code")),
+        k(_T.SINK_RECOVERED, "It takes events again", o.APPLICATION, OTHER, ("audit",), r.SYSTEM, "info",
+          ("sink", "next")),
+        k(_T.SINK_REJECTED, "A sink refused events for good; `NAME.rejected.jsonl` names them", o.APPLICATION, OTHER,
+          ("audit",), r.SYSTEM, "high", ("sink", "next", "count", "index")),
         k(_T.APPLICATION, "Anything an application wants to be kept", o.API, OTHER, ("application",), r.ACCESS, "any",
           ("…",), _IP),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from rempart.audit.access_log import Collapser, read_line
-from rempart.audit.api import events_app, metrics_app, reading_app, unavailable
+from rempart.audit.api import events_app, feed_app, metrics_app, reading_app, unavailable
 from rempart.audit.cosigning import Cosigning, Named
 from rempart.audit.journal import Journal
 from rempart.audit.log import MerkleLog
@@ -78,6 +78,7 @@ class SequencerProcess:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
+        self._growth = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._collapser = Collapser()
         self.cosigning = Cosigning(
@@ -97,6 +98,12 @@ class SequencerProcess:
             await asyncio.wait_for(waiter, 2.0)
         except TimeoutError:
             raise unavailable("the journals could not be integrated in time") from None
+
+    async def grown(self, size: int, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.sequencer.log.size <= size and not self._stopping.is_set() and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._growth.wait(), deadline - time.monotonic())
 
     async def keep(self, events: list[Event]) -> None:
         payloads = [encode(event, self.journal.source) for event in events]
@@ -119,6 +126,8 @@ class SequencerProcess:
         for name, listening in boot.sockets.items():
             if name in ("admin", "audit"):
                 app = reading_app(self)
+            elif name.startswith("feed:"):
+                app = feed_app(self)
             elif name == "metrics":
                 app = metrics_app(self)
             elif name.startswith("events:"):
@@ -138,6 +147,7 @@ class SequencerProcess:
                     await asyncio.sleep(0.005)
                 boot.ready()
                 await self._stopping.wait()
+                self._tell_growth()
                 for server, _ in servers:
                     server.should_exit = True
         finally:
@@ -155,6 +165,8 @@ class SequencerProcess:
                 self._waiters = waiters + self._waiters
                 await self._pause(_AFTER_FAILURE)
                 continue
+            if read:
+                self._tell_growth()
             if self.sequencer.behind:
                 self._waiters = waiters + self._waiters
                 await asyncio.sleep(0)
@@ -170,6 +182,11 @@ class SequencerProcess:
                 continue
             pause = _SHORTEST if read else min(_LONGEST, pause * 1.5)
             await self._pause(pause)
+
+    def _tell_growth(self) -> None:
+        """Wake everybody that waits for more events."""
+        self._growth.set()
+        self._growth = asyncio.Event()
 
     def _index(self, *, everything: bool = False) -> bool:
         """Index some, or all; True while there is more to do. A failed index never stops integration."""

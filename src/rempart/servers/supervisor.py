@@ -48,7 +48,7 @@ _STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("gateway", "client"),
     ("service",),
     ("sidecar",),
-    ("people", "observer"),
+    ("people", "observer", "shipper"),
     ("pdp", "identity"),
     ("sequencer",),
 )

@@ -1,12 +1,14 @@
-"""`[audit]` of rempart.toml: who witnesses the log."""
+"""`[audit]` of rempart.toml: who witnesses the log, and where events go besides."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rempart.crypto.cosigning import CosignatureVerifier
 from rempart.kernel.errors import BadInput
 
+from .audit_sinks import SinkSettings, read_sinks
 from .check import Reader
 
 
@@ -22,14 +24,15 @@ class AuditSettings:
 
     witnesses: tuple[WitnessSetting, ...] = ()
     quorum: int = 0
+    sinks: tuple[SinkSettings, ...] = ()
 
 
-def read_audit(reader: Reader) -> AuditSettings:
+def read_audit(reader: Reader, directory: Path) -> AuditSettings:
     witnesses = tuple(_witness(one) for one in reader.tables("witness"))
     quorum = reader.number("quorum", len(witnesses), at_most=max(1, len(witnesses))) if witnesses else 0
     if len({witness.key for witness in witnesses}) < len(witnesses):
         reader.refuse("witness", "a witness is named twice", "name each once")
-    return AuditSettings(witnesses, quorum)
+    return AuditSettings(witnesses, quorum, read_sinks(reader.tables("sink"), directory))
 
 
 def _witness(reader: Reader) -> WitnessSetting:

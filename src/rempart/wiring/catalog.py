@@ -56,6 +56,7 @@ OWN: tuple[Own, ...] = (
         sees=(View("journals", writable=True),),
         reads_access_logs=True,
     ),
+    Own("shipper", sees=(View("run/feed/shipper.sock"),)),
     Own(
         "observer",
         sockets=(_api("observer"),),
@@ -75,9 +76,10 @@ OWN: tuple[Own, ...] = (
 ROOT_SIGNER = Own("root-signer")
 
 
-def own_processes(called: frozenset[str], *, public: bool) -> tuple[Own, ...]:
+def own_processes(called: frozenset[str], *, public: bool, shipping: bool = False) -> tuple[Own, ...]:
     """`called`: what the application's programs name in `calls`. Identity has a face behind a sidecar only if somebody
-    calls it, or if it is `public`: others shall read through the gateway what they need to trust it."""
+    calls it, or if it is `public`: others shall read through the gateway what they need to trust it. `shipping`: there
+    are sinks."""
     return tuple(
         replace(
             own,
@@ -88,6 +90,7 @@ def own_processes(called: frozenset[str], *, public: bool) -> tuple[Own, ...]:
         if own.name == "identity" and (public or own.name in called)
         else own
         for own in OWN
+        if own.name != "shipper" or shipping
     )
 
 

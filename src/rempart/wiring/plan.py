@@ -16,6 +16,7 @@ from rempart.people.administration.roles import complete
 
 from . import process_settings as ps
 from .catalog import ROOT_SIGNER, Own, own_processes
+from .plan_audit import audit_settings
 from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
 from .plan_people import people_settings
@@ -78,7 +79,7 @@ class _Planner:
         self.url = public_url(*self.listen)
         self.issuer = self.url + "/auth"
         called = frozenset(callee for source in self._sources() for callee in source.calls)
-        self.own = own_processes(called, public=bool(app.workloads.public_url))
+        self.own = own_processes(called, public=bool(app.workloads.public_url), shipping=bool(app.audit.sinks))
         self.gateway_id = f"spiffe://{app.trust_domain}/rempart/gateway"
         self.members = self._members(ports)
         self.mesh = Mesh(
@@ -181,6 +182,8 @@ class _Planner:
             sockets += [gateway, *points]
         if name == "sequencer":
             sockets += [Socket(f"events:{s.name}", f"run/events/{s.name}.sock", owner=s.name) for s in self._sources()]
+            if self.app.audit.sinks:
+                sockets.append(Socket("feed:shipper", "run/feed/shipper.sock", owner="shipper"))
         return Process(
             name=name,
             subject=name,
@@ -202,8 +205,7 @@ class _Planner:
     def _settings(self) -> dict[str, msgspec.Struct]:
         app, off = self.app, list(self.options.unsafe_disabled)
         run = self.state / "run"
-        own = ("identity", "people", "pdp", "sequencer", "observer")
-        metrics = {name: str(run / "metrics" / f"{name}.sock") for name in own}
+        metrics = {own.name: str(run / "metrics" / f"{own.name}.sock") for own in self.own}
         for name in self.mesh.names():  # by the name of its process: `people` and its sidecar are two components
             component = name if name == "gateway" else f"{name}-sidecar"
             metrics[component] = str(run / "envoy" / name / "metrics.sock")
@@ -221,13 +223,7 @@ class _Planner:
             ),
             "people": people_settings(app, self.issuer, f"unix://{run}/workload.sock", off),
             "pdp": self._pdp(off),
-            "sequencer": ps.SequencerSettings(
-                origin=f"{app.trust_domain}/rempart",
-                journals_dir=str(self.state / "journals"),
-                event_sources=[source.name for source in self._sources()],
-                witnesses={witness.url: witness.key for witness in app.audit.witnesses},
-                witness_quorum=app.audit.quorum,
-            ),
+            **audit_settings(app, self.state),
             "observer": ps.ObserverSettings(
                 trust_domain=app.trust_domain,
                 issuer=self.issuer,
@@ -346,11 +342,12 @@ class _Planner:
         return "http+unix://" + quote(str(self.state / "run" / "egress" / member.name / f"{callee}.sock"), safe="")
 
     def _directories(self) -> list[Directory]:
-        shared = ("run", "run/admin", "run/pep", "run/svc", "run/egress", "run/events", "run/metrics", "run/envoy")
-        directories = [Directory(path) for path in (*shared, "data", "envoy", "trust")]
+        shared = ("admin", "pep", "svc", "egress", "events", "metrics", "envoy", "feed")
+        directories = [Directory(path) for path in ("run", *(f"run/{name}" for name in shared))]
+        directories += [Directory(path) for path in ("data", "envoy", "trust")]
         directories.append(Directory("journals", group="sequencer", mode=0o751))
         directories += [Directory(path, mode=0o700) for path in ("secrets", "tls", "logs")]
-        for name in ("identity", "people", "pdp", "sequencer", "observer"):
+        for name in (own.name for own in self.own):
             directories.append(Directory(f"data/{name}", name, name, 0o700))
             directories.append(Directory(f"journals/{name}", name, "sequencer", 0o2770))
         directories.append(Directory("journals/supervisor", OPERATOR, "sequencer", 0o2770))

@@ -8,6 +8,7 @@ import msgspec
 
 from rempart.people.administration.roles import RoleRules
 
+from .audit_sinks import SinkSettings
 from .people_factors import FactorSettings
 from .people_mail import MailSettings
 from .people_sessions import SessionSettings
@@ -122,6 +123,14 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     event_sources: list[str] = []
     witnesses: dict[str, str] = {}  # URL → verifier key
     witness_quorum: int = 0
+
+
+class ShipperSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`feed_socket`: the sequencer's; `host_name` stands in syslog messages."""
+
+    sinks: list[SinkSettings]
+    feed_socket: str
+    host_name: str
 
 
 class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -30,6 +30,7 @@ RESERVED_NAMES = frozenset(
         "people",
         "pdp",
         "sequencer",
+        "shipper",
         "observer",
         "gateway",
         "operator",
@@ -210,7 +211,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         client_registration=read_registration(people),
         signing_algorithm=read_signing(tokens),
         factors=read_factors(people, declared),
-        audit=read_audit(audit),
+        audit=read_audit(audit, directory),
     )
     _between(root, settings)
     for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, audit, root):

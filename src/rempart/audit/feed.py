@@ -1,0 +1,51 @@
+"""The record in order, for whoever follows it: what goes to other systems, is watched or shown as it comes.
+
+`GET /entries/START?wait=SECONDS` → `{"start", "size", "events": […]}`: whole OCSF events from index START on, as they
+stand in the log, byte for byte. With nothing new it answers after at most `wait` seconds, with no events.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rempart.kernel.errors import BadInput
+
+from .log import MerkleLog
+
+MAX_EVENTS = 2048  # in one page
+MAX_BYTES = 4 << 20  # of one page, but for its last event
+MAX_WAIT = 25.0  # seconds
+
+
+class Page(msgspec.Struct, frozen=True):
+    """`size` is the log's; `events` are those with the indexes start, start + 1, …"""
+
+    start: int
+    size: int
+    events: list[msgspec.Raw]
+
+
+def read_page(log: MerkleLog, start: int) -> bytes:
+    """A page as JSON; the events are copied, not decoded. Raises Integrity `log_damaged`."""
+    events: list[bytes] = []
+    size, taken = log.size, 0
+    at = start
+    while at < size and len(events) < MAX_EVENTS and taken < MAX_BYTES:
+        for entry in log.entries(at, min(size, start + MAX_EVENTS)):
+            events.append(entry)
+            taken += len(entry)
+            at += 1
+            if taken >= MAX_BYTES:
+                break
+    return b'{"start":%d,"size":%d,"events":[%s]}' % (start, size, b",".join(events))
+
+
+def read_start(path: str, wait: str | None) -> tuple[int, float]:
+    """START and SECONDS of a request for `path` (behind `/entries/`). Raises BadInput `bad_parameter`."""
+    if not (path.isascii() and path.isdigit() and len(path) < 18):
+        raise BadInput("bad_parameter", "START is no index in the log", "ask for /entries/0")
+    if wait is None:
+        return int(path), 0.0
+    if not (wait.isascii() and wait.isdigit() and len(wait) < 4):
+        raise BadInput("bad_parameter", "wait is no number of seconds", f"choose from 0 to {MAX_WAIT:g}")
+    return int(path), min(float(wait), MAX_WAIT)

@@ -1,0 +1,98 @@
+"""Events as syslog (RFC 5424) over mutual TLS with octet counting (RFC 5425).
+
+Syslog has no acknowledgements, so every batch has a connection of its own, and ends it: the receiver answers our
+close_notify with its own only once it has read everything before it (RFC 5425 section 4.4). Without that answer the
+batch counts as not delivered. The same event may arrive twice; `metadata.uid` in its message tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rempart.audit.ports import Item, Sent
+from rempart.kernel.errors import Unavailable
+from rempart.protocols.ocsf import Summary, decode_summary
+
+from .sink_tls import Trust
+
+_LOG_AUDIT = 13  # RFC 5424 table 1
+_SEVERITY = {"info": 6, "low": 5, "medium": 4, "high": 3, "critical": 2}
+_NO_TIME = "-"
+_WITHIN = 30.0
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
+
+
+def frame(item: Item, host: str) -> bytes:
+    """`LENGTH SP SYSLOG-MSG`. The message is the event's JSON in printable ASCII: one line, whatever is in it."""
+    summary = decode_summary(item.payload)
+    header = (
+        f"<{_LOG_AUDIT * 8 + _SEVERITY.get(summary.severity, 6)}>1 {_timestamp(summary)} {host} rempart "
+        f'{_name(summary.source, 128)} {_name(summary.type, 32)} [meta sequenceId="{item.index % (2**31 - 1) + 1}"] '
+    )
+    message = header.encode("ascii") + _plain(item.payload)
+    return b"%d %s" % (len(message), message)
+
+
+def _plain(payload: bytes) -> bytes:
+    """The same JSON; everything but printable ASCII is escaped (RFC 8259 section 7)."""
+    if payload.isascii() and b"\x7f" not in payload:
+        return payload
+    return _NOT_PLAIN.sub(_escape, payload.decode("utf-8", "replace")).encode("ascii")
+
+
+def _escape(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def _timestamp(summary: Summary) -> str:
+    try:
+        return f"{datetime.fromtimestamp(summary.at / 1000, UTC):%Y-%m-%dT%H:%M:%S}.{summary.at % 1000:03d}Z"
+    except (ValueError, OverflowError, OSError):
+        return _NO_TIME
+
+
+def _name(text: str, longest: int) -> str:
+    """PRINTUSASCII, or the NILVALUE."""
+    return re.sub(r"[^\x21-\x7e]", "?", text)[:longest] or "-"
+
+
+class SyslogSink:
+    """Implements `audit.ports.Sink`. `host_name` stands in every message; the receiver's certificate names `host`."""
+
+    def __init__(self, host: str, port: int, trust: Trust, host_name: str) -> None:
+        self._address = (host, port)
+        self._context = trust.context()
+        self._host_name = _name(host_name, 255)
+
+    async def send(self, batch: Sequence[Item], mark: Mapping[str, Any]) -> Sent:
+        data = b"".join(frame(item, self._host_name) for item in batch)
+        try:
+            await asyncio.to_thread(self._deliver, data)
+        except OSError as error:
+            host, port = self._address
+            raise Unavailable(
+                "sink_unavailable", f"syslog at {host}:{port}: {type(error).__name__} {error}"[:300], "see docs/siem.md"
+            ) from None
+        return Sent({})
+
+    def _deliver(self, data: bytes) -> None:
+        with (
+            socket.create_connection(self._address, _WITHIN) as plain,
+            self._context.wrap_socket(plain, server_hostname=self._address[0]) as connection,
+        ):
+            connection.settimeout(_WITHIN)
+            connection.sendall(data)
+            try:
+                connection.unwrap().close()
+            except (ssl.SSLEOFError, ssl.SSLSyscallError):
+                raise OSError("the receiver ended the connection without confirming (RFC 5425 section 4.4)") from None
+
+    async def close(self) -> None:
+        return None

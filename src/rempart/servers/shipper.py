@@ -1,0 +1,138 @@
+"""The shipper process: events to other systems. It reads the record on a socket of its own and holds nothing but the
+credentials of its sinks and how far each got.
+
+Sockets: `admin` (`GET /sinks`), `metrics`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rempart.audit.journal import Journal
+from rempart.audit.ports import Sink
+from rempart.audit.shipping import Shipment
+from rempart.audit.shipping_report import page, report
+from rempart.backends.http_feed import HttpFeed
+from rempart.backends.sink_jsonl import JsonlSink
+from rempart.backends.sink_tls import Trust
+from rempart.kernel.clock import Clock, SystemClock
+from rempart.kernel.errors import BadInput
+from rempart.kernel.event import Event, EventType, Severity
+from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.wiring.audit_sinks import SinkSettings
+from rempart.wiring.process_settings import ShipperSettings
+
+from .asgi import asgi_server
+from .boot import Boot
+
+
+def make_sink(settings: SinkSettings, data_dir: Path, host_name: str, clock: Clock) -> Sink:
+    """The one place where types of sinks are named."""
+    trust = Trust(settings.ca, settings.certificate, settings.key)
+    if settings.type == "elasticsearch":
+        from rempart.backends.sink_elasticsearch import ElasticsearchSink
+
+        credentials = (settings.username, settings.password or settings.api_key)
+        return ElasticsearchSink(settings.url, settings.index, trust, credentials if credentials[1] else None)
+    if settings.type == "syslog":
+        from rempart.backends.sink_syslog import SyslogSink
+
+        return SyslogSink(settings.host, settings.port, trust, host_name)
+    if settings.type == "webhook":
+        from rempart.backends.sink_webhook import WebhookSink
+        from rempart.crypto.webhooks import WebhookSigner
+
+        return WebhookSink(settings.url, WebhookSigner(settings.secret), trust, clock)
+    if settings.type == "jsonl":
+        return JsonlSink(data_dir / settings.path)  # an absolute path stays what it is
+    raise BadInput("bad_settings", f"there is no type of sink {settings.type!r}", "see docs/siem.md")
+
+
+def face(shipments: list[Shipment], started: float) -> ASGIApp:
+    """GET `/sinks`, `/metrics`, `/healthz`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["path"] == "/metrics":
+            response = Response(page(shipments), media_type="text/plain; version=0.0.4; charset=utf-8")
+        elif scope["path"] == "/sinks":
+            response = _json({"sinks": [report(shipment) for shipment in shipments]})
+        elif scope["path"] == "/healthz":
+            response = _json({"ready": True, "since": started})
+        else:
+            response = _json(problem(404, "no_such_resource", "nothing is at this path"), 404, CONTENT_TYPE)
+        await response(scope, receive, send)
+
+    return app
+
+
+def _json(document: Mapping[str, Any], status: int = 200, media_type: str = "application/json") -> Response:
+    return Response(msgspec.json.encode(document), status, media_type=media_type)
+
+
+async def run(boot: Boot, settings: ShipperSettings) -> None:
+    """Serve until SIGTERM. What is on its way then is sent again after the next start."""
+    boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    clock = SystemClock()
+    journal = Journal(boot.journal_dir, boot.name)
+    feed = HttpFeed(settings.feed_socket)
+
+    async def tell(kind: EventType, reason: str, severity: Severity, details: Mapping[str, Any]) -> None:
+        success = kind is EventType.SINK_RECOVERED
+        await journal.record(
+            Event(type=kind, at=clock.now(), success=success, severity=severity, reason=reason, details=details)
+        )
+
+    shipments = [
+        Shipment(one.name, make_sink(one, boot.data_dir, settings.host_name, clock), feed, boot.data_dir, clock, tell)
+        for one in settings.sinks
+    ]
+    app = face(shipments, time.time())
+    servers = [(asgi_server(app), boot.sockets[name]) for name in ("admin", "metrics")]
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        async with asyncio.TaskGroup() as group:
+            shipping = [group.create_task(shipment.run()) for shipment in shipments]
+            for server, listening in servers:
+                group.create_task(server.serve(sockets=[listening]))
+            while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.005)
+            boot.ready()
+            await stopping.wait()
+            for task in shipping:
+                task.cancel()
+            for server, _ in servers:
+                server.should_exit = True
+    finally:
+        await feed.close()
+        journal.close()
+
+
+def main() -> None:
+    import uvloop
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    boot = Boot.from_environment()
+    try:
+        settings = msgspec.convert(dict(boot.settings), ShipperSettings)
+    except msgspec.ValidationError as error:
+        raise BadInput("bad_settings", f"the shipper's settings: {error}", "start it with `rempart up`") from None
+    uvloop.run(run(boot, settings))
+
+
+if __name__ == "__main__":
+    main()
