@@ -19,7 +19,6 @@ from rempart.audit.journal import Journal
 from rempart.backends.bundle_endpoint import HttpsBundles
 from rempart.backends.docker_engine import DockerEngine
 from rempart.backends.kubelet import Kubelet
-from rempart.backends.sqlite_entries import SqliteEntryStore
 from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
@@ -29,7 +28,6 @@ from rempart.servers.asgi import asgi_server
 from rempart.wiring.process_settings import IdentitySettings
 from rempart.workloads.api import Administration
 from rempart.workloads.attestation import Attestor
-from rempart.workloads.bundle_state import BundleState
 from rempart.workloads.changes import Changes
 from rempart.workloads.docker import DockerFacts
 from rempart.workloads.federation import Federation, Partner
@@ -46,13 +44,13 @@ from rempart.workloads.public_documents import PATH, PublicDocuments
 from rempart.workloads.refusals import Refusals
 from rempart.workloads.registrar import Registrar
 from rempart.workloads.registrar_api import RegistrarApi
-from rempart.workloads.registration import Registration
 from rempart.workloads.root_follower import RootFollower
 from rempart.workloads.sds import SecretDiscovery
 from rempart.workloads.supervisor_client import SupervisorClient
 from rempart.workloads.workload_api import WorkloadApi
 
 from .boot import Boot
+from .identity_state import open_identity_state
 
 FIRST_SIGNATURE_WITHIN = 15.0
 
@@ -110,10 +108,19 @@ async def run(boot: Boot) -> None:
     async with contextlib.AsyncExitStack() as closing:
         journal = Journal(boot.journal_dir, boot.name)
         closing.callback(journal.close)
-        store = SqliteEntryStore(boot.data_dir / "entries.sqlite")
-        closing.callback(store.close)
-        state = BundleState(boot.data_dir / "bundle.sealed", boot.keys[boot.name])
-        state.load()
+        state = await open_identity_state(
+            settings.state,
+            boot.data_dir,
+            boot.keys[boot.name],
+            trust_domain=settings.trust_domain,
+            fixed=_fixed_entries(settings),
+            issuing_ttl=float(settings.issuing_ttl),
+            recorder=journal,
+            clock=clock,
+            changes=changes,
+        )
+        closing.push_async_callback(state.close)
+        registration = state.registration
         supervisor = SupervisorClient(boot.run_dir / "supervisor.sock")
         given = {"spiffe": settings.spiffe_root_pem, "web": settings.web_root_pem}
         spiffe, web = [
@@ -122,16 +129,13 @@ async def run(boot: Boot) -> None:
         ]
         jwt = JwtAuthority(
             settings.trust_domain,
-            state,
+            state.bundle,
             spiffe.roots,
             clock,
             key_ttl=float(settings.issuing_ttl),
             issuer=settings.public_url + PATH if settings.public_url else "",
         )
-        signer = LocalX509(spiffe, state, clock, ttl=float(settings.svid_ttl))
-        registration = Registration(
-            settings.trust_domain, _fixed_entries(settings), store, journal, clock, changes.announce
-        )
+        signer = LocalX509(spiffe, state.bundle, clock, ttl=float(settings.svid_ttl))
         refusals = Refusals(journal, clock)
         federation = Federation(
             [Partner(**msgspec.to_builtins(one)) for one in settings.partners],
@@ -162,6 +166,7 @@ async def run(boot: Boot) -> None:
         )
         await jwt.advance()
         await asyncio.gather(spiffe.start(FIRST_SIGNATURE_WITHIN), web.start(FIRST_SIGNATURE_WITHIN))
+        await state.known_to_all()
 
         async def rotate_jwt(operator: str, lead: float | None) -> float | None:
             await journal.record(
@@ -186,7 +191,16 @@ async def run(boot: Boot) -> None:
         server = GrpcServer([WorkloadApi(identities), sds])
         authorities = {"spiffe": spiffe, "web": web}
         operator = f"uid:{settings.operator_uid}"
-        admin = Administration(identities, registration, authorities, jwt, rotate_jwt, federation, operator=operator)
+        admin = Administration(
+            identities,
+            registration,
+            authorities,
+            jwt,
+            rotate_jwt,
+            federation,
+            operator=operator,
+            servers=state.servers,
+        )
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
         pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}
         if "api" in boot.sockets:  # behind a sidecar: for registrars, or for everybody
@@ -203,6 +217,7 @@ async def run(boot: Boot) -> None:
             asyncio.create_task(RootFollower(supervisor, authorities, jwt, changes).keep_following()),
             asyncio.create_task(refusals.keep_flushing()),
             asyncio.create_task(registration.keep_swept()),
+            *(asyncio.create_task(follow()) for follow in state.follow),
             *(asyncio.create_task(federation.keep_fresh(name)) for name in federation.fetched),
             asyncio.create_task(_keep_jwt_fresh(jwt, changes)),
         ]

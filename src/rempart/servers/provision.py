@@ -183,7 +183,7 @@ class Provisions:
             env["PYTHONUNBUFFERED"] = "1"
         if self.drop:
             env["PYTHONDONTWRITEBYTECODE"] = "1"
-        for name in ("TZ", "NO_COLOR", *(("PGPASSFILE",) if process.name == "people" else ())):
+        for name in ("TZ", "NO_COLOR", *(("PGPASSFILE",) if process.name in ("people", "identity") else ())):
             if name in os.environ:
                 env[name] = os.environ[name]
         return {**env, **process.env}

@@ -38,10 +38,10 @@ def read_state(people: Reader, environment: Mapping[str, str] = os.environ) -> S
     """`people` is the reader of the table `people`."""
     database, sessions = people.text("database", default=SQLITE), people.text("sessions", default=DATABASE)
     if database != SQLITE:
-        database = _address(people, "database", database, environment, ("postgresql",), SQLITE)
+        database = read_address(people, "database", database, environment, ("postgresql",), SQLITE)
     if sessions != DATABASE:
-        sessions = _address(people, "sessions", sessions, environment, ("redis", "rediss", "unix"), DATABASE)
-    shared_key = _shared_key(people, environment)
+        sessions = read_address(people, "sessions", sessions, environment, ("redis", "rediss", "unix"), DATABASE)
+    shared_key = read_shared_key(people, environment)
     if shared_key and database == SQLITE:
         people.refuse("shared_key", "SQLite serves one instance, which has a key of its own", "leave it out")
     return StateSettings(database=database, sessions=sessions, shared_key=shared_key)
@@ -54,7 +54,7 @@ def read_profile(people: Reader) -> str:
     return profile
 
 
-def _address(
+def read_address(
     people: Reader, key: str, text: str, environment: Mapping[str, str], schemes: tuple[str, ...], other: str
 ) -> str:
     try:
@@ -95,7 +95,7 @@ def _encrypted(people: Reader, key: str, parts: SplitResult) -> None:
         people.refuse(key, f"sslmode={mode} doesn't prove which server it is", "leave it out: verify-full is used")
 
 
-def _shared_key(people: Reader, environment: Mapping[str, str]) -> str:
+def read_shared_key(people: Reader, environment: Mapping[str, str]) -> str:
     text = people.text("shared_key")
     if not text:
         return ""

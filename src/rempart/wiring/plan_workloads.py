@@ -49,6 +49,7 @@ def identity_settings(
         public_url=app.workloads.public_url,
         partners=list(app.workloads.partners),
         docker_socket=app.workloads.docker_socket,
+        state=app.workloads.state,
         kubelet_url=app.workloads.kubelet.url,
         kubelet_ca=app.workloads.kubelet.ca,
         kubelet_token=app.workloads.kubelet.token,

@@ -13,6 +13,7 @@ from .people_factors import FactorSettings
 from .people_mail import MailSettings
 from .people_sessions import SessionSettings
 from .people_state import StateSettings
+from .workload_state import WorkloadState
 
 
 class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,6 +61,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     kubelet_ca: str = ""
     kubelet_token: str = ""
     public_url: str = ""  # https origin at which the gateway is reached by others
+    state: WorkloadState = WorkloadState()
     unsafe_disabled: list[str] = []
 
 

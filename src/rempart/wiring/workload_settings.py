@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .check import Reader
 from .process_settings import PartnerSettings
+from .workload_state import WorkloadState, read_workload_state
 
 _PATH = re.compile(r"/|(/[A-Za-z0-9._-]+)+")
 
@@ -46,6 +47,7 @@ class WorkloadSettings:
     partners: tuple[PartnerSettings, ...] = ()
     docker_socket: str = ""
     kubelet: KubeletSettings = KubeletSettings()
+    state: WorkloadState = field(default_factory=WorkloadState)
 
 
 def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadSettings:
@@ -57,6 +59,7 @@ def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadS
         partners=_partners(workloads, directory, domain),
         docker_socket=workloads.text("docker_socket", pattern=r"/.+"),
         kubelet=_kubelet(workloads.table("kubelet")),
+        state=read_workload_state(workloads),
     )
 
 

@@ -2,7 +2,7 @@
 
 `GET /entries` · `POST /entries` (as `entry_request` says) ·
 `GET|DELETE /entries/{id or SPIFFE ID}` · `GET /bundle` (SPIFFE bundle) · `GET /bundle.pem` ·
-`GET /partners` · `GET /authorities` ·
+`GET /partners` · `GET /servers` (those that share the trust domain) · `GET /authorities` ·
 `POST /authorities/{spiffe|web|jwt}/rotate` (jwt: `{"compromised": true, "overlap": seconds}` ends the old keys early).
 """
 
@@ -27,6 +27,7 @@ from .identities import Identities
 from .issuing import IssuingAuthority
 from .jwt_authority import JwtAuthority
 from .registration import Registration
+from .shared_bundle import SharedBundle
 from .workload_api import spiffe_bundle
 
 LEAD = 5.0
@@ -44,7 +45,9 @@ class Administration:
         federation: Federation,
         *,
         operator: str,
+        servers: SharedBundle | None = None,
     ) -> None:
+        self._servers = servers
         self._identities = identities
         self._registration = registration
         self._authorities = authorities
@@ -63,6 +66,7 @@ class Administration:
                 Route("/bundle", self.bundle, methods=["GET"]),
                 Route("/bundle.pem", self.bundle_pem, methods=["GET"]),
                 Route("/partners", self.list_partners, methods=["GET"]),
+                Route("/servers", self.list_servers, methods=["GET"]),
                 Route("/authorities", self.list_authorities, methods=["GET"]),
                 Route("/authorities/{kind}/rotate", self.rotate, methods=["POST"]),
             ],
@@ -70,6 +74,7 @@ class Administration:
         )
 
     async def list_entries(self, request: Request) -> Response:
+        await self._registration.latest()
         return JSONResponse({"entries": [entry.document() for entry in self._registration.entries()]})
 
     async def apply(self, request: Request) -> Response:
@@ -79,6 +84,7 @@ class Administration:
         return JSONResponse(answer)
 
     async def show(self, request: Request) -> Response:
+        await self._registration.latest()
         found = self._registration.find(request.path_params["name"])
         return JSONResponse({"entries": [entry.document() for entry in found]})
 
@@ -95,6 +101,9 @@ class Administration:
 
     async def list_partners(self, request: Request) -> Response:
         return JSONResponse({"partners": self._federation.describe()})
+
+    async def list_servers(self, request: Request) -> Response:
+        return JSONResponse({"servers": self._servers.describe() if self._servers else []})
 
     async def list_authorities(self, request: Request) -> Response:
         described = [authority.describe() for authority in self._authorities.values()]

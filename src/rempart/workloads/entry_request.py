@@ -83,6 +83,7 @@ async def apply(
 ) -> dict[str, Any]:
     """Do it, or with `dry_run` only say what would be done. Raises as `Registration.apply`."""
     if wanted.dry_run:
+        await registration.refresh()
         applied = registration.plan(wanted.entries, prune=wanted.prune, registrar=registrar)
     else:
         applied = await registration.apply(wanted.entries, who, prune=wanted.prune, registrar=registrar)

@@ -210,6 +210,40 @@ class Authorities:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryChanges:
+    """`put` is new or different; `kept` are all ids that are there."""
+
+    revision: int
+    put: tuple[Entry, ...]
+    kept: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRow:
+    """One server of the trust domain, as all of them see it.
+
+    `incarnation` is another one after each start. `beat` counts up while it lives; 0 when it ended in good order.
+    `seen` is the bundle sequence that its workloads were told; `at` its clock (seconds since the epoch). `sealed` is
+    what it publishes.
+    """
+
+    id: str
+    incarnation: str
+    beat: int
+    seen: int
+    at: float
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRows:
+    """`sequence` of the bundle that `rows` make."""
+
+    sequence: int
+    rows: tuple[ServerRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """The trust domain's public keys. `sequence` grows with every change and never goes back, over restarts too."""
 

@@ -10,7 +10,19 @@ from rempart.kernel.spiffe import SpiffeId
 
 from .agents.model import Agent, JoinToken
 from .containers import Container
-from .model import Authorities, Entry, Facts, JwtSvid, PublishedKey, Selector, Told, ToldRoots
+from .model import (
+    Authorities,
+    Entry,
+    EntryChanges,
+    Facts,
+    JwtSvid,
+    PublishedKey,
+    Selector,
+    ServerRow,
+    ServerRows,
+    Told,
+    ToldRoots,
+)
 
 if TYPE_CHECKING:
     from .federation import Partner
@@ -28,6 +40,39 @@ class EntryStore(Protocol):
         over). Durable when it returns; raises Unavailable `entry_store_failed` and then nothing has changed."""
 
     def close(self) -> None: ...
+
+
+class EntriesMoved(Exception):
+    """Somebody else changed entries since the revision that a change was decided by: look again."""
+
+
+class SharedEntryStore(Protocol):
+    """Registration entries that several servers read and change. Raises Unavailable `store_unavailable`."""
+
+    async def changes(self, revision: int) -> EntryChanges | None:
+        """What differs from what was there at `revision` (0: nothing was); None: nothing does.
+
+        Raises Integrity `entry_store_broken` when what is stored isn't an entry of ours.
+        """
+
+    async def replace(self, put: Sequence[Entry], remove: Sequence[str], revision: int) -> int:
+        """As `EntryStore.replace`; the revision afterwards. Raises EntriesMoved when it is not `revision` before."""
+
+    async def close(self) -> None: ...
+
+
+class ServerStore(Protocol):
+    """The servers of a trust domain. Durable when a call returns; raises Unavailable `store_unavailable`."""
+
+    async def read(self) -> ServerRows:
+        """One snapshot."""
+
+    async def publish(self, row: ServerRow, *, remove: Sequence[ServerRow], above: int) -> ServerRows:
+        """Put a server's row, whoever wrote it last, remove others that didn't beat since, and count the bundle's
+        sequence up to one greater than `above` and than it was: in one transaction. What is there afterwards."""
+
+    async def beat(self, row: ServerRow) -> bool:
+        """`beat`, `seen` and `at` of a server; False when its row is gone or another incarnation's."""
 
 
 class AgentStore(Protocol):

@@ -71,6 +71,7 @@ class RegistrarApi:
     async def list_entries(self, request: Request) -> Response:
         """Those that it may change."""
         registrar = self._registrar(request)
+        await self._registration.latest()
         return JSONResponse({"entries": [entry.document() for entry in self._visible(registrar)]})
 
     def _visible(self, registrar: Registrar) -> list[Entry]:

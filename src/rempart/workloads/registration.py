@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError
+from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder
 from rempart.kernel.ids import new_id
 from rempart.kernel.spiffe import SpiffeId
@@ -18,6 +19,9 @@ from .model import Entry, Facts
 from .ports import EntryStore
 from .registrar import Registrar
 
+T = TypeVar("T")
+Step = tuple[Entry | None, Entry | None]
+"""An entry before and after."""
 RESERVED = "/rempart"
 MAX_ENTRIES = 10_000
 KEPT_EXPIRED = 86400.0
@@ -154,12 +158,13 @@ class Registration:
         Raises BadInput (`check_id`, `duplicate_entry`), Conflict `fixed_entry` | `too_many_entries`,
         Denied `outside_registrar` | `privileged_entry` | `declared_id`.
         """
-        async with self._changing:
+
+        def decide() -> tuple[Applied, list[Step]]:
             plan = self.plan(wanted, prune=prune, registrar=registrar)
-            steps: list[tuple[Entry | None, Entry | None]] = [(None, entry) for entry in plan.created]
-            steps += [*plan.changed, *((entry, None) for entry in plan.removed)]
-            await self._change(steps, who, registrar)
-            return plan
+            steps: list[Step] = [(None, entry) for entry in plan.created]
+            return plan, [*steps, *plan.changed, *((entry, None) for entry in plan.removed)]
+
+        return await self._transact(decide, who, registrar)
 
     def find(self, name: str) -> list[Entry]:
         """By entry id or by SPIFFE ID; raises NotFound `unknown_entry`."""
@@ -173,22 +178,27 @@ class Registration:
 
         Raises NotFound `unknown_entry`, Conflict `fixed_entry`, Denied as `apply`.
         """
-        async with self._changing:
+
+        def decide() -> tuple[list[Entry], list[Step]]:
             removed = [entry for entry in self.find(name) if not entry.fixed]
             if not removed:
                 raise Conflict("fixed_entry", f"{name} is declared in rempart.toml", "remove it there and restart")
             for entry in removed:
                 if registrar is not None:
                     registrar.check(entry, self._declared())
-            await self._change([(entry, None) for entry in removed], who, registrar)
-            return removed
+            return removed, [(entry, None) for entry in removed]
+
+        return await self._transact(decide, who, registrar)
 
     async def sweep(self) -> None:
         """Delete what expired long ago."""
-        async with self._changing:
+
+        def decide() -> tuple[None, list[Step]]:
             long_ago = self._clock.now() - KEPT_EXPIRED
             gone = [e for e in self._applied.values() if e.expires_at is not None and e.expires_at < long_ago]
-            await self._change([(entry, None) for entry in gone], None, None)
+            return None, [(entry, None) for entry in gone]
+
+        await self._transact(decide, None, None)
 
     async def keep_swept(self) -> None:
         """For ever; what fails is tried again."""
@@ -197,9 +207,24 @@ class Registration:
                 await self.sweep()
             await asyncio.sleep(_SWEEP)
 
-    async def _change(
-        self, steps: Sequence[tuple[Entry | None, Entry | None]], who: str | None, registrar: Registrar | None
-    ) -> None:
+    async def refresh(self) -> None:
+        """Take over what others changed; here nobody else does. Raises Unavailable."""
+
+    async def latest(self) -> None:
+        """The same where it can be done now: for who only looks."""
+        with contextlib.suppress(Unavailable):
+            await self.refresh()
+
+    async def _transact(
+        self, decide: Callable[[], tuple[T, list[Step]]], who: str | None, registrar: Registrar | None
+    ) -> T:
+        """Do what is decided by the entries as they are."""
+        async with self._changing:
+            result, steps = decide()
+            await self._change(steps, who, registrar)
+            return result
+
+    async def _change(self, steps: Sequence[Step], who: str | None, registrar: Registrar | None) -> None:
         """(before, after) of each entry: record, store, announce."""
         if not steps:
             return
@@ -208,8 +233,11 @@ class Registration:
             await asyncio.gather(*(self._record(who, registrar, before, after) for before, after in batch))
         put = [after for _, after in steps if after is not None]
         remove = [before.id for before, after in steps if before is not None and after is None]
-        await asyncio.to_thread(self._store.replace, put, remove)
+        await self._write(put, remove)
         self._keep(put, remove)
+
+    async def _write(self, put: Sequence[Entry], remove: Sequence[str]) -> None:
+        await asyncio.to_thread(self._store.replace, put, remove)
 
     def _keep(self, put: Iterable[Entry], remove: Iterable[str]) -> None:
         for id_ in remove:

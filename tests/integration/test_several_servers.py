@@ -1,0 +1,207 @@
+"""Two identity servers on one PostgreSQL are one trust domain; one dies, and nobody notices."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from tests.identity_support import TRUST_DOMAIN, IdentityProcess, running_identity
+from tests.postgres import PrivatePostgres, private_postgres
+from tests.support import eventually
+
+from rempart.crypto.svid import verify_svid
+from rempart.kernel.errors import RempartError
+from rempart.sdk.spiffe import fetch_jwt_svid, fetch_x509_svid
+
+MINE = f"unix:uid:{os.getuid()}"
+Pair = tuple[IdentityProcess, IdentityProcess]
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PrivatePostgres]:
+    with private_postgres() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def several(database: PrivatePostgres, count: int = 2) -> Iterator[list[IdentityProcess]]:
+    state = {"database": database.conninfo, "shared_key": "5e" * 32}
+    with contextlib.ExitStack() as held:
+        yield [held.enter_context(running_identity(state=state)) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def pair(database: PrivatePostgres) -> Iterator[Pair]:
+    with several(database) as (one, two):
+        yield one, two
+
+
+def bundle(identity: IdentityProcess) -> dict[str, Any]:
+    return dict(identity.admin("GET", "/bundle").json())
+
+
+def entry(name: str, **more: Any) -> dict[str, Any]:
+    return {"spiffe_id": f"spiffe://{TRUST_DOMAIN}{name}", "selectors": [MINE], "hint": name[1:], **more}
+
+
+def apply(identity: IdentityProcess, *entries: dict[str, Any], **more: Any) -> Any:
+    return identity.admin("POST", "/entries", {"entries": list(entries), **more})
+
+
+def ids(identity: IdentityProcess) -> set[str]:
+    return {one["spiffe_id"] for one in identity.admin("GET", "/entries").json()["entries"] if not one["fixed"]}
+
+
+def trusts(verifier: IdentityProcess, shown: IdentityProcess) -> bool:
+    """Does a workload of `verifier` accept one of `shown`, in X.509 and as a JWT?"""
+    trust = fetch_x509_svid(verifier.endpoint).roots
+    svid = fetch_x509_svid(shown.endpoint)
+    verify_svid(svid.chain, trust, trust_domain=TRUST_DOMAIN, now=time.time())
+    token = fetch_jwt_svid("a", f"spiffe://{TRUST_DOMAIN}/test", endpoint=shown.endpoint).token
+    return validated(verifier, token) == f"spiffe://{TRUST_DOMAIN}/test"
+
+
+def gives(identity: IdentityProcess, name: str) -> bool:
+    """Has this process that identity there?"""
+    try:
+        fetch_jwt_svid("a", f"spiffe://{TRUST_DOMAIN}{name}", endpoint=identity.endpoint)
+    except RempartError:
+        return False
+    return True
+
+
+def validated(identity: IdentityProcess, token: str) -> str:
+    import asyncio
+
+    from rempart.sdk.spiffe import WorkloadApi
+
+    async def ask() -> str:
+        async with WorkloadApi(identity.endpoint) as api:
+            return (await api.validate_jwt_svid(token, "a"))[0]
+
+    return asyncio.run(ask())
+
+
+def test_they_publish_one_bundle_and_trust_each_other_from_the_first_moment(pair: Pair) -> None:
+    one, two = pair
+    assert trusts(one, two)
+    assert trusts(two, one)
+    eventually(lambda: bundle(one) == bundle(two))
+    assert len([key for key in bundle(one)["keys"] if key["use"] == "x509-svid"]) == 2
+    servers = one.admin("GET", "/servers").json()["servers"]
+    assert [(server["this"], server["alive"]) for server in servers].count((False, True)) == 1
+
+
+def test_an_entry_applied_at_one_is_pushed_by_the_other_within_a_second(pair: Pair) -> None:
+    one, two = pair
+    assert apply(one, entry("/pushed")).status_code == 200
+    began = time.monotonic()
+    eventually(lambda: gives(two, "/pushed"), within=5)
+    assert time.monotonic() - began < 1.0
+    assert two.admin("DELETE", f"/entries/spiffe://{TRUST_DOMAIN}/pushed").status_code == 200
+    assert f"spiffe://{TRUST_DOMAIN}/pushed" not in ids(one)
+
+
+def test_changes_at_both_at_once_are_all_there_and_none_is_lost(pair: Pair) -> None:
+    names = [f"/race{n}" for n in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: apply(pair[n % 2], entry(names[n])), range(16)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert ids(pair[0]) == ids(pair[1]) >= {f"spiffe://{TRUST_DOMAIN}{name}" for name in names}
+    assert apply(pair[0], entry("/race0"), prune=True).status_code == 200
+    assert ids(pair[1]) == {f"spiffe://{TRUST_DOMAIN}/race0"}
+
+
+def test_one_is_killed_and_nobody_notices(database: PrivatePostgres) -> None:
+    with several(database) as (one, two):
+        apply(two, entry("/both"))
+        token = fetch_jwt_svid("a", f"spiffe://{TRUST_DOMAIN}/test", endpoint=one.endpoint).token
+        svid = fetch_x509_svid(one.endpoint)
+        failures: list[BaseException] = []
+        stop = threading.Event()
+
+        def use() -> None:
+            while not stop.is_set():
+                try:
+                    trust = fetch_x509_svid(two.endpoint).roots
+                    verify_svid(svid.chain, trust, trust_domain=TRUST_DOMAIN, now=time.time())
+                    assert validated(two, token)
+                except (RempartError, OSError, AssertionError) as error:
+                    failures.append(error)
+
+        using = threading.Thread(target=use)
+        using.start()
+        try:
+            one.stop(signal.SIGKILL)
+            assert apply(two, entry("/later")).status_code == 200
+            two.admin("POST", "/authorities/jwt/rotate")
+            two.admin("POST", "/authorities/spiffe/rotate")
+            one.start()
+            assert ids(one) == ids(two)
+            eventually(lambda: trusts(one, two) and trusts(two, one))
+        finally:
+            stop.set()
+            using.join()
+        assert not failures
+
+
+def test_a_root_is_replaced_at_one_only_when_the_other_tells_its_workloads(database: PrivatePostgres) -> None:
+    with several(database) as (one, two):
+        os.kill(two.process.pid, signal.SIGSTOP)  # type: ignore[union-attr]  # it runs
+        try:
+            one.supervisor.rotate_root("spiffe", overlap=1)
+            time.sleep(4)  # longer than the overlap, shorter than until it counts as dead
+            described = one.admin("GET", "/authorities").json()["authorities"][0]
+            assert described["root_rotation"]["phase"] == "prepared"
+            assert described["root_rotation"]["activate_at"] is None
+        finally:
+            os.kill(two.process.pid, signal.SIGCONT)  # type: ignore[union-attr]  # as above
+
+        def phase() -> str:
+            return str(one.admin("GET", "/authorities").json()["authorities"][0]["root_rotation"]["phase"])
+
+        eventually(lambda: phase() == "retiring", within=20)
+        eventually(lambda: trusts(two, one) and trusts(one, two))
+
+
+def test_without_the_database_identities_go_on_changes_wait_and_all_recovers(database: PrivatePostgres) -> None:
+    with several(database) as (one, two):
+        apply(one, entry("/before"))
+        eventually(lambda: ids(two) >= {f"spiffe://{TRUST_DOMAIN}/before"})
+        database.stop()
+        try:
+            assert trusts(one, two)
+            answer = apply(two, entry("/refused"))
+            assert answer.status_code == 503
+            assert answer.json()["code"] == "store_unavailable"
+            assert two.admin("POST", "/authorities/jwt/rotate").status_code == 503
+            assert f"spiffe://{TRUST_DOMAIN}/before" in ids(one)
+            assert gives(two, "/before")
+            one.admin("POST", "/authorities/spiffe/rotate")  # a new issuing CA needs nobody else
+            assert trusts(two, one)
+        finally:
+            database.start()
+        eventually(lambda: apply(two, entry("/after")).status_code == 200)
+        eventually(lambda: f"spiffe://{TRUST_DOMAIN}/after" in ids(one))
+        told = json.dumps(two.events())
+        assert "can't be used" in told
+        assert "answers again" in told
+
+
+def test_nothing_of_an_entry_can_be_read_in_the_database(pair: Pair, database: PrivatePostgres) -> None:
+    import psycopg
+
+    apply(pair[0], entry("/confidential"))
+    with psycopg.connect(database.conninfo) as connection:
+        rows = connection.execute("SELECT sealed FROM workload_entries").fetchall()
+        rows += connection.execute("SELECT sealed FROM workload_servers").fetchall()
+    assert rows
+    assert not any(b"confidential" in row[0] or b"BEGIN CERT" in row[0] for row in rows)
