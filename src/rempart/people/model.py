@@ -156,7 +156,7 @@ Rotation = Rotated | Repeated | Reused | Dead
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where a request came from, as the sidecar tells it. `network` is what throttling counts by, `locale` the first
-    language that the client asks for.
+    language that the client asks for, `device_proof` the short cookie of a browser that holds its device's key.
     """
 
     ip: str | None = None
@@ -167,6 +167,7 @@ class Origin:
     decision_id: str | None = None
     user_agent: str = ""
     locale: str = ""
+    device_proof: str = field(default="", repr=False)
 
     @property
     def network(self) -> str:

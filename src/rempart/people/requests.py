@@ -26,6 +26,7 @@ from rempart.kernel.problem import CONTENT_TYPE, problem
 from .model import Origin
 
 MAX_BODY = 16 * 1024
+DEVICE_PROOF_COOKIE = "__Host-rempart-bound"
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -127,6 +128,7 @@ class Origins:
             decision_id=_clip(headers.get("x-rempart-decision")),
             user_agent=(headers.get("user-agent") or "")[:200],
             locale=headers.get("accept-language", "").partition(",")[0].partition(";")[0].strip()[:20],
+            device_proof=request.cookies.get(DEVICE_PROOF_COOKIE, "")[:128],
         )
 
 

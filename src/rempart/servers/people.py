@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from rempart.backends.sql_epochs import SqlEpochs
 from rempart.backends.sql_ring import SqlRing
@@ -40,6 +41,8 @@ from rempart.people.password_list import BREACHED, COMMON, PasswordLists
 from rempart.people.password_rules import PasswordRules
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins, application
+from rempart.people.sessions.device_keys import DeviceKeys
+from rempart.people.sessions.device_keys_api import DeviceKeysFace, OffersBinding
 from rempart.people.sessions.ports import SessionEnding
 from rempart.people.sessions.service import Sessions
 from rempart.people.signing_keys import SealedRing, SigningKeys
@@ -136,11 +139,13 @@ async def compose(
     )
     refusals = Collapse(recorder)
     endings: list[SessionEnding] = [EndedSessions(SqlEpochs(database), clock)]  # more rooms append themselves below
+    device_keys = DeviceKeys(once, clock, key=secret("device-keys")) if settings.sessions.device_binding else None
     sessions = Sessions(
         *(state.sessions, store, recorder, refusals, clock),
         key=secret("sessions"),
         limits=settings.sessions.limits,
         keep=settings.sessions.per_person,
+        device_keys=device_keys,
         ending=endings,
     )
     access = AccessTokens(keys, clock, issuer=settings.issuer, audience=domain, ttl=settings.access_ttl)
@@ -284,8 +289,13 @@ async def compose(
     )
     routes = [*public.routes(), *oauth.routes(authorization.grants, authorization.metadata), *authorization.routes]
     routes += session_room.routes
+    if device_keys is not None:
+        routes += DeviceKeysFace(sessions, device_keys, origins, issuer=settings.issuer).routes()
+    api: ASGIApp = application(
+        [*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]
+    )
     return People(
-        api=application([*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]),
+        api=OffersBinding(api, device_keys) if device_keys else api,
         admin=application(
             [*KeysFace(keys).routes(), *oauth.operators, *authorization.operators, *administration.operators]
         ),

@@ -89,6 +89,7 @@ class PageSessions:
                 opened_at=session.created_at,
                 used_at=session.seen_at,
                 current=session.id == who.session_id,
+                bound=session.key is not None,
             )
             for session in await self.sessions.list(who.account_id)
         ]

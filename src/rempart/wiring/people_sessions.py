@@ -9,23 +9,31 @@ from rempart.people.sessions.model import KEEP, LIMITS, Kind, Limits
 
 from .check import Reader
 
+OFFERED, OFF = "offered", "off"
 _SHORTEST, _LONGEST = 60, 366 * 86400  # seconds
 
 
 class SessionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`limits` by kind. `per_person` living sessions, and `grants_per_person` families of refresh tokens."""
+    """`limits` by kind. `per_person` living sessions, and `grants_per_person` families of refresh tokens.
+    `device_binding`: browsers that can are asked for a key of their device."""
 
     limits: dict[Kind, Limits] = msgspec.field(default_factory=lambda: dict(LIMITS))
     per_person: int = KEEP
     grants_per_person: int = FAMILIES
+    device_binding: bool = True
 
 
-def read_sessions(limits: Reader) -> SessionSettings:
-    """`limits` is the reader of the table `people.session_limits`."""
+def read_sessions(people: Reader) -> SessionSettings:
+    """`people` is the reader of the table `people`."""
+    limits = people.table("session_limits")
+    binding = people.text("device_binding", default=OFFERED)
+    if binding not in (OFFERED, OFF):
+        people.refuse("device_binding", f"{binding[:40]!r} is none of them", f"use {OFFERED} or {OFF}")
     settings = SessionSettings(
         limits={kind: _limits(limits.table(kind), usual) for kind, usual in LIMITS.items()},
         per_person=limits.number("per_person", KEEP, at_most=1000),
         grants_per_person=limits.number("grants_per_person", FAMILIES, at_most=1000),
+        device_binding=binding == OFFERED,
     )
     limits.no_more()
     return settings

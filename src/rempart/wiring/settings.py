@@ -206,7 +206,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         workloads=read_workloads(workloads, directory, domain),
         mail=read_mail(mail),
         state=read_state(people),
-        sessions=read_sessions(people.table("session_limits")),
+        sessions=read_sessions(people),
         security_profile=read_profile(people),
         client_registration=read_registration(people),
         signing_algorithm=read_signing(tokens),

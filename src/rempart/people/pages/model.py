@@ -125,6 +125,7 @@ class Place:
     opened_at: float
     used_at: float
     current: bool = False
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

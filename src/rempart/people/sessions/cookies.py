@@ -8,6 +8,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rempart.people.requests import DEVICE_PROOF_COOKIE
+
 SESSION_COOKIE = "__Host-rempart-session"
 
 
@@ -17,6 +19,11 @@ def set_session(response: Response, token: str) -> None:
 
 def clear_session(response: Response) -> None:
     response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def set_device_proof(response: Response, proof: str, life: int) -> None:
+    """`life` in seconds: without it the browser has its device's key sign for the next one."""
+    response.set_cookie(DEVICE_PROOF_COOKIE, proof, life, path="/", secure=True, httponly=True, samesite="lax")
 
 
 def token_of(request: Request) -> str | None:

@@ -37,7 +37,8 @@ KEEP = 100  # living ones per account
 class Session:
     """`id` is public: the `sid` of tokens. It stays when privilege rises, what the client holds does not.
 
-    `key` is the thumbprint (RFC 7638) of the key that must be proved with each use, None where the client has none.
+    `key` is the thumbprint (RFC 7638) of the key that must be proved with each use, None where the client has none. A
+    browser's is `device_key` in full (a JWK as JSON), of its device, since `bound_at`: proved every few minutes.
     `network`, `user_agent` and `locale` are those of the last proof of identity. `ends_at` is the nearer of the idle
     and the absolute end. Times in seconds since the epoch.
     """
@@ -55,6 +56,8 @@ class Session:
     created_at: float
     seen_at: float
     ends_at: float
+    device_key: str = field(default="", repr=False)
+    bound_at: float = 0.0
 
     def public(self) -> dict[str, Any]:
         return {

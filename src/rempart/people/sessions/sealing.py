@@ -20,6 +20,8 @@ class _Data(msgspec.Struct, frozen=True, array_like=True):
     network: str
     user_agent: str
     locale: str
+    device_key: str = ""
+    bound_at: float = 0.0
 
 
 def sealed(session: Session, token_hash: bytes, key: bytes) -> Stored:
@@ -32,6 +34,8 @@ def sealed(session: Session, token_hash: bytes, key: bytes) -> Stored:
         session.network,
         session.user_agent,
         session.locale,
+        session.device_key,
+        session.bound_at,
     )
     stored = Stored(
         token_hash, session.id, session.account_id, session.created_at, session.seen_at, session.ends_at, b""
@@ -56,6 +60,8 @@ def opened(stored: Stored, key: bytes) -> Session:
         created_at=stored.created_at,
         seen_at=stored.seen_at,
         ends_at=stored.ends_at,
+        device_key=data.device_key,
+        bound_at=data.bound_at,
     )
 
 

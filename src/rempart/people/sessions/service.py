@@ -17,6 +17,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from rempart.crypto.dbsc import DeviceKey
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.kernel.ids import new_id
@@ -25,12 +26,14 @@ from rempart.people.model import Authenticated, Origin
 from rempart.people.ports import AccountStore
 
 from .cookies import token_of
+from .device_keys import DeviceKeys
 from .model import KEEP, LIMITS, Doubted, Kind, Limits, Opened, Session, Stored
 from .ports import SessionEnding, SessionStore
 from .sealing import opened, sealed
 from .signals import THRESHOLD, signals
 
 _TOUCH_AFTER = 60.0  # seconds: a session's `seen_at` is that precise, and a tenth of its idle time where that is less
+_LEARNS_WITHIN = 20.0  # seconds from the server's binding a session until its browser must send the short cookie
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -48,11 +51,13 @@ class Sessions:
         key: bytes,
         limits: Mapping[Kind, Limits] = LIMITS,
         keep: int = KEEP,
+        device_keys: DeviceKeys | None = None,
         ending: Sequence[SessionEnding] = (),
     ) -> None:
         self._store, self._accounts, self._clock = store, accounts, clock
         self._recorder, self._refusals = recorder, refusals
         self._key, self._limits, self._keep, self._ending = key, limits, keep, ending
+        self._device_keys = device_keys
 
     async def open(
         self,
@@ -86,8 +91,11 @@ class Sessions:
         session = await self._valid(stored)
         if session is None:
             return None
-        if session.key is not None and session.key != proof:
-            await self._end(session, "the key it is bound to was not proved", origin, Severity.HIGH)
+        if session.device_key and not self._device_proved(session, origin, now):
+            await self._suspect(session, ("device_key",), THRESHOLD, origin)
+            return Doubted(session, ("device_key",), THRESHOLD)
+        if session.key is not None and session.key != proof and not session.device_key:
+            await self.end_in_other_hands(session, origin)
             return None
         changed = signals(session, origin)
         score = sum(changed.values())
@@ -120,16 +128,33 @@ class Sessions:
         now = self._clock.now()
         old = await self._store.by_id(session.id, now)
         current = await self._valid(old)
+        key = None if session.device_key else session.key  # a browser is asked for a key of its device anew
         if old is None or current is None or current.account_id != who.account.id:
-            return await self.open(who, session.kind, origin, key=session.key, replaces=current)
-        if sum(signals(current, origin).values()) < THRESHOLD:
+            return await self.open(who, session.kind, origin, key=key, replaces=current)
+        proved = not current.device_key or self._device_proved(current, origin, now)
+        if proved and sum(signals(current, origin).values()) < THRESHOLD:
             who = replace(who, amr=tuple(dict.fromkeys((*current.amr, *who.amr))))
-        raised = self._fresh(current.id, who, current.kind, current.key, current.created_at, now, origin)
+        raised = self._fresh(current.id, who, current.kind, key, current.created_at, now, origin)
         token, token_hash = _new_token()
         await self._record(EventType.SESSION_OPENED, raised, origin, reason="privilege raised")
         if not await self._store.replace(old.token_hash, sealed(raised, token_hash, self._key)):
-            return await self.open(who, session.kind, origin, key=session.key)
+            return await self.open(who, session.kind, origin, key=key)
         return Opened(token, raised)
+
+    async def held(self, token: str) -> Session | None:
+        """Whose token this is, whatever is proved and from wherever: for who comes to prove. Raises Unavailable."""
+        return await self._valid(await self._store.find(_hash(token), self._clock.now()))
+
+    async def bind(self, token: str, session: Session, key: DeviceKey, origin: Origin) -> Session | None:
+        """From now on the browser must prove this key of its device. None when the session ended meanwhile."""
+        bound = replace(session, key=key.thumbprint, device_key=key.jwk, bound_at=self._clock.now())
+        await self._record(EventType.SESSION_OPENED, bound, origin, reason="bound to a key of its device")
+        token_hash = _hash(token)
+        return bound if await self._store.replace(token_hash, sealed(bound, token_hash, self._key)) else None
+
+    async def end_in_other_hands(self, session: Session, origin: Origin) -> None:
+        """Somebody who holds its token signed with another key than its own."""
+        await self._end(session, "the key it is bound to was not proved", origin, Severity.HIGH)
 
     async def end(self, session_id: str, why: str, origin: Origin) -> bool:
         """False when there was none. Raises Unavailable."""
@@ -164,6 +189,12 @@ class Sessions:
 
     async def sweep(self) -> int:
         return await self._store.sweep(self._clock.now())
+
+    def _device_proved(self, session: Session, origin: Origin, now: float) -> bool:
+        """A browser learns in the background that its session is bound: what it sent before that counts a little."""
+        if self._device_keys is None:
+            return False
+        return now - session.bound_at < _LEARNS_WITHIN or self._device_keys.proves(origin.device_proof, session)
 
     async def _valid(self, stored: Stored | None) -> Session | None:
         if stored is None:
