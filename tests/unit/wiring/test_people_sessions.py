@@ -19,6 +19,17 @@ def read(tmp_path: Path, limits: str) -> SessionSettings:
     return load(tmp_path).sessions
 
 
+def test_device_binding_is_offered_unless_it_is_switched_off(tmp_path: Path) -> None:
+    assert read(tmp_path, "").device_binding
+    app = APP.replace("[people.session_limits]", '[people]\ndevice_binding = "off"')
+    (tmp_path / "rempart.toml").write_text(app)
+    assert not load(tmp_path).sessions.device_binding
+    (tmp_path / "rempart.toml").write_text(app.replace("off", "always"))
+    with pytest.raises(BadInput) as refused:
+        load(tmp_path)
+    assert "rempart.toml:5: 'always'" in refused.value.reason
+
+
 def test_what_is_not_said_is_as_ever(tmp_path: Path) -> None:
     assert read(tmp_path, "") == SessionSettings(limits=LIMITS, per_person=100, grants_per_person=50)
 

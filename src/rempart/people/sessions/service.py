@@ -33,7 +33,7 @@ from .sealing import opened, sealed
 from .signals import THRESHOLD, signals
 
 _TOUCH_AFTER = 60.0  # seconds: a session's `seen_at` is that precise, and a tenth of its idle time where that is less
-_LEARNS_WITHIN = 20.0  # seconds from the server's binding a session until its browser must send the short cookie
+_LEARNS_WITHIN = 10.0  # seconds from the server's binding a session until its browser must send the short cookie
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 

@@ -1,0 +1,112 @@
+"""Chromium binds its session to a key of its device, by itself, and whoever copies its cookie is not signed in.
+
+Its Device Bound Session Credentials want a TPM; a feature of its own for tests keeps the key in software instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+from tests.browser.conftest import CHROMIUM
+from tests.people_site import PASSWORD, PeopleSite, people_site
+from tests.support import eventually
+
+from rempart.people.requests import DEVICE_PROOF_COOKIE
+from rempart.people.sessions.cookies import SESSION_COOKIE
+
+FEATURES = "DeviceBoundSessions,EnableBoundSessionCredentialsSoftwareKeysForManualTesting"
+
+
+@pytest.fixture(scope="module")
+def people() -> Iterator[PeopleSite]:
+    with people_site() as site:
+        yield site
+
+
+@pytest.fixture
+def browser(people: PeopleSite, tmp_path: Path) -> Iterator[BrowserContext]:
+    """With a profile of its own: where nothing is kept, Chromium binds nothing. It trusts the site's certificate by its
+    key, since a site whose certificate is wrong gets no bound session."""
+    certificate = x509.load_pem_x509_certificate((people.process.directory / "tls" / "tls.pem").read_bytes())
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    trusted = base64.b64encode(hashlib.sha256(key).digest()).decode()
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path / "profile"),
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", f"--enable-features={FEATURES}", f"--ignore-certificate-errors-spki-list={trusted}"],
+            locale="en-GB",
+        )
+        yield context
+        context.close()
+
+
+def cookies(browser: BrowserContext) -> dict[str, Any]:
+    return {cookie["name"]: cookie for cookie in browser.cookies()}
+
+
+def sign_in(people: PeopleSite, page: Page) -> str:
+    email = people.add()
+    page.goto(f"{people.origin}/auth/sign-in")
+    page.fill("input[name=email]", email)
+    page.fill("input[name=password]", PASSWORD)
+    page.click("main button[type=submit]")
+    page.wait_for_url(f"{people.origin}/auth/account")
+    return email
+
+
+def test_chromium_binds_its_session_and_a_copied_cookie_is_worth_nothing(
+    people: PeopleSite, browser: BrowserContext
+) -> None:
+    page = browser.pages[0]
+    sign_in(people, page)
+    eventually(lambda: DEVICE_PROOF_COOKIE in cookies(browser), within=10)
+    assert cookies(browser)[DEVICE_PROOF_COOKIE]["httpOnly"]
+    page.goto(f"{people.origin}/auth/account/sessions")
+    assert "bound to a key of the device" in page.inner_text("main")
+
+    first = cookies(browser)[DEVICE_PROOF_COOKIE]["value"]
+    browser.clear_cookies(name=DEVICE_PROOF_COOKIE)  # it is over
+    page.goto(f"{people.origin}/auth/account")  # Chromium proves its key before it asks for the page
+    assert page.url == f"{people.origin}/auth/account"
+    assert cookies(browser)[DEVICE_PROOF_COOKIE]["value"] != first
+
+    stolen = cookies(browser)[SESSION_COOKIE]["value"]
+    agent = page.evaluate("navigator.userAgent")
+    headers = {"user-agent": agent, "accept-language": "en-GB", "cookie": f"{SESSION_COOKIE}={stolen}"}
+    with httpx.Client(verify=False, headers=headers) as thief:
+
+        def sent_away() -> bool:
+            return thief.get(f"{people.origin}/auth/account").status_code == 303
+
+        eventually(sent_away, within=30)  # since the session was bound, a few seconds are let pass
+    page.reload()
+    assert page.url == f"{people.origin}/auth/account"
+    kinds = [(event["type"], event.get("reason")) for event in people.process.journal()]
+    assert ("people.session_opened", "bound to a key of its device") in kinds
+    assert any(kind == "people.session_suspect" for kind, _ in kinds)
+
+
+def test_chromium_forgets_the_key_of_a_session_that_its_person_ended(
+    people: PeopleSite, browser: BrowserContext
+) -> None:
+    page = browser.pages[0]
+    sign_in(people, page)
+    eventually(lambda: DEVICE_PROOF_COOKIE in cookies(browser), within=10)
+    page.goto(f"{people.origin}/auth/sign-out")
+    page.click("main button[type=submit]")
+    page.wait_for_url("**/auth/signed-out")
+    assert not {SESSION_COOKIE, DEVICE_PROOF_COOKIE} & set(cookies(browser))
+    sign_in(people, page)  # the next session gets a key of its own
+    eventually(lambda: DEVICE_PROOF_COOKIE in cookies(browser), within=10)
+    page.goto(f"{people.origin}/auth/account")
+    assert page.url == f"{people.origin}/auth/account"
