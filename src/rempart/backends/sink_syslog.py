@@ -11,8 +11,9 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from rempart.audit.ports import Item, Sent
@@ -25,6 +26,7 @@ _LOG_AUDIT = 13  # RFC 5424 table 1
 _SEVERITY = {"info": 6, "low": 5, "medium": 4, "high": 3, "critical": 2}
 _NO_TIME = "-"
 _WITHIN = 30.0
+_CHUNK = 1 << 16
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 
 
@@ -83,16 +85,44 @@ class SyslogSink:
         return Sent({})
 
     def _deliver(self, data: bytes) -> None:
-        with (
-            socket.create_connection(self._address, _WITHIN) as plain,
-            self._context.wrap_socket(plain, server_hostname=self._address[0]) as connection,
-        ):
-            connection.settimeout(_WITHIN)
-            connection.sendall(data)
-            try:
-                connection.unwrap().close()
-            except (ssl.SSLEOFError, ssl.SSLSyscallError):
-                raise OSError("the receiver ended the connection without confirming (RFC 5425 section 4.4)") from None
+        with socket.create_connection(self._address, _WITHIN) as connection:
+            _Tls(self._context, connection, self._address[0]).send_all_of_it(data)
 
     async def close(self) -> None:
         return None
+
+
+class _Tls:
+    """TLS over memory buffers: `ssl.SSLSocket.unwrap` takes the end of the TCP connection, which anybody on the way can
+    forge, for the peer's close_notify."""
+
+    def __init__(self, context: ssl.SSLContext, connection: socket.socket, name: str) -> None:
+        connection.settimeout(_WITHIN)
+        self._connection = connection
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
+
+    def send_all_of_it(self, data: bytes) -> None:
+        """Return when the peer confirmed to have read `data` to its end. Raises OSError."""
+        self._until_done(self._tls.do_handshake)
+        for start in range(0, len(data), _CHUNK):
+            self._until_done(partial(self._tls.write, data[start : start + _CHUNK]))
+        self._until_done(self._tls.unwrap)
+
+    def _until_done(self, step: Callable[[], object]) -> None:
+        while True:
+            try:
+                step()
+            except ssl.SSLWantReadError:
+                self._flush()
+                received = self._connection.recv(_CHUNK)
+                if not received:
+                    raise OSError("the receiver ended it without confirming (RFC 5425 section 4.4)") from None
+                self._in.write(received)
+            else:
+                self._flush()
+                return
+
+    def _flush(self) -> None:
+        if self._out.pending:
+            self._connection.sendall(self._out.read())
