@@ -248,7 +248,7 @@ def _proof(sequencer: Sequencer, index: int, witnessed: str = "") -> dict[str, A
     size = Checkpoint.decode(note).size
     if index >= size:
         raise NotFound("not_witnessed", f"the witnesses have cosigned {size} events, this is later", "wait for them")
-    payload = sequencer.log.entry(index)
+    payload = sequencer.log.leaf(index)
     return {
         "format": PROOF_FORMAT,
         "id": msgspec.json.decode(payload)["metadata"]["uid"],

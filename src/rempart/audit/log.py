@@ -22,6 +22,7 @@ from rempart.kernel.errors import Integrity, Unavailable
 
 from .checkpoint import Checkpoint
 from .merkle import EMPTY_ROOT, consistency_proof, fold_right, inclusion_proof, leaf_hash, perfect_root
+from .personal import PersonalData
 from .reader import Cursor
 from .storage import LogStorage
 from .tiles import ENTRIES, WIDTH, TileReader, encode_entries, tile_path
@@ -53,10 +54,15 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MerkleLog:
     """One process opens it for writing. Not thread-safe. `checkpoint` is the signed note that covers `size` leaves."""
 
-    def __init__(self, storage: LogStorage, signer: CheckpointSigner) -> None:
-        """Raises Integrity when what is stored isn't what was committed: nothing may be added to such a log."""
+    def __init__(
+        self, storage: LogStorage, signer: CheckpointSigner, personal: PersonalData | None = None
+    ) -> None:
+        """`personal`: how personal data is encrypted; without, entries are kept as they are given.
+
+        Raises Integrity when what is stored isn't what was committed: nothing may be added to such a log."""
         self.storage = storage
         self._signer = signer
+        self._personal = personal
         self._tiles = TileReader(storage)
         self._superseded: deque[tuple[float, str]] = deque()
         self._written: list[str] = []  # by the commit under way: nothing of it counts before the state does
@@ -101,6 +107,8 @@ class MerkleLog:
         """
         edge = [list(level) for level in self._edge]
         self._written.clear()
+        if self._personal is not None:
+            entries = self._personal.seal(entries)
         try:
             state = self._commit(entries, edge, cursors)
         except (OSError, Unavailable):
@@ -161,13 +169,22 @@ class MerkleLog:
 
     # -- reading: all of these raise Integrity `log_damaged` ---------------------------------------------------------
 
-    def entry(self, index: int) -> bytes:
+    def leaf(self, index: int) -> bytes:
+        """The bytes that are proved: with personal data encrypted."""
         return self._tiles.entry(self.size, index)
 
+    def entry(self, index: int) -> bytes:
+        """The event as it was recorded, but for what was erased."""
+        return self._opened(self.leaf(index))
+
     def entries(self, start: int, end: int) -> list[bytes]:
-        """At least one and at most one bundle of the entries from `start`, before `end`."""
+        """At least one and at most one bundle of the events from `start`, before `end`, as `entry` gives them."""
         bundle = start // WIDTH
-        return self._tiles.entries(self.size, bundle)[start - bundle * WIDTH : end - bundle * WIDTH]
+        found = self._tiles.entries(self.size, bundle)[start - bundle * WIDTH : end - bundle * WIDTH]
+        return [self._opened(one) for one in found]
+
+    def _opened(self, leaf: bytes) -> bytes:
+        return leaf if self._personal is None else self._personal.open(leaf)
 
     def prove_inclusion(self, index: int, size: int | None = None) -> list[bytes]:
         """In the log as it was at `size` events; by default as it is."""

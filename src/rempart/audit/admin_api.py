@@ -1,0 +1,66 @@
+"""The sequencer's face for the operator: everything that is read, and what changes the record's own affairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from rempart.kernel.errors import BadInput, NotFound
+
+from .api import Service, json_response, read, served
+
+_MAX_BODY = 1 << 16
+
+
+class Administration(Service, Protocol):
+    """`operator` is the local user who asked (`uid:0`). Every change is recorded durably before it is made."""
+
+    async def rotate_log_key(self, operator: str, overlap: float) -> Mapping[str, Any]: ...
+
+    async def erase_person(self, operator: str, person: str) -> Mapping[str, Any]: ...
+
+    def log_keys(self) -> Mapping[str, Any]: ...
+
+
+class _Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`overlap` in seconds: how long the old key signs as well."""
+
+    overlap: float = 7 * 86_400.0
+
+
+def admin_app(service: Administration) -> ASGIApp:
+    """As `api.reading_app`, and POST `/log-keys/rotate`, `/persons/{id}/erase`; GET `/log-keys`."""
+
+    async def answer(request: Request) -> Response:
+        path = request.scope["path"]
+        if request.method == "GET":
+            return json_response(service.log_keys()) if path == "/log-keys" else await read(service, request)
+        if request.method != "POST":
+            raise NotFound("no_such_resource", "nothing is done by this method", "use GET or POST")
+        operator = request.client.host if request.client else ""
+        body = await request.body()
+        if len(body) > _MAX_BODY:
+            raise BadInput("body_too_large", f"more than {_MAX_BODY} bytes")
+        if path == "/log-keys/rotate":
+            wanted = _decoded(body, _Rotation)
+            if not 0 <= wanted.overlap <= 366 * 86_400:
+                raise BadInput("bad_overlap", "the overlap is not from 0 seconds to a year")
+            return json_response(await service.rotate_log_key(operator, wanted.overlap))
+        parts = path.split("/")
+        if len(parts) == 4 and parts[1] == "persons" and parts[3] == "erase" and 0 < len(parts[2]) <= 128:
+            return json_response(await service.erase_person(operator, parts[2]))
+        raise NotFound("no_such_resource", "nothing is at this path", "see docs/audit.md")
+
+    return served(answer)
+
+
+def _decoded[T](body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput("bad_body", f"the body is not what is expected here: {error}"[:300]) from None
