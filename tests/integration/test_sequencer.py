@@ -337,3 +337,70 @@ def test_bad_usage_is_exit_code_2(sequencer: SequencerUnderTest, arguments: tupl
 
 def test_not_running_is_exit_code_3(tmp_path: Path) -> None:
     assert rempart(tmp_path, "audit", "search").returncode == 3
+
+
+def test_the_log_is_served_as_tiles_and_its_key_rotates(sequencer: SequencerUnderTest, tmp_path: Path) -> None:
+    journal = Journal(sequencer.journals / "rotating", "rotating")
+    for number in range(300):
+        journal.append(encode(decision(f"dec_r{number}"), "rotating"))
+    journal.commit()
+    journal.close()
+    old_key = (sequencer.data / "log.vkey").read_text()
+    (tmp_path / "old.vkey").write_text(old_key)
+    with sequencer.client("audit") as client:
+        eventually(lambda: client.get("/events/dec_r299").status_code == 200)
+        note = client.get("/checkpoint").text
+        first = client.get("/tile/0/000")
+        assert (first.status_code, len(first.content)) == (200, 256 * 32)
+        assert client.get("/tile/0/000.p/7").content == first.content[: 7 * 32]
+        assert client.get("/tile/entries/000").content.startswith(client.get("/tile/entries/000.p/3").content)
+        size = int(note.split("\n")[1])
+        for missing in ("/tile/0/x001/000", "/tile/3/000", f"/tile/0/{size // 256:03d}.p/255", "/tile/0/000.p/300"):
+            assert client.get(missing).status_code == 404, missing
+        for bad in ("/tile/0/../../state", "/tile/9999/000", "/tile/entries/00", "/tile/0/000.p/0"):
+            assert client.get(bad).status_code in (400, 404), bad
+        assert client.post("/log-keys/rotate", json={}).status_code == 405
+    rotated = rempart(sequencer.state, "keys", "rotate", "--authority", "log", "--overlap", "3600", "--json")
+    assert rotated.returncode == 0, rotated.stderr
+    answer = json.loads(rotated.stdout)
+    assert [key["signs"] for key in answer["keys"]] == [True, True]
+    again = rempart(sequencer.state, "keys", "rotate", "--authority", "log")
+    assert again.returncode != 0
+    assert "overlap is not over" in again.stderr
+    announcement = json.loads(rempart(sequencer.state, "audit", "prove", answer["event"]).stdout)
+    (tmp_path / "announcement.json").write_text(json.dumps(announcement))
+    for key in (tmp_path / "old.vkey", sequencer.data / "log.vkey"):
+        right = rempart(tmp_path, "audit", "verify", str(tmp_path / "announcement.json"), "--key", str(key))
+        assert right.returncode == 0, right.stderr
+    own = announcement["event"]["unmapped"]["rempart"]
+    assert own["after"]["key"] + "\n" == (sequencer.data / "log.vkey").read_text()
+    assert own["operator"] == f"uid:{os.getuid()}"
+    assert rempart(sequencer.state, "audit", "verify").returncode == 0
+
+
+def test_erasing_a_person_leaves_the_tree_and_search_without_their_data(sequencer: SequencerUnderTest) -> None:
+    event = Event(
+        type=EventType.LOGIN, id="evt_er1", at=time.time(), success=True, person="usr_erase", ip="198.51.100.77"
+    )
+    journal = Journal(sequencer.journals / "people2", "people2")
+    journal.append(encode(event, "people2"))
+    journal.commit()
+    journal.close()
+    with sequencer.client() as client:
+        eventually(lambda: client.get("/events/evt_er1").status_code == 200)
+        assert client.get("/events/evt_er1").json()["event"]["src_endpoint"] == {"ip": "198.51.100.77"}
+        found = client.get("/search", params={"text": "198.51.100.77"}).json()["events"]
+        assert [one["id"] for one in found] == ["evt_er1"]
+        proof = client.get("/proofs/evt_er1").json()
+        assert "198.51.100.77" not in json.dumps(proof)
+    erased = rempart(sequencer.state, "audit", "erase", "usr_erase", "--json")
+    assert erased.returncode == 0, erased.stderr
+    with sequencer.client() as client:
+        own = client.get("/events/evt_er1").json()["event"]["unmapped"]["rempart"]
+        assert ("ip" in own, own["person"]) == (False, "usr_erase")
+        eventually(lambda: client.get("/search", params={"person": "usr_erase"}).json()["events"])
+        assert client.get("/search", params={"text": "198.51.100.77"}).json()["events"] == []
+        recorded = client.get(f"/events/{json.loads(erased.stdout)['event']}").json()["event"]["unmapped"]["rempart"]
+        assert (recorded["type"], recorded["details"]["account"]) == ("people.erased", "usr_erase")
+        assert client.get("/proofs/evt_er1").json()["payload"] == proof["payload"]
+    assert rempart(sequencer.state, "audit", "verify").returncode == 0

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rempart.kernel.errors import BadInput, NotFound
 
-from .api import Service, json_response, read, served
+from .api import MethodNotAllowed, Service, json_response, reading_app, served
 
 _MAX_BODY = 1 << 16
+T = TypeVar("T")
 
 
 class Administration(Service, Protocol):
@@ -36,12 +37,14 @@ class _Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def admin_app(service: Administration) -> ASGIApp:
     """As `api.reading_app`, and POST `/log-keys/rotate`, `/persons/{id}/erase`; GET `/log-keys`."""
 
+    reading = reading_app(service)
+
     async def answer(request: Request) -> Response:
         path = request.scope["path"]
         if request.method == "GET":
-            return json_response(service.log_keys()) if path == "/log-keys" else await read(service, request)
+            return json_response(service.log_keys())
         if request.method != "POST":
-            raise NotFound("no_such_resource", "nothing is done by this method", "use GET or POST")
+            raise MethodNotAllowed("bad_method", "nothing is done by this method", "use GET or POST")
         operator = request.client.host if request.client else ""
         body = await request.body()
         if len(body) > _MAX_BODY:
@@ -56,10 +59,16 @@ def admin_app(service: Administration) -> ASGIApp:
             return json_response(await service.erase_person(operator, parts[2]))
         raise NotFound("no_such_resource", "nothing is at this path", "see docs/audit.md")
 
-    return served(answer)
+    own = served(answer)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] != "/log-keys"
+        await (reading if is_read else own)(scope, receive, send)
+
+    return app
 
 
-def _decoded[T](body: bytes, kind: type[T]) -> T:
+def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

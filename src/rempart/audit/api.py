@@ -24,6 +24,7 @@ from .intake import MAX_BODY_BYTES, read_events
 from .model import MAX_LIMIT, Query
 from .ports import SearchIndex
 from .sequencer import Sequencer
+from .tiles import TILE, place
 from .when import milliseconds
 
 _PARAMETERS = frozenset(
@@ -53,7 +54,7 @@ class Service(Protocol):
         """A Prometheus page."""
 
 
-class _MethodNotAllowed(RempartError):
+class MethodNotAllowed(RempartError):
     status = 405
 
 
@@ -62,41 +63,49 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def reading_app(service: Service) -> ASGIApp:
     """GET `/search`, `/entries/{start}`, `/events/{id}`, `/proofs/{id}`, `/checkpoint`, `/witnesses`,
-    `/consistency/{size}`."""
+    `/consistency/{size}`; and `/tile/…`: with `/checkpoint` the log as c2sp.org/tlog-tiles has it."""
 
     searching = asyncio.Semaphore(_AT_ONCE)
 
     async def answer(request: Request) -> Response:
         if request.method != "GET":
-            raise _MethodNotAllowed("read_only", "the record is only read here", "use GET")
+            raise MethodNotAllowed("read_only", "the record is only read here", "use GET")
         path = request.scope["path"]
         sequencer = service.sequencer
         if path == "/search":
             query, full = _query(request), request.query_params.get("full") == "1"
             async with searching:
                 sequencer.index_some()
-                return _json(await asyncio.to_thread(_search, sequencer, sequencer.index, query, full=full))
+                return json_response(await asyncio.to_thread(_search, sequencer, sequencer.index, query, full=full))
         if path == "/checkpoint":
             return Response(sequencer.log.checkpoint, media_type="text/plain; charset=utf-8")
         if path == "/witnesses":
             cosigning = service.cosigning
-            return _json({"checkpoint": cosigning.note, "size": cosigning.size, "witnesses": cosigning.cosigners()})
+            return json_response(
+                {"checkpoint": cosigning.note, "size": cosigning.size, "witnesses": cosigning.cosigners()}
+            )
         if path == "/checkpoint.json":
-            return _json({"checkpoint": sequencer.log.checkpoint, "size": sequencer.log.size})
+            return json_response({"checkpoint": sequencer.log.checkpoint, "size": sequencer.log.size})
+        if tile := TILE.fullmatch(path):
+            level, number, width = place(tile)
+            raw = await asyncio.to_thread(sequencer.log.tile, level, number, width)
+            if raw is None:
+                raise NotFound("no_such_tile", "the log has no such tile", "read /checkpoint for its size")
+            return Response(raw, media_type="application/octet-stream")
         kind, _, id = path[1:].partition("/")
         if kind == "entries":
             return await _entries(service, id, request)
         if kind == "consistency" and id.isascii() and id.isdigit() and len(id) < 18:
-            return _json(_consistency(sequencer, int(id)))
+            return json_response(_consistency(sequencer, int(id)))
         if kind not in ("events", "proofs") or not id:
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /search, /events/ID or /proofs/ID")
         found = await _locate(service, id)
         if kind == "proofs":
             witnessed = _witnessed(service) if request.query_params.get("witnessed") == "1" else ""
-            return _json(_proof(sequencer, found[0], witnessed))
-        return _json({**_event(sequencer, found[0]), "related": [_row(sequencer, at) for at in found[1:]]})
+            return json_response(_proof(sequencer, found[0], witnessed))
+        return json_response({**_event(sequencer, found[0]), "related": [_row(sequencer, at) for at in found[1:]]})
 
-    return _application(answer)
+    return served(answer)
 
 
 def feed_app(service: Service) -> ASGIApp:
@@ -108,7 +117,7 @@ def feed_app(service: Service) -> ASGIApp:
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /entries/START")
         return await _entries(service, start, request)
 
-    return _application(answer)
+    return served(answer)
 
 
 async def _entries(service: Service, path: str, request: Request) -> Response:
@@ -125,7 +134,7 @@ def events_app(service: Service, source: str) -> ASGIApp:
         if request.scope["path"] != "/events":
             raise NotFound("no_such_resource", "nothing is at this path", "post to /events")
         if request.method != "POST":
-            raise _MethodNotAllowed("post_only", "events are posted here", "use POST")
+            raise MethodNotAllowed("post_only", "events are posted here", "use POST")
         body = b""
         async for chunk in request.stream():
             body += chunk
@@ -134,7 +143,7 @@ def events_app(service: Service, source: str) -> ASGIApp:
         await service.keep(read_events(body, source))
         return Response(status_code=204)
 
-    return _application(answer)
+    return served(answer)
 
 
 def metrics_app(service: Service) -> ASGIApp:
@@ -142,15 +151,15 @@ def metrics_app(service: Service) -> ASGIApp:
 
     async def answer(request: Request) -> Response:
         if request.scope["path"] == "/healthz":
-            return _json({"ready": True})
+            return json_response({"ready": True})
         if request.scope["path"] != "/metrics":
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /metrics")
         return Response(service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return _application(answer)
+    return served(answer)
 
 
-def _application(answer: Handler) -> ASGIApp:
+def served(answer: Handler) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
@@ -158,7 +167,7 @@ def _application(answer: Handler) -> ASGIApp:
             response = await answer(Request(scope, receive))
         except RempartError as error:
             document = problem(error.status, error.code, error.reason, remedy=error.remedy)
-            response = _json(document, error.status, CONTENT_TYPE)
+            response = json_response(document, error.status, CONTENT_TYPE)
         except ClientDisconnect:
             return
         response.headers["cache-control"] = "no-store"
@@ -167,7 +176,7 @@ def _application(answer: Handler) -> ASGIApp:
     return app
 
 
-def _json(document: Any, status: int = 200, media_type: str = "application/json") -> Response:
+def json_response(document: Any, status: int = 200, media_type: str = "application/json") -> Response:
     return Response(msgspec.json.encode(document), status, media_type=media_type)
 
 

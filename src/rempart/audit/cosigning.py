@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 from rempart.crypto.cosigning import CosignatureVerifier
-from rempart.crypto.signing import NoteVerifier
 from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import Integrity, RempartError
 
@@ -22,6 +21,13 @@ from .log import MerkleLog
 from .witness import SizeConflict, request_body
 
 Alarm = Callable[[str], Awaitable[None]]
+
+
+class NoteKey(Protocol):
+    """The log's key, or keys."""
+
+    def verify(self, note: str) -> str:
+        """Raises Integrity `bad_signature`."""
 
 
 class WitnessLine(Protocol):
@@ -43,7 +49,7 @@ class Cosigning:
     """One per log, on its event loop. `path` keeps the last witnessed note."""
 
     def __init__(
-        self, log: MerkleLog, key: NoteVerifier, witnesses: Sequence[Named], quorum: int, path: Path, alarm: Alarm
+        self, log: MerkleLog, key: NoteKey, witnesses: Sequence[Named], quorum: int, path: Path, alarm: Alarm
     ) -> None:
         self._log, self._key, self._witnesses, self._quorum = log, key, witnesses, quorum
         self._path, self._alarm = path, alarm

@@ -54,9 +54,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MerkleLog:
     """One process opens it for writing. Not thread-safe. `checkpoint` is the signed note that covers `size` leaves."""
 
-    def __init__(
-        self, storage: LogStorage, signer: CheckpointSigner, personal: PersonalData | None = None
-    ) -> None:
+    def __init__(self, storage: LogStorage, signer: CheckpointSigner, personal: PersonalData | None = None) -> None:
         """`personal`: how personal data is encrypted; without, entries are kept as they are given.
 
         Raises Integrity when what is stored isn't what was committed: nothing may be added to such a log."""
@@ -73,7 +71,9 @@ class MerkleLog:
             state = State(0, EMPTY_ROOT, signer.sign(Checkpoint(signer.name, 0, EMPTY_ROOT).encode()))
         self._state = state
         self._edge = self._load_edge()
-        self._save(state)  # also where nothing changed: from here on no other writer's commit succeeds
+        note = signer.sign(Checkpoint(signer.name, state.size, state.root).encode())  # by the keys of now
+        self._state = State(state.size, state.root, note, state.cursors)
+        self._save(self._state)  # also where nothing changed: from here on no other writer's commit succeeds
         self._remove_uncommitted()
         self._unpublished = True
         self.publish()
@@ -185,6 +185,10 @@ class MerkleLog:
 
     def _opened(self, leaf: bytes) -> bytes:
         return leaf if self._personal is None else self._personal.open(leaf)
+
+    def tile(self, level: int | str, number: int, width: int) -> bytes | None:
+        """As c2sp.org/tlog-tiles serves it, also where a longer one has replaced it; None if there is none."""
+        return self._tiles.tile(self.size, level, number, width)
 
     def prove_inclusion(self, index: int, size: int | None = None) -> list[bytes]:
         """In the log as it was at `size` events; by default as it is."""

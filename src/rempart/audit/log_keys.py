@@ -80,7 +80,9 @@ class LogKeyRing:
         """Sign with it from now on, and with the one before for `overlap` seconds more. Durable on return."""
         now = self._clock.now()
         old = [msgspec.structs.replace(key, seed=b"") for key in self._keys[:-1]]
-        last = msgspec.structs.replace(self._keys[-1], until=now + overlap, seed=self._keys[-1].seed if overlap else b"")
+        last = msgspec.structs.replace(
+            self._keys[-1], until=now + overlap, seed=self._keys[-1].seed if overlap else b""
+        )
         keys = [*old, last, proposed]
         self._save(keys)
         self._keys = keys

@@ -10,6 +10,7 @@ N is written in groups of three digits, all but the last marked with x: 1234067 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -32,6 +33,16 @@ def tile_path(level: int | str, number: int, width: int = WIDTH) -> str:
         groups.append(f"x{number % 1000:03d}")
     partial = f".p/{width}" if width < WIDTH else ""
     return f"tile/{level}/{'/'.join(reversed(groups))}{partial}"
+
+
+# A tile's path as it is asked for; groups: level, number, width.
+TILE = re.compile(r"/tile/([0-9]|entries)/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII)
+
+
+def place(tile: re.Match[str]) -> tuple[int | str, int, int]:
+    """Level, number and width of a match of TILE."""
+    level = tile[1] if tile[1] == ENTRIES else int(tile[1])
+    return level, int(tile[2].replace("x", "").replace("/", "")), int(tile[3] or WIDTH)
 
 
 def encode_entries(entries: Iterable[bytes]) -> bytes:
@@ -92,6 +103,15 @@ class TileReader:
 
     def entry(self, size: int, index: int) -> bytes:
         return self.entries(size, index // WIDTH)[index % WIDTH]
+
+    def tile(self, size: int, level: int | str, number: int, width: int) -> bytes | None:
+        """The first `width` of a tile, as a tree of `size` leaves has it; None when it has not so many."""
+        depth = 0 if level == ENTRIES else int(level)
+        if not 0 < width <= WIDTH or number * WIDTH + width > size >> 8 * depth:
+            return None
+        if level == ENTRIES:
+            return encode_entries(self._decode(self._read(level, number, width), number, width)[:width])
+        return self._read(level, number, width)[: width * HASH_BYTES]
 
     def _read_full(self, level: int, number: int) -> Sequence[bytes]:
         return _split_hashes(self._read(level, number, WIDTH), WIDTH, tile_path(level, number))

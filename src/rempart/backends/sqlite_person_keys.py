@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 from rempart.crypto.aead import seal, unseal
@@ -20,13 +21,14 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS person (id TEXT PRIMARY KEY, sealed BLOB) 
 
 
 class SqlitePersonKeys:
-    """Raises Unavailable `person_keys_unavailable` from every method when the file can't be read or written."""
+    """Any thread. Every method raises Unavailable `person_keys_unavailable`."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         self._key = key
+        self._lock = threading.RLock()
         self._known: dict[str, tuple[bool, bytes | None]] = {}
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             # DELETE and not WAL: a destroyed key must not live on in a journal; secure_delete overwrites it.
             for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "secure_delete=ON"):
                 self._db.execute(f"PRAGMA {pragma}")
@@ -38,33 +40,39 @@ class SqlitePersonKeys:
     @property
     def destroyed(self) -> int:
         try:
-            return int(self._db.execute("SELECT count(*) FROM person WHERE sealed IS NULL").fetchone()[0])
+            with self._lock:
+                return int(self._db.execute("SELECT count(*) FROM person WHERE sealed IS NULL").fetchone()[0])
         except sqlite3.Error as error:
             raise _unavailable(error) from None
 
     def provide(self, person: str) -> bytes | None:
-        known, key = self._look_up(person)
-        if not known:
-            key = os.urandom(32)
-            self._run("INSERT INTO person VALUES (?, ?)", (person, seal(self._key, key, _CONTEXT + person.encode())))
-            self._remember(person, (True, key))
-        return key
+        with self._lock:
+            known, key = self._look_up(person)
+            if not known:
+                key = os.urandom(32)
+                sealed = seal(self._key, key, _CONTEXT + person.encode())
+                self._run("INSERT INTO person VALUES (?, ?)", (person, sealed))
+                self._remember(person, (True, key))
+            return key
 
     def find(self, person: str) -> bytes | None:
-        return self._look_up(person)[1]
+        with self._lock:
+            return self._look_up(person)[1]
 
     def destroy(self, person: str) -> None:
-        self._run("INSERT INTO person VALUES (?, NULL) ON CONFLICT (id) DO UPDATE SET sealed = NULL", (person,))
-        self._remember(person, (True, None))
+        with self._lock:
+            self._run("INSERT INTO person VALUES (?, NULL) ON CONFLICT (id) DO UPDATE SET sealed = NULL", (person,))
+            self._remember(person, (True, None))
 
     def commit(self) -> None:
         """What was not committed when it fails is forgotten: the next call makes it again."""
-        if self._db.in_transaction:
-            try:
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                self._forget()
-                raise _unavailable(error) from None
+        with self._lock:
+            if self._db.in_transaction:
+                try:
+                    self._db.execute("COMMIT")
+                except sqlite3.Error as error:
+                    self._forget()
+                    raise _unavailable(error) from None
 
     def close(self) -> None:
         self._db.close()

@@ -322,11 +322,26 @@ class _Memory:
             self.problems.append(f"{self._committed}: is not what the sequencer wrote")
         heads = []
         for path, note in notes:
-            try:
-                heads.append(open_checkpoint(note, self._key, verify_ed25519))
-            except VerificationError as error:
-                self.problems.append(f"{path}: {error}")
+            refused: list[str] = []
+            for key in self._keys():  # a note of before a rotation is signed by a key of then
+                try:
+                    heads.append(open_checkpoint(note, key, verify_ed25519))
+                    break
+                except VerificationError as error:
+                    refused.append(f"{path}: {error}")
+            else:
+                self.problems.append(refused[0])
         return heads
+
+    def _keys(self) -> list[Any]:
+        """The one given, then past ones of the same log, as the sequencer published them."""
+        from rempart.audit.verifier import Key, VerificationError
+
+        keys = [self._key]
+        with contextlib.suppress(OSError, VerificationError):
+            past = (self._committed.parent / "log.vkeys").read_text("utf-8").splitlines()
+            keys += [key for key in map(Key.parse, reversed(past)) if key.origin == self._key.origin]
+        return keys
 
     def remember(self, note: str) -> None:
         temporary = self._path.with_name(self._path.name + ".new")
@@ -335,3 +350,17 @@ class _Memory:
             os.replace(temporary, self._path)
         except OSError as error:
             say(f"the checkpoint could not be remembered in {self._path}: {error.strerror}")
+
+
+@app.command()
+def erase(
+    person: Annotated[str, typer.Argument(help="A person's id")],
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Destroy the key of a person's data in the log, for good. Every hash and proof stays right."""
+    answer = call(state_dir(state), "sequencer", "POST", f"/persons/{quote(person, safe='')}/erase")
+    if json:
+        print_json(answer)
+    else:
+        say(f"nobody can read what the log holds of {person}; recorded as {answer['event']}")

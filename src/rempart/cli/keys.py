@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Signing keys and authorities: list
 
 TOKENS = "tokens"
 ROOTS = {"spiffe-root": "spiffe", "web-root": "web"}
+LOG = "log"
 ISSUING = {"spiffe-issuing": "spiffe", "web-issuing": "web", "jwt-svid": "jwt"}
 
 
@@ -38,14 +39,17 @@ def list_keys(state: StateOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def rotate(
     authority: Annotated[
-        str, typer.Option("--authority", help=f"What to rotate: {', '.join((TOKENS, *ISSUING, *ROOTS))}")
+        str, typer.Option("--authority", help=f"What to rotate: {', '.join((TOKENS, LOG, *ISSUING, *ROOTS))}")
     ] = TOKENS,
     retire_now: Annotated[
         str | None, typer.Option("--retire-now", metavar="KID", help="This key leaked: refuse its tokens from now on")
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(help="Seconds that both are trusted before the new one signs; default 600, if compromised 5"),
+        typer.Option(
+            help="Seconds that both are trusted before the new one signs; default 600, if compromised 5. "
+            "For the log: that both sign; default a week"
+        ),
     ] = None,
     compromised: Annotated[
         bool, typer.Option("--compromised", help="Its key leaked: end all trust in it now, and wait until that is so")
@@ -63,8 +67,12 @@ def rotate(
     directory = state_dir(state)
     if retire_now is not None and authority != TOKENS:
         raise BadInput("bad_option", "--retire-now is for token keys", f"leave out --authority {authority}")
-    if compromised and authority == TOKENS:
-        raise BadInput("bad_option", "--compromised is for authorities", "for a token key: --retire-now KID")
+    if compromised and authority in (TOKENS, LOG):
+        instead = "for a token key: --retire-now KID" if authority == TOKENS else "for the log's: --overlap 0"
+        raise BadInput("bad_option", "--compromised is for authorities", instead)
+    if authority == LOG:
+        _rotate_log(directory, overlap, as_json)
+        return
     if overlap is not None and authority not in ROOTS and not compromised:
         raise BadInput("bad_option", "--overlap is for roots", f"use --authority {' or '.join(ROOTS)}")
     if authority == TOKENS:
@@ -202,3 +210,16 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
 
 def _time(seconds: float | None) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}" if seconds else ""
+
+
+def _rotate_log(directory: Path, overlap: float | None, as_json: bool) -> None:
+    body = {} if overlap is None else {"overlap": overlap}
+    answer = call(directory, "sequencer", "POST", "/log-keys/rotate", body)
+    if as_json:
+        print_json(answer)
+        return
+    say(f"checkpoints are signed by {answer['keys'][-1]['key']}")
+    say(
+        "give it to auditors and witnesses; its announcement, which the old key signed: "
+        f"`rempart audit prove {answer['event']}`"
+    )

@@ -13,25 +13,28 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from rempart.audit.access_log import Collapser, read_line
+from rempart.audit.admin_api import admin_app
 from rempart.audit.api import events_app, feed_app, metrics_app, reading_app, unavailable
 from rempart.audit.cosigning import Cosigning, Named
 from rempart.audit.journal import Journal
 from rempart.audit.log import MerkleLog
+from rempart.audit.log_keys import LogKeyRing
 from rempart.audit.metrics import page
+from rempart.audit.personal import PersonalData
 from rempart.audit.pipes import LineReader
 from rempart.audit.sequencer import Sequencer
 from rempart.audit.storage import DirectoryStorage
 from rempart.backends.http_witness import HttpWitness
+from rempart.backends.sqlite_person_keys import SqlitePersonKeys
 from rempart.backends.sqlite_search import SqliteSearch
-from rempart.crypto.aead import seal, unseal
 from rempart.crypto.cosigning import CosignatureVerifier
-from rempart.crypto.signing import NoteSigner, NoteVerifier
-from rempart.kernel.durable_file import replace_file
-from rempart.kernel.errors import BadInput, Integrity, RempartError, Unavailable
+from rempart.kernel.clock import SystemClock
+from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import encode
 from rempart.wiring.process_settings import SequencerSettings
@@ -43,22 +46,6 @@ _log = logging.getLogger("rempart.sequencer")
 _SHORTEST, _LONGEST = 0.02, 0.2  # seconds between looks at the journals: after work, and when idle
 _AFTER_FAILURE = 0.5
 _COSIGN_EVERY = 1.0
-_SEAL_CONTEXT = b"rempart/audit/log-key"
-
-
-def load_signer(data_dir: Path, origin: str, key: bytes) -> NoteSigner:
-    """The log's signer, made at the first start; its seed is sealed, its verifier key published as `log.vkey`."""
-    sealed = data_dir / "log.key.sealed"
-    try:
-        seed = unseal(key, sealed.read_bytes(), _SEAL_CONTEXT)
-    except FileNotFoundError:
-        if (data_dir / "log" / "checkpoint").exists():
-            raise Integrity("log_key_missing", f"{sealed} is gone", "restore it from a backup") from None
-        seed = NoteSigner.new_seed()
-        replace_file(sealed, seal(key, seed, _SEAL_CONTEXT))
-    signer = NoteSigner(origin, seed)
-    replace_file(data_dir / "log.vkey", signer.verifier_key.encode() + b"\n", 0o644)
-    return signer
 
 
 class SequencerProcess:
@@ -69,11 +56,14 @@ class SequencerProcess:
         key = boot.keys.get(boot.name)
         if key is None:
             raise BadInput("no_key", "the sequencer was given no key", "start it with `rempart up`")
-        signer = load_signer(boot.data_dir, settings.origin, key)
+        storage = DirectoryStorage(boot.data_dir / "log", boot.data_dir / "state")
+        has_log = storage.read("checkpoint") is not None
+        ring = LogKeyRing(boot.data_dir / "log.keys.sealed", settings.origin, key, SystemClock(), has_log=has_log)
+        self._keys = ring
         self.journal = Journal(boot.journal_dir, boot.name)
-        log = MerkleLog(DirectoryStorage(boot.data_dir / "log", boot.data_dir / "state"), signer)
-        open_index = partial(SqliteSearch, boot.data_dir / "search.db", signer.verifier_key)
-        self.sequencer = Sequencer(log, Path(settings.journals_dir), self.journal, open_index)
+        self._personal = PersonalData(SqlitePersonKeys(boot.data_dir / "persons.db", key))
+        log = MerkleLog(storage, ring, self._personal)
+        self.sequencer = Sequencer(log, Path(settings.journals_dir), self.journal, self._open_index)
         self._boot = boot
         self._settings = settings
         self._stopping = asyncio.Event()
@@ -83,7 +73,7 @@ class SequencerProcess:
         self._collapser = Collapser()
         self.cosigning = Cosigning(
             log,
-            NoteVerifier.parse(signer.verifier_key),
+            ring,
             [Named(CosignatureVerifier.parse(key), HttpWitness(url)) for url, key in settings.witnesses.items()],
             settings.witness_quorum,
             boot.data_dir / "witnessed",
@@ -109,8 +99,56 @@ class SequencerProcess:
         payloads = [encode(event, self.journal.source) for event in events]
         await asyncio.gather(*(self.journal.record_bytes(payload, repeat=True) for payload in payloads))
 
+    def _open_index(self) -> SqliteSearch:
+        """Of this log, with the data of so many persons: when one more is erased, it is made anew without theirs."""
+        log_id = f"{self._keys.keys[0].verifier} {self._personal.keys.destroyed}"
+        return SqliteSearch(self._boot.data_dir / "search.db", log_id)
+
     def metrics(self) -> bytes:
         return page(self.sequencer)
+
+    # -- administration ------------------------------------------------------------------------------------------
+
+    def log_keys(self) -> dict[str, Any]:
+        """Public keys, oldest first; `signs` while it does."""
+        now = time.time()
+        keys = [
+            {"key": key.verifier, "since": key.since, "until": key.until or None, "signs": not 0 < key.until <= now}
+            for key in self._keys.keys
+        ]
+        return {"keys": keys}
+
+    async def rotate_log_key(self, operator: str, overlap: float) -> dict[str, Any]:
+        proposed = self._keys.propose()
+        event = Event(
+            type=EventType.LOG_KEY_ROTATED,
+            at=time.time(),
+            success=True,
+            severity=Severity.MEDIUM,
+            operator=operator,
+            before={"key": self._keys.verifier_key},
+            after={"key": proposed.verifier, "both_sign_for": overlap},
+        )
+        await self.journal.record(event)
+        await self.integrated()  # signed by the old key alone: its word that the new one is the log's
+        self._keys.adopt(proposed, overlap)
+        self.sequencer.log.sign_again()
+        return {**self.log_keys(), "event": event.id}
+
+    async def erase_person(self, operator: str, person: str) -> dict[str, Any]:
+        event = Event(
+            type=EventType.PERSON_ERASED,
+            at=time.time(),
+            success=True,
+            severity=Severity.MEDIUM,
+            operator=operator,
+            reason="erased from the record",
+            details={"account": person},
+        )
+        await self.journal.record(event)
+        await self.integrated()  # which destroys the key
+        self.sequencer.drop_index()
+        return {"person": person, "erased": True, "event": event.id}
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -124,7 +162,10 @@ class SequencerProcess:
             LineReader(fd, partial(self._take_line, envoy)).start(loop)
         servers = []
         for name, listening in boot.sockets.items():
-            if name in ("admin", "audit"):
+            if name == "admin":
+                servers.append((asgi_server(admin_app(self), name_operator=True), listening))
+                continue
+            if name == "audit":
                 app = reading_app(self)
             elif name.startswith("feed:"):
                 app = feed_app(self)
