@@ -59,6 +59,9 @@ class Neighbours:
         self.searched.append(dict(request.query_params))
         return JSONResponse({"events": [{"id": "evt_1"}]}, self.search_status)
 
+    async def tile(self, request: Request) -> Response:
+        return Response(request.scope["path"].encode(), media_type="application/octet-stream")
+
     async def policies(self, request: Request) -> Response:
         return JSONResponse({"version": "abc", "files": []})
 
@@ -73,6 +76,8 @@ class Neighbours:
             routes=[
                 Route("/auth/jwks.json", self.keys),
                 Route("/search", self.search),
+                Route("/checkpoint", self.tile),
+                Route("/tile/{path:path}", self.tile),
                 Route("/policies", self.policies),
                 Route("/metrics", self.metrics),
             ]
@@ -259,5 +264,16 @@ def test_it_counts_its_own_answers() -> None:
         assert 'rempart_observer_requests_total{status="2xx"} 1.0' in text
         assert "process_start_time_seconds" in text
         json.dumps(text)
+
+    in_observer(body)
+
+
+@pytest.mark.parametrize("path", ["/checkpoint", "/tile/0/x001/234", "/tile/entries/000.p/7"])
+def test_the_log_itself_is_read_below_logs_by_the_same_people(path: str) -> None:
+    async def body(ask: Ask, neighbours: Neighbours) -> None:
+        right = await ask("GET", f"/logs{path}", token())
+        assert (right.status_code, right.content) == (200, path.encode())
+        assert (await ask("GET", f"/logs{path}", token(role="user"))).status_code == 403
+        assert (await ask("GET", "/logs/state", token())).status_code == 404
 
     in_observer(body)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.support import eventually, short_directory
 from tests.support_audit import SIGNER, open_log, payload
+from tests.support_sequencer import SequencerUnderTest, running_sequencer
+
+from rempart.audit.journal import Journal
 
 FSCK = "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4"
 
@@ -52,10 +60,55 @@ def test_tesseras_fsck_refuses_a_log_that_was_changed(fsck: Path, tmp_path: Path
     assert not accepts(fsck, tmp_path)
 
 
-def accepts(fsck: Path, state: Path) -> bool:
+@pytest.mark.interop
+@pytest.mark.timeout(600)
+def test_it_accepts_the_log_of_a_running_sequencer_over_http_while_the_key_rotates(fsck: Path) -> None:
+    """With either key: both sign. Partial tiles come over HTTP also when longer ones have replaced their files."""
+    with short_directory("fsk") as state, running_sequencer(state) as sequencer, over_tcp(sequencer) as url:
+        journal = Journal(sequencer.journals / "pdp", "pdp")
+        with sequencer.client() as client:
+            for number in range(3):
+                for at in range(400):
+                    journal.append(payload(f"e{number}.{at}"))
+                journal.commit()
+                last = f"/events/e{number}.399"
+                eventually(lambda last=last: client.get(last).status_code == 200)  # type: ignore[misc]
+            old = state / "old.vkey"
+            old.write_text((sequencer.data / "log.vkey").read_text())
+            assert client.post("/log-keys/rotate", json={}).status_code == 200
+        for key in (old, sequencer.data / "log.vkey"):
+            assert accepts(fsck, state, url, key)
+        journal.close()
+
+
+@contextlib.contextmanager
+def over_tcp(sequencer: SequencerUnderTest) -> Iterator[str]:
+    """The sequencer's reading socket at an HTTP address, for a client that knows no unix sockets."""
+
+    class Forward(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with sequencer.client("audit") as client:
+                answer = client.get(self.path)
+            self.send_response(answer.status_code)
+            self.send_header("content-length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Not into the test's output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def accepts(fsck: Path, state: Path, url: str = "", key: Path | None = None) -> bool:
     """It may hang once it has found something wrong: what it hasn't accepted after 20 s, it refuses."""
-    (state / "log.vkey").write_text(SIGNER.verifier_key + "\n")
-    command = [str(fsck), "--storage_url", f"file://{state / 'log'}/", "--public_key", str(state / "log.vkey")]
+    if key is None:
+        key = state / "log.vkey"
+        key.write_text(SIGNER.verifier_key + "\n")
+    command = [str(fsck), "--storage_url", url or f"file://{state / 'log'}/", "--public_key", str(key)]
     try:
         ended = subprocess.run([*command, "--ui=false"], capture_output=True, text=True, check=False, timeout=20)
     except subprocess.TimeoutExpired:

@@ -1,5 +1,7 @@
 """The auditors' read-only face: `GET /logs`, `GET /opa/policies`, `GET /metrics` (requirement F9).
 
+`/logs/` is the log itself as c2sp.org/tlog-tiles has it: `/logs/checkpoint`, `/logs/tile/…`.
+
 The PDP has decided before a request comes here; this face checks again who asks, so that a mistake in a policy does not
 open the record: the caller is the gateway, the token is valid, the role is `audit`, the method is GET.
 """
@@ -23,6 +25,7 @@ from .ports import Answer, MetricsSource, Reader, TokenVerifier
 
 LOG_PARAMETERS = ("person", "workload", "type", "since", "until", "limit", "before", "decision", "rule", "path", "text")
 MAX_EVENTS = 1000
+_TILES = ("/logs/checkpoint", "/logs/tile/")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -50,7 +53,8 @@ def observer_app(
         if request.scope["path"] == "/healthz":
             return JSONResponse({"ready": True})
         await _authorise(request, gateway, tokens)
-        handler = routes.get(request.scope["path"])
+        path = request.scope["path"]
+        handler = partial(_tile, log) if path.startswith(_TILES) else routes.get(path)
         if handler is None:
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /logs, /opa/policies or /metrics")
         if request.method != "GET":
@@ -111,6 +115,10 @@ def _log_parameters(request: Request) -> dict[str, str]:
     if not (limit.isascii() and limit.isdecimal() and len(limit) <= 5 and 1 <= int(limit) <= MAX_EVENTS):
         raise BadInput("bad_limit", f"limit is not a number from 1 to {MAX_EVENTS}", "page with since and until")
     return parameters | {"limit": str(int(limit))}
+
+
+async def _tile(log: Reader, request: Request) -> Response:
+    return _pass_on(await log.get(request.scope["path"].removeprefix("/logs"), {}), "the log")
 
 
 async def _policies(policies: Reader, request: Request) -> Response:
