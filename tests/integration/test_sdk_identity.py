@@ -120,7 +120,7 @@ def test_the_command_writes_a_key_that_others_can_not_read(identity: IdentityPro
         assert rempart(identity, "svid", "x509", "--write", str(directory)).returncode == 0
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
-    assert modes == {"svid.pem": 0o600, "key.pem": 0o600, "bundle.pem": 0o600}
+    assert modes == dict.fromkeys(("svid.pem", "key.pem", "bundle.pem", "combined.pem"), 0o600)
     directory.chmod(0o755)
     refused = rempart(identity, "svid", "x509", "--write", str(directory))
     assert (refused.returncode, "open_directory" in refused.stderr) == (2, True)
