@@ -141,7 +141,7 @@ class MemoryAccounts:
                 return Dead("the account was disabled or changed", family)
             family = replace(family, last_used_at=now)
             self._families[family_id] = (family, successor, current, sealed)
-            return Rotated(family)
+            return Rotated(family, account)
         if presented == previous and kept is not None and now - family.last_used_at <= grace:
             return Repeated(family, kept)
         revoked = await self.revoke(family_id, "reuse", now)

@@ -156,6 +156,12 @@ def _columns(account: Account) -> tuple[Value, ...]:
     )
 
 
+def account_in(tx: Tx, account_id: str) -> Account:
+    """One that is there, within a transaction of another store."""
+    query = f"SELECT {_ACCOUNT} FROM accounts WHERE id = ?"  # nosec B608 - constants
+    return _account(tx.execute(query, (account_id,)).fetchone())
+
+
 def _account(row: Any) -> Account:
     return Account(
         id=row[0],

@@ -11,6 +11,7 @@ from typing import Any
 from rempart.people.model import Dead, RefreshFamily, Repeated, Reused, Rotated, Rotation
 
 from .sql import Database, Tx, Value
+from .sql_accounts import account_in
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS refresh_families("
@@ -76,7 +77,10 @@ class SqlFamilies:
 
         def work(tx: Tx) -> Rotation:
             row = tx.execute(statement, (successor, sealed, now, family_id, presented, now)).fetchone()
-            return Rotated(_family(row)) if row else _why_not(tx, family_id, presented, now, grace)
+            if not row:
+                return _why_not(tx, family_id, presented, now, grace)
+            family = _family(row)
+            return Rotated(family, account_in(tx, family.account_id))
 
         return await self._database.write(work)
 

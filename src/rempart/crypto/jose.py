@@ -21,6 +21,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.util import urlsafe_b64encode
@@ -94,7 +95,7 @@ class SigningKey:
 
     def sign(self, claims: Mapping[str, Any], *, typ: str = ACCESS_TOKEN) -> str:
         """A compact JWS of the claims as they are; who calls puts `iss`, `aud` and `exp` in."""
-        payload = json.dumps(claims, separators=(",", ":"), allow_nan=False).encode()
+        payload = msgspec.json.encode(claims)
         text = _head(self.algorithm, typ, self.kid) + urlsafe_b64encode(payload)
         return (text + b"." + urlsafe_b64encode(self.signature(text))).decode()
 

@@ -18,7 +18,7 @@ def loads(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     """Raises BadInput `bad_json` and nothing else. Bound the length of `data` before: the cost is linear in it."""
     try:
         text = data if isinstance(data, str) else data.decode("utf-8", "strict")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _decoder.decode(text)
     except RecursionError:
         raise _bad("it is nested too deep") from None
     except UnicodeDecodeError:
@@ -45,6 +45,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def _depth_exceeds(value: Any, limit: int) -> bool:

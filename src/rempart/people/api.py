@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from rempart.crypto.jose import Claims
@@ -24,7 +24,7 @@ from .model import Account, Origin
 from .oauth.dpop import Dpop
 from .oauth.live_tokens import LiveTokens, check_possession
 from .refresh_tokens import Grant, RefreshTokens
-from .requests import Body, KeyProofNeeded, Origins, no_store, read_json
+from .requests import Body, Json, KeyProofNeeded, Origins, no_store, read_json
 from .signing_keys import SigningKeys
 
 
@@ -123,7 +123,7 @@ class PublicFace:
             raise login_failed()
         grant = await self._refresh.open(found.account, found.amr, origin)
         device = self._logins.remember(found.account)
-        response = JSONResponse({**_grant(grant), "device": device}, headers=no_store())
+        response = Json({**_grant(grant), "device": device}, headers=no_store())
         set_device(response, device)
         return response
 

@@ -122,9 +122,10 @@ class RefreshFamily:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """The presented token was the current one; its successor is now."""
+    """The presented token was the current one; its successor is now. `account` as it was in the same transaction."""
 
     family: RefreshFamily
+    account: Account
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from rempart.kernel.ids import new_id
 
 from .access_tokens import SESSION, AccessTokens
 from .collapse import Collapse
-from .model import Account, Dead, Origin, RefreshFamily, Repeated, Reused
+from .model import Account, Dead, Origin, RefreshFamily, Reused, Rotated
 from .ports import AccountStore, RefreshStore
 
 GRACE = 10.0  # seconds
@@ -73,7 +73,8 @@ class RefreshTokens:
     ) -> None:
         self._store, self._accounts, self._access = store, accounts, access
         self._recorder, self._refusals, self._clock = recorder, refusals, clock
-        self._key, self._ttl, self._keep, self._rotating = key, ttl, keep, rotating
+        self._mac_key = hmac.new(key, digestmod="sha256")
+        self._ttl, self._keep, self._rotating = ttl, keep, rotating
 
     async def open(self, account: Account, amr: tuple[str, ...], origin: Origin) -> Grant:
         """A new family for somebody who just logged in without a client. Nothing is recorded here: that is the
@@ -146,8 +147,9 @@ class RefreshTokens:
         if isinstance(outcome, Dead):
             await self._refuse(outcome.why, outcome.family, origin)
             return None
-        if isinstance(outcome, Repeated):
-            successor = unseal(_successor_key(token), outcome.sealed_successor, family_id.encode()).decode()
+        if isinstance(outcome, Rotated):
+            return Redeemed(outcome.account, outcome.family, successor)
+        successor = unseal(_successor_key(token), outcome.sealed_successor, family_id.encode()).decode()
         account = await self._accounts.get(outcome.family.account_id)
         if account is None or account.disabled or account.epoch != outcome.family.epoch:
             await self._refuse("the account was disabled or changed", outcome.family, origin)
@@ -174,7 +176,9 @@ class RefreshTokens:
         return f"{text}.{self._mac(text)}{self._mac(text, holder)}"
 
     def _mac(self, text: str, holder: str = "") -> str:
-        return _b64(hmac.digest(self._key, f"{text} {holder}".encode(), "sha256")[:16])
+        mac = self._mac_key.copy()  # not `hmac.digest`, which lets go of the interpreter, for longer than it takes
+        mac.update(f"{text} {holder}".encode())
+        return _b64(mac.digest()[:16])
 
     def _owned(self, token: str) -> str:
         """The family of a token of ours, whoever holds it; "" for none."""

@@ -21,7 +21,37 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-class _NamesOperator(HttpToolsProtocol):
+class _OneWrite:
+    """What is written in one turn of the loop goes out in one system call: uvicorn writes a head and its body apart."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._loop = transport, asyncio.get_running_loop()
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        if held and not self._transport.is_closing():
+            self._transport.write(b"".join(held))
+
+
+class _Protocol(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
+        super().connection_made(_OneWrite(transport))  # type: ignore[arg-type]  # all that uvicorn calls is there
+
+
+class _NamesOperator(_Protocol):
     """On a unix socket, `request.client` is (`uid:N`, pid) of the process at the other end (unix(7), SO_PEERCRED)."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
@@ -41,7 +71,7 @@ def asgi_server(app: ASGIApp, *, timeout_keep_alive: int = 75, name_operator: bo
         uvicorn.Config(
             app,
             loop="uvloop",
-            http=_NamesOperator if name_operator else "httptools",
+            http=_NamesOperator if name_operator else _Protocol,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from rempart.crypto.jws import Compact, Malformed, PublicKey, numeric_date, parse_compact
 from rempart.kernel.clock import Clock
@@ -60,7 +61,7 @@ class ClientAssertions:
         jti = claims.get("jti")
         if not isinstance(jti, str) or not 1 <= len(jti) <= MAX_JTI:
             raise Malformed("jti is missing or too long")
-        seen = hashlib.sha256(json.dumps([client.id, jti]).encode()).digest()
+        seen = hashlib.sha256(msgspec.json.encode([client.id, jti])).digest()
         if not await self._once.put("client-assertion", seen, b"", ends):
             raise Malformed("its jti was used before")
 
@@ -68,12 +69,12 @@ class ClientAssertions:
 def _keys(client: Client, kid: object) -> list[PublicKey]:
     """Those that the assertion can be signed by: with a `kid` the one of that name, or those without a name."""
     return [
-        _loaded(json.dumps(jwk, sort_keys=True))
+        _loaded(msgspec.json.encode(jwk))
         for jwk in client.jwks
         if kid is None or jwk.get("kid") is None or jwk["kid"] == kid
     ]
 
 
 @lru_cache(maxsize=256)
-def _loaded(jwk: str) -> PublicKey:
-    return PublicKey.load(json.loads(jwk))
+def _loaded(jwk: bytes) -> PublicKey:
+    return PublicKey.load(msgspec.json.decode(jwk))

@@ -154,7 +154,7 @@ class ClientAuthentication:
             if not isinstance(presented.assertion, tuple):
                 return f"assertion: {presented.assertion}"
             try:
-                await self._assertions.verify(client, *presented.assertion, self._base + request.url.path)
+                await self._assertions.verify(client, *presented.assertion, self._base + request.scope["path"])
             except Malformed as error:
                 return f"assertion: {error}"
             return ""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from rempart.kernel.clock import Clock
@@ -21,7 +21,7 @@ from rempart.kernel.event import Event, EventType, Severity
 from rempart.people.collapse import Collapse
 from rempart.people.model import Origin
 from rempart.people.ports import Tally
-from rempart.people.requests import Origins, no_store, oauth, read_form
+from rempart.people.requests import Json, Origins, no_store, oauth, read_form
 
 from .client_authentication import ClientAuthentication
 from .clients import Clients
@@ -90,7 +90,7 @@ class TokenEndpoint:
                 await self._refused(error, client, origin, grant)
             raise
         self._count(grant, "success")
-        return JSONResponse(answer, headers=no_store())
+        return Json(answer, headers=no_store())
 
     async def _client(
         self, request: Request, form: Mapping[str, str], origin: Origin, grant: str

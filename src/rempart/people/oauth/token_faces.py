@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from rempart.crypto.jose import Claims
@@ -15,7 +15,7 @@ from rempart.kernel.event import Event, EventType, Recorder
 from rempart.people.access_tokens import AccessTokens
 from rempart.people.model import Origin
 from rempart.people.refresh_tokens import RefreshTokens
-from rempart.people.requests import Origins, no_store, oauth, read_form
+from rempart.people.requests import Json, Origins, no_store, oauth, read_form
 
 from .client_authentication import ClientAuthentication
 from .live_tokens import LiveTokens
@@ -59,7 +59,7 @@ class TokenFaces:
         document = await self._about_refresh(client, token) if token.startswith("fam_") else None
         if document is None:
             document = await self._about_access(client, token)
-        return JSONResponse(document or {"active": False}, headers=no_store())
+        return Json(document or {"active": False}, headers=no_store())
 
     async def _about_refresh(self, client: Client, token: str) -> dict[str, Any] | None:
         found = await self._refresh.find(token, client.id, "")
