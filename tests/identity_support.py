@@ -238,9 +238,11 @@ def running_identity(
     issuing_ttl: int = 86400,
     upstream: DiskUpstream | None = None,
     trust_domain: str = TRUST_DOMAIN,
+    agents: tuple[str, int] | None = None,
     **more: Any,
 ) -> Iterator[IdentityProcess]:
-    """By default this process's uid has the identity `/test`. `more`: settings of identity."""
+    """By default this process's uid has the identity `/test`. `agents`: where it listens for agents of other hosts.
+    `more`: settings of identity."""
     with short_directory("rpid") as directory:
         for name in ("data", "journal", "run", "run/admin", "secrets", "tls", "trust"):
             (directory / name).mkdir(mode=0o700)
@@ -259,6 +261,8 @@ def running_identity(
             place = "admin/identity.sock" if name == "admin" else f"{name}.sock"
             sockets[name].bind(str(directory / "run" / place))
             sockets[name].listen(1024)
+        if agents is not None:
+            sockets["agents"] = socket.create_server(agents)
         settings = {
             "trust_domain": trust_domain,
             "spiffe_root_pem": roots.current("spiffe").certificate,

@@ -21,12 +21,14 @@ def state_dir(option: Path | None) -> Path:
     return (option or Path(os.environ.get("REMPART_STATE") or ".rempart")).absolute()
 
 
-def call(state: Path, process: str, method: str, path: str, body: Any = None, *, timeout: float = 30.0) -> Any:
-    """Ask a process on its admin socket (`run/admin/{process}.sock`) and return the JSON it answers.
+def call(
+    state: Path, process: str, method: str, path: str, body: Any = None, *, timeout: float = 30.0, socket: str = ""
+) -> Any:
+    """Ask a process on its admin socket (`run/admin/{process}.sock`, or `socket`) and return the JSON it answers.
 
     Raises the RempartError that the process's problem document stands for, or Unavailable `not_running`.
     """
-    path_to_socket = state / "run" / "admin" / f"{process}.sock"
+    path_to_socket = state / (socket or f"run/admin/{process}.sock")
     try:
         path_to_socket.stat()  # httpx would leave a socket open that can't be connected to
     except OSError as error:

@@ -57,11 +57,20 @@ def verify_svid(chain: Sequence[bytes], roots: Sequence[bytes], *, trust_domain:
     which is a CA of enough path length with keyCertSign; 4. the last is signed by a root.
     Raises Unauthenticated `bad_svid`.
     """
-    if not 1 <= len(chain) <= 4:
+    if not chain:
         raise _refuse("the chain is empty or too long")
     spiffe_id = verify_leaf(chain[0])  # 1
     if spiffe_id.trust_domain != trust_domain:
         raise _refuse(f"its trust domain is not {trust_domain}")
+    verify_chain(chain, roots, now=now)
+    return spiffe_id
+
+
+def verify_chain(chain: Sequence[bytes], roots: Sequence[bytes], *, now: float) -> bytes:
+    """Steps 2 to 4 of `verify_svid`, whatever the leaf is; the root that it comes from. Raises Unauthenticated
+    `bad_svid`."""
+    if not 1 <= len(chain) <= 4:
+        raise _refuse("the chain is empty or too long")
     try:
         loaded = [x509.load_der_x509_certificate(der) for der in chain]
         anchors = [x509.load_der_x509_certificate(der) for der in roots]
@@ -79,7 +88,7 @@ def verify_svid(chain: Sequence[bytes], roots: Sequence[bytes], *, trust_domain:
             _verify_issued(loaded[-1], anchor, len(loaded) - 1)
         except Unauthenticated:
             continue
-        return spiffe_id
+        return anchor.public_bytes(ser.Encoding.DER)
     raise _refuse("no root of the trust domain signed it")
 
 

@@ -174,6 +174,12 @@ def _describe(certificate: x509.Certificate) -> Certificate:
     )
 
 
+def same_key(der: bytes, key: EcKey) -> bool:
+    """Is the certificate for this key?"""
+    spki = load(der).public_key().public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
+    return spki == key.public_der()
+
+
 def pem_to_ders(pem: str | bytes) -> list[bytes]:
     """Every certificate of a PEM text, in order; raises BadInput `bad_certificate` when there is none."""
     try:

@@ -26,6 +26,7 @@ from rempart.kernel.event import Event, EventType, Severity
 from rempart.kernel.spiffe import SpiffeId
 from rempart.servers.asgi import asgi_server
 from rempart.wiring.process_settings import IdentitySettings
+from rempart.workloads.agents.administration import AgentAdministration
 from rempart.workloads.api import Administration
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.changes import Changes
@@ -50,6 +51,7 @@ from rempart.workloads.supervisor_client import SupervisorClient
 from rempart.workloads.workload_api import WorkloadApi
 
 from .boot import Boot
+from .identity_agents import agent_store, serve_agents
 from .identity_state import open_identity_state
 
 FIRST_SIGNATURE_WITHIN = 15.0
@@ -127,13 +129,14 @@ async def run(boot: Boot) -> None:
             IssuingAuthority(kind, supervisor, await _roots_now(supervisor, kind, pem), journal, clock)
             for kind, pem in given.items()
         ]
+        issuer = settings.public_url + PATH if settings.public_url else f"spiffe://{settings.trust_domain}"
         jwt = JwtAuthority(
             settings.trust_domain,
             state.bundle,
             spiffe.roots,
             clock,
             key_ttl=float(settings.issuing_ttl),
-            issuer=settings.public_url + PATH if settings.public_url else "",
+            issuer=issuer,
         )
         signer = LocalX509(spiffe, state.bundle, clock, ttl=float(settings.svid_ttl))
         refusals = Refusals(journal, clock)
@@ -191,6 +194,21 @@ async def run(boot: Boot) -> None:
         server = GrpcServer([WorkloadApi(identities), sds])
         authorities = {"spiffe": spiffe, "web": web}
         operator = f"uid:{settings.operator_uid}"
+        agents = None
+        if "agents" in boot.sockets:
+            agents = serve_agents(
+                settings.agents,
+                await closing.enter_async_context(agent_store(boot.data_dir / "agents.db", state.database)),
+                boot.sockets["agents"],
+                identities=identities,
+                registration=registration,
+                x509=signer,
+                jwt=jwt,
+                issuer=issuer,
+                root=lambda: spiffe.signed_by or "",
+                journal=journal,
+                clock=clock,
+            )
         admin = Administration(
             identities,
             registration,
@@ -200,6 +218,7 @@ async def run(boot: Boot) -> None:
             federation,
             operator=operator,
             servers=state.servers,
+            more=AgentAdministration(agents.roster, operator).routes() if agents else (),
         )
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
         pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}
@@ -221,6 +240,12 @@ async def run(boot: Boot) -> None:
             *(asyncio.create_task(federation.keep_fresh(name)) for name in federation.fetched),
             asyncio.create_task(_keep_jwt_fresh(jwt, changes)),
         ]
+        if agents:
+            tasks += [
+                asyncio.create_task(agents.listener.serve()),
+                asyncio.create_task(agents.refusals.keep_flushing()),
+                asyncio.create_task(agents.roster.keep_swept()),
+            ]
         await server.serve(boot.sockets["workload"])
         boot.ready()
         stopping = asyncio.create_task(stop.wait())

@@ -95,6 +95,9 @@ class Provisions:
         os.chmod(path, mode)
 
     def _listen(self, spec: SocketSpec) -> socket.socket:
+        if spec.tcp is not None:
+            family = socket.AF_INET6 if ":" in spec.tcp[0] else socket.AF_INET
+            return socket.create_server(spec.tcp, family=family, backlog=_BACKLOG)
         path = self.plan.state / spec.path
         path.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -76,6 +76,10 @@ class _Planner:
         self.listen = options.listen or (app.listen_host, app.listen_port)
         if self.listen[1] == 0:
             self.listen = (self.listen[0], ports.take("gateway", 8443, self.listen[0]))
+        agents = app.workloads.agents
+        self.agents = agents.listen if agents else None
+        if agents and agents.listen[1] == 0:
+            self.agents = (agents.listen[0], ports.take("agents", 8081, agents.listen[0]))
         self.url = public_url(*self.listen)
         self.issuer = self.url + "/auth"
         called = frozenset(callee for source in self._sources() for callee in source.calls)
@@ -180,6 +184,8 @@ class _Planner:
                 if m.mtls_port
             ]
             sockets += [gateway, *points]
+        if name == "identity" and self.agents:
+            sockets.append(Socket("agents", "agents", tcp=self.agents))
         if name == "sequencer":
             sockets += [Socket(f"events:{s.name}", f"run/events/{s.name}.sock", owner=s.name) for s in self._sources()]
             if self.app.audit.sinks:
@@ -364,6 +370,8 @@ class _Planner:
     def _tcp_ports(self) -> dict[str, tuple[str, int]]:
         ports = {"the gateway": self.listen}
         ports |= {f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port}
+        if self.agents:
+            ports["agents"] = self.agents
         return ports
 
     def _check_lengths(self, plan: Plan) -> None:

@@ -40,13 +40,17 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """A unix socket that the supervisor binds at `path` (below the state directory); `name` as in `Boot.sockets`."""
+    """A unix socket that the supervisor binds at `path` (below the state directory); `name` as in `Boot.sockets`.
+
+    With `tcp` it is a TCP socket at that address instead, and `path` only names it.
+    """
 
     name: str
     path: str
     owner: str = OPERATOR
     group: str = OPERATOR
     mode: int = 0o600
+    tcp: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

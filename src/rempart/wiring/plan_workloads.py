@@ -53,5 +53,6 @@ def identity_settings(
         kubelet_url=app.workloads.kubelet.url,
         kubelet_ca=app.workloads.kubelet.ca,
         kubelet_token=app.workloads.kubelet.token,
+        agents=app.workloads.agents.settings if app.workloads.agents else ps.AgentSettings(),
         unsafe_disabled=unsafe_disabled,
     )

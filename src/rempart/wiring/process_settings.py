@@ -42,6 +42,13 @@ class PartnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     bundle: str = ""
 
 
+class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How agents may join besides by join token. `x509pop_roots` is PEM; `svid`: ids at and below these."""
+
+    x509pop_roots: str = ""
+    svid: list[str] = []
+
+
 class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Times in seconds. `web_names` are the DNS names and addresses of the gateway's server certificate."""
 
@@ -62,6 +69,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     kubelet_token: str = ""
     public_url: str = ""  # https origin at which the gateway is reached by others
     state: WorkloadState = WorkloadState()
+    agents: AgentSettings = AgentSettings()
     unsafe_disabled: list[str] = []
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .check import Reader
-from .process_settings import PartnerSettings
+from .process_settings import AgentSettings, PartnerSettings
 from .workload_state import WorkloadState, read_workload_state
 
+DEFAULT_AGENTS = ("0.0.0.0", 8081)  # nosec B104 - other hosts are who it is for; nothing listens unless the table is there
 _PATH = re.compile(r"/|(/[A-Za-z0-9._-]+)+")
 
 
@@ -40,6 +41,14 @@ class KubeletSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentsPlan:
+    """Where agents reach the server, and how they may join."""
+
+    listen: tuple[str, int]
+    settings: AgentSettings
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadSettings:
     registrars: tuple[Registrar, ...] = ()
     upstream: UpstreamFiles | None = None
@@ -48,6 +57,7 @@ class WorkloadSettings:
     docker_socket: str = ""
     kubelet: KubeletSettings = KubeletSettings()
     state: WorkloadState = field(default_factory=WorkloadState)
+    agents: AgentsPlan | None = None
 
 
 def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadSettings:
@@ -60,7 +70,22 @@ def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadS
         docker_socket=workloads.text("docker_socket", pattern=r"/.+"),
         kubelet=_kubelet(workloads.table("kubelet")),
         state=read_workload_state(workloads),
+        agents=_agents(workloads, directory, domain),
     )
+
+
+def _agents(workloads: Reader, directory: Path, domain: str) -> AgentsPlan | None:
+    """`[workloads.agents]`: `listen`, `x509pop_ca` (a PEM file), `svid`."""
+    reader = workloads.table("agents")
+    if not reader.content:
+        return None
+    listen = reader.address("listen", *DEFAULT_AGENTS)
+    allowed = reader.words("svid")
+    if not all(one.startswith(f"spiffe://{domain}/") for one in allowed):
+        reader.refuse("svid", "only ids of this trust domain may join by an SVID", f"write spiffe://{domain}/…")
+    settings = AgentSettings(x509pop_roots=_text_file(reader, "x509pop_ca", directory), svid=list(allowed))
+    reader.no_more()
+    return AgentsPlan(listen, settings)
 
 
 def _kubelet(reader: Reader) -> KubeletSettings:
@@ -129,9 +154,13 @@ def _partners(workloads: Reader, directory: Path, domain: str) -> tuple[PartnerS
 
 def _bundle(reader: Reader, directory: Path) -> str:
     """The contents of a file: a SPIFFE bundle, JSON."""
-    name = reader.text("bundle")
+    return _text_file(reader, "bundle", directory)
+
+
+def _text_file(reader: Reader, key: str, directory: Path) -> str:
+    name = reader.text(key)
     try:
         return (directory / name).read_text("utf-8") if name else ""
     except (OSError, UnicodeDecodeError):
-        reader.refuse("bundle", f"{directory / name} can't be read", "name a file with a SPIFFE bundle")
+        reader.refuse(key, f"{directory / name} can't be read", "name a file that is there")
         return ""

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -46,8 +46,10 @@ class Administration:
         *,
         operator: str,
         servers: SharedBundle | None = None,
+        more: Sequence[Route] = (),
     ) -> None:
         self._servers = servers
+        self._more = more
         self._identities = identities
         self._registration = registration
         self._authorities = authorities
@@ -69,6 +71,7 @@ class Administration:
                 Route("/servers", self.list_servers, methods=["GET"]),
                 Route("/authorities", self.list_authorities, methods=["GET"]),
                 Route("/authorities/{kind}/rotate", self.rotate, methods=["POST"]),
+                *self._more,
             ],
             exception_handlers={RempartError: refuse},
         )

@@ -10,13 +10,22 @@ from .model import Entry, Selector
 
 
 class EntryIndex:
-    """Each entry is filed under its rarest selector: whoever has all of an entry's selectors has that one, too."""
+    """Each entry is filed under its rarest selector: whoever has all of an entry's selectors has that one, too.
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    An entry whose parent's id begins with `agents` is that agent's, and matches nobody here.
+    """
+
+    def __init__(self, entries: Sequence[Entry], *, agents: str = "") -> None:
         self.entries = tuple(entries)
-        common = Counter(selector for entry in self.entries for selector in entry.selectors)
+        self.of_parent: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            self.of_parent.setdefault(entry.parent_id, []).append(entry)
+        here = [not (agents and entry.parent_id.startswith(agents)) for entry in self.entries]
+        common = Counter(s for entry, local in zip(self.entries, here, strict=True) if local for s in entry.selectors)
         self._filed: dict[Selector, list[int]] = {}
         for position, entry in enumerate(self.entries):
+            if not here[position]:
+                continue
             rarest = min(entry.selectors, key=lambda selector: (common[selector], selector))
             self._filed.setdefault(rarest, []).append(position)
         self._ends = sorted(entry.expires_at for entry in self.entries if entry.expires_at is not None)
@@ -27,6 +36,14 @@ class EntryIndex:
         """In the order of `entries`."""
         near = sorted(position for selector in facts for position in self._filed.get(selector, ()))
         return [entry for position in near if (entry := self.entries[position]).matches(facts, now)]
+
+    def identities(self, facts: frozenset[Selector], now: float) -> list[Entry]:
+        """Of those that match, several for one id without a hint, or for one hint, the first: hints tell the identities
+        of one workload apart (Workload API section 5.2.1)."""
+        found: dict[str, Entry] = {}
+        for entry in self.matching(facts, now):
+            found.setdefault(entry.hint or str(entry.spiffe_id), entry)
+        return list(found.values())
 
     def next_expiry(self, now: float) -> float | None:
         later = bisect_right(self._ends, now)

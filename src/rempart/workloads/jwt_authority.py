@@ -176,13 +176,13 @@ class JwtAuthority:
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         """The SPIFFE ID and all claims; raises Unauthenticated `invalid_jwt_svid` with why, BadInput `bad_audience`."""
-        return _validate(token, audience, self.public_keys(), self._trust_domain, self._issuer, self._clock.now())
+        return validate_token(token, audience, self.public_keys(), self._trust_domain, self._issuer, self._clock.now())
 
 
 def validate_foreign(token: str, audience: str, bundle: Bundle, *, now: float) -> tuple[SpiffeId, dict[str, Any]]:
     """The same by another trust domain's bundle. Its issuer is its own affair; of its claims only those that the
     standard defines are passed on, for what others mean is known over there."""
-    spiffe_id, claims = _validate(token, audience, bundle.jwt_keys, bundle.trust_domain, None, now)
+    spiffe_id, claims = validate_token(token, audience, bundle.jwt_keys, bundle.trust_domain, None, now)
     return spiffe_id, {name: value for name, value in claims.items() if name in _REGISTERED}
 
 
@@ -195,9 +195,10 @@ def claimed_domain(token: str) -> str:
         return ""
 
 
-def _validate(
+def validate_token(
     token: str, audience: str, keys: Sequence[Mapping[str, Any]], trust_domain: str, issuer: str | None, now: float
 ) -> tuple[SpiffeId, dict[str, Any]]:
+    """Against the keys of `trust_domain`; raises as `JwtAuthority.validate`."""
     check_audiences([audience])
     try:
         jwks = Jwks.parse({"keys": [dict(jwk) for jwk in keys]})

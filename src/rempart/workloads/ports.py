@@ -22,6 +22,7 @@ from .model import (
     ServerRows,
     Told,
     ToldRoots,
+    X509Svid,
 )
 
 if TYPE_CHECKING:
@@ -97,6 +98,16 @@ class AgentStore(Protocol):
 
     async def sweep(self, before: float) -> None:
         """Forget tokens and agents that expired before that; banned agents stay, for a ban to stay."""
+
+
+class ServerConnection(Protocol):
+    """An agent's way to its server, or to one of several."""
+
+    def use(self, roots: Sequence[Certificate], svid: X509Svid | None) -> None:
+        """From the next connection on trust these roots (none: whoever answers) and show this SVID."""
+
+    async def ask(self, method: str, path: str, body: bytes = b"", *, within_s: float) -> bytes:
+        """The answer's body. Raises Unavailable `server_away` | `not_the_server`, and what the server refuses with."""
 
     async def close(self) -> None: ...
 

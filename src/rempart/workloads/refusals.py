@@ -1,8 +1,8 @@
 """Record refusals without letting who is refused write the log full.
 
 The first refusal of a kind is recorded at once; those that follow within the window are counted, and the count is
-recorded when it ends. Kinds are told apart by uid and code, and there are at most `MAX_KINDS` at a time: beyond, uids
-share one. So one event per window and kind, however often somebody knocks.
+recorded when it ends. Kinds are told apart by who is refused (a uid, an address) and code, and there are at most
+`MAX_KINDS` at a time: beyond, all share one. So one event per window and kind, however often somebody knocks.
 """
 
 from __future__ import annotations
@@ -28,17 +28,25 @@ class _Window:
 
 
 class Refusals:
-    def __init__(self, recorder: Recorder, clock: Clock, window_s: float = WINDOW) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        clock: Clock,
+        window_s: float = WINDOW,
+        *,
+        event_type: EventType = EventType.SVID_REFUSED,
+    ) -> None:
+        self._type = event_type
         self._recorder = recorder
         self._clock = clock
         self._window = window_s
-        self._open: dict[tuple[int, str], _Window] = {}
+        self._open: dict[tuple[int | str, str], _Window] = {}
         self.total = 0
 
-    async def refused(self, uid: int, error: RempartError, description: Mapping[str, Any]) -> None:
+    async def refused(self, who: int | str, error: RempartError, description: Mapping[str, Any]) -> None:
         """Never raises: a refusal stands whether or not it can be recorded."""
         self.total += 1
-        key = (uid, error.code)
+        key: tuple[int | str, str] = (who, error.code)
         if key not in self._open and len(self._open) >= MAX_KINDS:
             key = (-1, "")
         window = self._open.get(key)
@@ -67,7 +75,7 @@ class Refusals:
 
     async def _record(self, code: str, reason: str, description: Mapping[str, Any], repeated: int) -> None:
         event = Event(
-            type=EventType.SVID_REFUSED,
+            type=self._type,
             at=self._clock.now(),
             success=False,
             severity=Severity.MEDIUM,

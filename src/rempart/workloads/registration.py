@@ -14,6 +14,7 @@ from rempart.kernel.event import Event, EventType, Recorder
 from rempart.kernel.ids import new_id
 from rempart.kernel.spiffe import SpiffeId
 
+from .agents.model import AGENTS
 from .entry_index import EntryIndex
 from .model import Entry, Facts
 from .ports import EntryStore
@@ -81,20 +82,21 @@ class Registration:
         self._reindex()
 
     def _reindex(self) -> None:
-        self._index = EntryIndex([*self._fixed, *(self._applied[key] for key in sorted(self._applied))])
+        agents = f"spiffe://{self._trust_domain}{AGENTS}"
+        self._index = EntryIndex([*self._fixed, *(self._applied[key] for key in sorted(self._applied))], agents=agents)
 
     def entries(self) -> Sequence[Entry]:
         """Fixed ones first, then the applied ones by id."""
         return self._index.entries
 
+    def of_parent(self, spiffe_id: str) -> Sequence[Entry]:
+        """Those of the agent of that id."""
+        return self._index.of_parent.get(spiffe_id, ())
+
     def matching(self, facts: Facts) -> list[Entry]:
-        """Every entry all of whose selectors are among the facts; of several for one id without a hint, or for one
-        hint, the first: hints tell the identities of one workload apart (Workload API section 5.2.1). Fixed ones come
-        first, then the oldest."""
-        found: dict[str, Entry] = {}
-        for entry in self._index.matching(facts.selectors, self._clock.now()):
-            found.setdefault(entry.hint or str(entry.spiffe_id), entry)
-        return list(found.values())
+        """Those of this host all of whose selectors are among the facts, one for each hint or id: the fixed one, else
+        the oldest."""
+        return self._index.identities(facts.selectors, self._clock.now())
 
     def asks_for(self) -> frozenset[tuple[str, str]]:
         """(type, kind) of every selector in use: what is dear to find out is found out only when it counts."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 AGENTS = "/rempart/agent/"
 """Paths below it are agents' own: nothing is registered there."""
+GRACE = 60.0
 SERVER = "/rempart/server"
 """The path of the id that servers answer agents under."""
 
@@ -13,7 +14,8 @@ SERVER = "/rempart/server"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
     """`method` is what it was attested by; `facts` what that found out, as `name:value`. Times in seconds since the
-    epoch. `serial` is that of the SVID it uses, `next_serial` of a newer one that it was sent and hasn't used yet.
+    epoch. `serial` is that of the SVID it uses, `next_serial` of a newer one that it was sent and hasn't used yet;
+    `old_serial`, of the one before, is good until `old_until`: questions on older connections are still under way.
 
     `rejoins`: its evidence is good for more than one time, so that it comes back by itself after an eviction.
     """
@@ -23,6 +25,8 @@ class Agent:
     facts: tuple[str, ...] = ()
     serial: str
     next_serial: str = ""
+    old_serial: str = ""
+    old_until: float = 0.0
     expires_at: float
     joined_at: float
     banned: bool = False
@@ -32,11 +36,12 @@ class Agent:
         """It was sent another SVID: the one that it uses stays good until it uses this one."""
         return replace(self, next_serial=serial, expires_at=expires_at)
 
-    def used(self, serial: str) -> Agent | None:
-        """It uses the SVID of this serial; None when that is not one of its two: somebody has an old one."""
+    def used(self, serial: str, now: float) -> Agent | None:
+        """It uses the SVID of this serial; None when that is none of its own: somebody has an old one."""
         if serial == self.next_serial:
-            return replace(self, serial=serial, next_serial="")
-        return self if serial == self.serial else None
+            return replace(self, serial=serial, next_serial="", old_serial=self.serial, old_until=now + GRACE)
+        known = serial == self.serial or (serial == self.old_serial and now < self.old_until)
+        return self if known else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,192 @@
+"""Agents over TCP: TLS 1.3 with the server's own SVID, which is renewed while it listens, and bounds for strangers.
+
+A client may show a certificate; OpenSSL checks that its key is there and that a root of the trust domain is above it,
+its time and everything else `workloads.agents.api` checks for each request, so that what is refused is recorded. A
+stranger's connections are few per address, begin their request within seconds, and end after one idle minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections import Counter
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from rempart.crypto.x509 import EcKey, ders_to_pem
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import RempartError, Unavailable
+from rempart.kernel.spiffe import SpiffeId
+from rempart.workloads.agents.model import SERVER
+from rempart.workloads.local_x509 import LocalX509
+from rempart.workloads.model import Entry, X509Svid
+
+HANDSHAKE_WITHIN = 5.0
+FIRST_REQUEST_WITHIN = 10.0
+STRANGERS_OF_ADDRESS = 64
+STRANGERS = 512
+AGENTS = 8192
+_LOOK = 1.0
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME (x509_vfy.h), for which Python has no name."""
+
+
+def server_id(trust_domain: str) -> SpiffeId:
+    return SpiffeId(trust_domain, SERVER)
+
+
+class AgentListener:
+    """`listening` is a bound TCP socket; `serve` runs until cancelled."""
+
+    def __init__(
+        self, app: ASGIApp, listening: socket.socket, x509: LocalX509, trust_domain: str, clock: Clock
+    ) -> None:
+        self._listening, self._x509, self._clock = listening, x509, clock
+        self._entry = Entry(id="", spiffe_id=server_id(trust_domain), selectors=frozenset())
+        self._config = uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+        )
+        self._config.load()
+        self._state = ServerState()
+        self.strangers: Counter[str] = Counter()
+        self.agents = 0
+
+    async def serve(self) -> None:
+        """Raises Unavailable when there is no first certificate."""
+        svid, roots = await self._svid(), self._x509.roots
+        server = await self._listen(svid)
+        try:
+            while True:
+                await asyncio.sleep(_LOOK)
+                if self._clock.now() < svid.rotate_at(svid.leaf.not_before) and self._x509.roots == roots:
+                    continue
+                with contextlib.suppress(RempartError):  # what there is still serves, and the next try is soon
+                    svid, roots = await self._svid(), self._x509.roots
+                    old, server = server, await self._listen(svid)
+                    old.close()  # who is connected stays
+        finally:
+            server.close()
+            for connection in list(self._state.connections):
+                connection.shutdown()
+
+    async def _svid(self) -> X509Svid:
+        key = EcKey.generate()
+        return X509Svid(self._entry.spiffe_id, "", await self._x509.sign(self._entry, key), key)
+
+    async def _listen(self, svid: X509Svid) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self),
+            sock=self._listening.dup(),
+            ssl=self._context(svid),
+            ssl_handshake_timeout=HANDSHAKE_WITHIN,
+            backlog=1024,
+        )
+
+    def _context(self, svid: X509Svid) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= _NO_CHECK_TIME
+        context.num_tickets = 0  # a resumed session would bring back an agent that is none any more
+        context.load_verify_locations(cadata=ders_to_pem([root.der for root in self._x509.roots]).decode())
+        load_key(context, svid)
+        return context
+
+    def protocol_parts(self) -> tuple[uvicorn.Config, ServerState]:
+        return self._config, self._state
+
+    def admits(self, address: str, *, agent: bool) -> bool:
+        if agent:
+            return self.agents < AGENTS
+        return self.strangers[address] < STRANGERS_OF_ADDRESS and self.strangers.total() < STRANGERS
+
+
+def load_key(context: ssl.SSLContext, svid: X509Svid) -> None:
+    """OpenSSL's Python face reads keys from files only; a memfd is one that never touches disk."""
+    descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
+    try:
+        with open(descriptor, "wb", closefd=False) as memory:
+            memory.write(svid.key.to_pem() + ders_to_pem([one.der for one in svid.chain]))
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except ssl.SSLError:
+        raise Unavailable("bad_svid", "the SVID can't be used for TLS") from None
+    finally:
+        os.close(descriptor)
+
+
+class _Connection(HttpToolsProtocol):
+    """One connection: whose certificate was shown goes into each request's scope."""
+
+    def __init__(self, listener: AgentListener) -> None:
+        config, state = listener.protocol_parts()
+        super().__init__(config, state, {})
+        self._listener = listener
+        self._peer: tuple[bytes, ...] = ()
+        self._counted = ""
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
+        connection: Any = transport.get_extra_info("ssl_object")
+        leaf = connection.getpeercert(binary_form=True)
+        self._peer = tuple(_chain(connection)) if leaf else ()
+        address = str((transport.get_extra_info("peername") or ("",))[0])
+        if not self._listener.admits(address, agent=bool(leaf)):
+            transport.abort()
+            return
+        if leaf:
+            self._listener.agents += 1
+            self._counted = "agent"
+        else:
+            self._listener.strangers[address] += 1
+            self._counted = f"stranger {address}"
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(FIRST_REQUEST_WITHIN, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        kind, _, address = self._counted.partition(" ")
+        if kind == "agent":
+            self._listener.agents -= 1
+        elif kind == "stranger":
+            self._listener.strangers[address] -= 1
+            if not self._listener.strangers[address]:
+                del self._listener.strangers[address]
+        self._counted = ""
+        if self.transport is not None:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._counted:
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["rempart.peer"] = self._peer  # type: ignore[typeddict-unknown-key]  # for `workloads.agents.api`
+
+    def on_headers_complete(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        super().on_headers_complete()
+
+
+def _chain(connection: Any) -> list[bytes]:
+    """As the peer sent it. Python has a public name for that from 3.13 on only."""
+    shown = connection._sslobj.get_unverified_chain()
+    return [one.public_bytes(ssl._ssl.ENCODING_DER) for one in shown or ()]  # type: ignore[attr-defined]  # as above

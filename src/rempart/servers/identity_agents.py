@@ -1,0 +1,99 @@
+"""Identity's part for agents on other hosts: who they are, and what they are given."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rempart.audit.journal import Journal
+from rempart.backends.sql import Database
+from rempart.backends.sql_agents import SCHEMA, SqlAgents
+from rempart.backends.sqlite_sql import SqliteDatabase
+from rempart.crypto.x509 import pem_to_ders
+from rempart.kernel.clock import Clock
+from rempart.kernel.event import Event, EventType
+from rempart.protocols.ocsf import encode
+from rempart.wiring.process_settings import AgentSettings
+from rempart.workloads.agents.api import AgentApi
+from rempart.workloads.agents.joining import ExistingSvid, Joining, JoinMethod, JoinToken, Nonces, Possession
+from rempart.workloads.agents.roster import Roster
+from rempart.workloads.agents.signing import AgentSigning
+from rempart.workloads.agents.telling import Telling
+from rempart.workloads.identities import Identities
+from rempart.workloads.jwt_authority import JwtAuthority
+from rempart.workloads.local_x509 import LocalX509
+from rempart.workloads.refusals import Refusals
+from rempart.workloads.registration import Registration
+
+from .agent_listener import AgentListener
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    roster: Roster
+    listener: AgentListener
+    refusals: Refusals
+
+
+@contextlib.asynccontextmanager
+async def agent_store(path: Path, shared: Database | None) -> AsyncIterator[SqlAgents]:
+    """In the database that servers share, else in a file. Raises Unavailable `store_unavailable`."""
+    database = shared or SqliteDatabase(path)
+    try:
+        await database.ensure(SCHEMA)
+        yield SqlAgents(database)
+    finally:
+        if shared is None:
+            await database.close()
+
+
+def serve_agents(
+    settings: AgentSettings,
+    store: SqlAgents,
+    listening: socket.socket,
+    *,
+    identities: Identities,
+    registration: Registration,
+    x509: LocalX509,
+    jwt: JwtAuthority,
+    issuer: str,
+    root: Callable[[], str],
+    journal: Journal,
+    clock: Clock,
+) -> Agents:
+    """Everything is built and nothing runs yet."""
+    roster = Roster(identities.trust_domain, store, journal, clock, identities.changes.announce)
+    refusals = Refusals(journal, clock, event_type=EventType.AGENT_REFUSED)
+    nonces = Nonces(clock)
+    methods: dict[str, JoinMethod] = {"join_token": JoinToken(roster)}
+    if settings.x509pop_roots:
+        methods["x509pop"] = Possession(roster, nonces, pem_to_ders(settings.x509pop_roots), clock)
+    if settings.svid:
+
+        def trusted() -> list[bytes]:
+            return [root.der for root in x509.roots]
+
+        methods["svid"] = ExistingSvid(roster, nonces, trusted, settings.svid, clock)
+
+    async def record(event: Event) -> None:
+        await journal.record_bytes(encode(event, "agent"), repeat=True)
+
+    api = AgentApi(
+        identities=identities,
+        registration=registration,
+        roster=roster,
+        joining=Joining(methods),
+        nonces=nonces,
+        signing=AgentSigning(registration, x509, jwt, journal, refusals, clock),
+        telling=Telling(record),
+        x509=x509,
+        jwt=jwt,
+        issuer=issuer,
+        root=root,
+        refusals=refusals,
+        clock=clock,
+    )
+    return Agents(roster, AgentListener(api.app(), listening, x509, identities.trust_domain, clock), refusals)

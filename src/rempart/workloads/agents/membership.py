@@ -1,0 +1,241 @@
+"""An agent's own life: it joins, keeps its SVID fresh, and follows what the server tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from rempart.crypto import aead
+from rempart.crypto.svid import verify_svid
+from rempart.crypto.x509 import Certificate, EcKey, same_key
+from rempart.kernel.clock import Clock
+from rempart.kernel.durable_file import replace_file
+from rempart.kernel.errors import Integrity, RempartError, Unavailable
+from rempart.kernel.spiffe import SpiffeId
+from rempart.workloads.model import X509Svid
+from rempart.workloads.ports import ServerConnection
+
+from . import messages
+from .evidence import ASK_WITHIN, Evidence
+from .knowledge import Knowledge
+from .messages import Admitted, Renew, Synced
+from .model import AGENTS
+
+SYNC_WITHIN = 40.0
+RETRY = (0.5, 30.0)
+"""Seconds between attempts while the server is away: at first, and at last. Half of each is chance."""
+LOST = frozenset({"agent_unknown", "agent_superseded"})
+BANNED = "agent_banned"
+_SLICE = 5.0
+_CONTEXT = b"rempart/agent/state/v1"
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What a restart needs: who the agent is, and what it knew."""
+
+    key: bytes
+    chain: list[bytes]
+    bundle: str
+    synced: Synced | None
+
+
+class Membership:
+    """`path` holds the agent's key and what it knows, sealed under `seal_key`. `alarm` records what people should know.
+    One event loop."""
+
+    def __init__(
+        self,
+        server: ServerConnection,
+        knowledge: Knowledge,
+        evidence: Evidence,
+        *,
+        path: Path,
+        seal_key: bytes,
+        clock: Clock,
+        alarm: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._server, self._knowledge, self._evidence = server, knowledge, evidence
+        self._path, self._key, self._clock, self._alarm = path, seal_key, clock, alarm
+        self._bundle = ""
+        self._changing = asyncio.Lock()
+        self.svid: X509Svid | None = None
+        self.away_since: float | None = None
+        """When the server stopped answering; None while it answers."""
+
+    @property
+    def spiffe_id(self) -> str:
+        return str(self.svid.spiffe_id) if self.svid else ""
+
+    # -- beginning -----------------------------------------------------------------------------------------------
+
+    async def begin(self, bundle: str) -> None:
+        """As the agent of before where that is still valid, else join; then learn. `bundle` is what the operator said
+        to trust, "" to trust whoever answers.
+
+        With a valid SVID and knowledge of before, the server may be away. Raises what joining raises, Integrity
+        `agent_state_broken`.
+        """
+        self._load()
+        if not self._knowledge.roots and bundle:
+            self._knowledge.trust(bundle)
+            self._bundle = bundle
+        self._server.use(self._knowledge.roots, self.svid)
+        try:
+            if self.svid is None:
+                await self._join()
+            await self.synchronise()
+        except Unavailable:
+            self.away_since = self._clock.now()
+            if not self._knowledge.version:
+                raise
+        except RempartError as error:
+            if error.code not in LOST or not self._evidence.again:
+                raise
+            self._knowledge.forget_entries()
+            await self._join()
+            await self.synchronise()
+
+    async def _join(self) -> None:
+        self._server.use(self._knowledge.roots, None)
+        key = EcKey.generate()
+        join = await self._evidence.join(self._server, key.request_der())
+        self._take(key, await self._server.ask("POST", "/v1/join", messages.encode(join), within_s=ASK_WITHIN))
+
+    def _take(self, key: EcKey, answer: bytes) -> None:
+        """The agent's new SVID, checked and kept before it is used. Raises Unavailable `bad_answer`."""
+        admitted = messages.read_answer(answer, Admitted)
+        self._knowledge.trust(admitted.bundle)
+        roots, domain = [root.der for root in self._knowledge.roots], self._knowledge.trust_domain
+        found = verify_svid(admitted.svid, roots, trust_domain=domain, now=self._clock.now())
+        if not found.path.startswith(AGENTS) or not same_key(admitted.svid[0], key):
+            raise Unavailable("bad_answer", "the server made this host something else than an agent")
+        self._bundle = admitted.bundle
+        self.svid = _svid(found, key, admitted.svid)
+        self._save()
+        self._server.use(self._knowledge.roots, self.svid)
+
+    # -- going on ------------------------------------------------------------------------------------------------
+
+    async def synchronise(self) -> None:
+        """Ask for news, and learn them. Raises as `ServerConnection.ask`, BadInput."""
+        path = f"/v1/sync?seen={self._knowledge.version}"
+        synced = messages.read_answer(await self._server.ask("GET", path, within_s=SYNC_WITHIN), Synced)
+        if synced.version == self._knowledge.version:
+            return
+        roots = self._knowledge.roots
+        self._knowledge.learn(synced, self.spiffe_id)
+        self._bundle = synced.bundle
+        self._save()
+        if self._knowledge.roots != roots:
+            self._server.use(self._knowledge.roots, self.svid)
+
+    async def keep_synchronised(self) -> None:
+        """Until the agent is none any more and can't become one by itself: then it raises why."""
+        await self._again_and_again(self.synchronise, self._now_is_due)
+
+    async def keep_fresh(self) -> None:
+        """A new SVID in the second half of each one's life, a new membership where there is none. Raises as above."""
+        await self._again_and_again(self._renew, self._renewal_is_due)
+
+    async def _again_and_again(self, work: Callable[[], Awaitable[None]], due: Callable[[], Awaitable[None]]) -> None:
+        """While the server is away try ever more rarely, by chance: agents whose server restarts don't all come back
+        in one moment."""
+        wait = RETRY[0]
+        while True:
+            await due()
+            try:
+                await work()
+            except RempartError as error:
+                await self._heard(error)
+                await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # nosec B311 - jitter, no secret
+                wait = min(wait * 2, RETRY[1])
+            else:
+                self.away_since, wait = None, RETRY[0]
+
+    async def _now_is_due(self) -> None:
+        while self.svid is None:  # noqa: ASYNC110 - `keep_fresh` joins again, and fails more often than not
+            await asyncio.sleep(RETRY[0])
+
+    async def _renewal_is_due(self) -> None:
+        chance = random.uniform(0.8, 1.0)  # nosec B311 - jitter, no secret
+        while self.svid is not None:
+            leaf = self.svid.leaf
+            due = leaf.not_before + (leaf.not_after - leaf.not_before) / 2 * chance - self._clock.now()
+            if due <= 0:
+                return
+            await asyncio.sleep(min(due, _SLICE))  # in slices, so that a clock that jumped is noticed
+
+    async def _renew(self) -> None:
+        if self.svid is None or self._clock.now() >= self.svid.leaf.not_after:
+            self._knowledge.forget_entries()
+            self.svid = None
+            await self._join()
+            return
+        key = EcKey.generate()
+        body = messages.encode(Renew(key.request_der()))
+        self._take(key, await self._server.ask("POST", "/v1/renew", body, within_s=ASK_WITHIN))
+
+    async def _heard(self, error: RempartError) -> None:
+        """A refusal means that the workloads here are nobody. Raises it where only people can help."""
+        if isinstance(error, Unavailable):
+            if self.away_since is None:
+                self.away_since = self._clock.now()
+            return
+        if error.code in LOST or error.code == BANNED:
+            if self._knowledge.version:
+                await self._alarm(f"the server refuses this agent: {error.reason}")
+            self._knowledge.forget_entries()
+        if error.code == BANNED:
+            return  # the ban may be lifted
+        if not self._evidence.again:
+            raise error
+        if error.code in LOST:
+            self.svid = None
+            self._save()
+        await self._alarm(f"this agent was refused: {error.reason}")
+
+    # -- what is kept --------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        try:
+            kept = msgspec.json.decode(aead.unseal(self._key, self._path.read_bytes(), _CONTEXT), type=_Kept)
+            if kept.bundle:
+                self._knowledge.trust(kept.bundle)
+                self._bundle = kept.bundle
+            if not kept.chain:
+                return
+            roots, domain = [root.der for root in self._knowledge.roots], self._knowledge.trust_domain
+            try:
+                found = verify_svid(kept.chain, roots, trust_domain=domain, now=self._clock.now())
+            except RempartError:
+                return  # it expired, or its root is gone: join anew
+            self.svid = _svid(found, EcKey.from_der(kept.key), kept.chain)
+            if kept.synced is not None:
+                self._knowledge.learn(kept.synced, str(found))
+        except FileNotFoundError:
+            return
+        except (RempartError, msgspec.DecodeError):
+            raise Integrity(
+                "agent_state_broken",
+                f"{self._path} is not what this agent wrote",
+                "find out who changed it; remove it and let the agent join again",
+            ) from None
+
+    def _save(self) -> None:
+        """Raises Unavailable `agent_state_failed`."""
+        chain = [one.der for one in self.svid.chain] if self.svid else []
+        key = self.svid.key.to_der() if self.svid else b""
+        synced = self._knowledge.synced if self._knowledge.version else None
+        kept = _Kept(key, chain, self._bundle, synced)
+        try:
+            replace_file(self._path, aead.seal(self._key, msgspec.json.encode(kept), _CONTEXT))
+        except OSError as error:
+            raise Unavailable("agent_state_failed", f"{self._path} can't be written: {error.strerror}") from None
+
+
+def _svid(found: SpiffeId, key: EcKey, chain: list[bytes]) -> X509Svid:
+    return X509Svid(found, "", tuple(map(Certificate.parse, chain)), key)
