@@ -14,12 +14,12 @@ from rempart.backends.sql_agents import SCHEMA, SqlAgents
 from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.crypto.x509 import pem_to_ders
 from rempart.kernel.clock import Clock
-from rempart.kernel.event import Event, EventType
+from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
 from rempart.wiring.process_settings import AgentSettings
 from rempart.workloads.agents.api import AgentApi
 from rempart.workloads.agents.joining import ExistingSvid, Joining, JoinMethod, JoinToken, Nonces, Possession
-from rempart.workloads.agents.roster import Roster
+from rempart.workloads.agents.roster import Roster, agent_refusals
 from rempart.workloads.agents.signing import AgentSigning
 from rempart.workloads.agents.telling import Telling
 from rempart.workloads.identities import Identities
@@ -66,7 +66,7 @@ def serve_agents(
 ) -> Agents:
     """Everything is built and nothing runs yet."""
     roster = Roster(identities.trust_domain, store, journal, clock, identities.changes.announce)
-    refusals = Refusals(journal, clock, event_type=EventType.AGENT_REFUSED)
+    refusals = agent_refusals(journal, clock)
     nonces = Nonces(clock)
     methods: dict[str, JoinMethod] = {"join_token": JoinToken(roster)}
     if settings.x509pop_roots:

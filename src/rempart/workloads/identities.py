@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rempart.crypto import x509
@@ -84,7 +84,10 @@ class Identities:
         changes: Changes,
         clock: Clock,
         federation: PartnerBundles | None = None,
+        jitter: Callable[[], float] | None = None,
     ) -> None:
+        """`jitter`: which part of half of its life a certificate is used for before there is the next."""
+        self._jitter = jitter or spread
         self._federation = federation
         self.trust_domain = trust_domain
         self.changes = changes
@@ -177,7 +180,7 @@ class Identities:
                 if not fresh or slot.signer != generation or slot.entry != entry:
                     svid = await (self._sign(entry) if entry else self._sign_web())
                     now = self.clock.now()
-                    slot.svid, slot.refresh_at = svid, _spread(now, svid.leaf.not_after)
+                    slot.svid, slot.refresh_at = svid, now + (svid.leaf.not_after - now) / 2 * self._jitter()
                     slot.signer, slot.entry = generation, entry
             except Unavailable as error:
                 if slot.svid is None or slot.entry != entry:
@@ -310,6 +313,6 @@ class Identities:
             del self._tokens[key]
 
 
-def _spread(now: float, not_after: float) -> float:
-    """Half of what is left, or a little earlier: certificates that were made together are not renewed together."""
-    return now + (not_after - now) / 2 * random.uniform(0.8, 1.0)  # nosec B311 - jitter, no secret
+def spread() -> float:
+    """Certificates that were made together are not renewed together."""
+    return random.uniform(0.8, 1.0)  # nosec B311 - jitter, no secret

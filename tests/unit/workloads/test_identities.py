@@ -71,6 +71,7 @@ class World:
             refusals=Refusals(self.recorder, self.clock),
             changes=changes,
             clock=self.clock,
+            jitter=lambda: 1.0,
         )
 
     def issued(self) -> int:

@@ -15,6 +15,7 @@ from rempart.kernel.errors import BadInput, Denied, NotFound, RempartError, Unau
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.kernel.spiffe import SpiffeId
 from rempart.workloads.ports import AgentStore
+from rempart.workloads.refusals import Refusals
 
 from .model import AGENTS, Agent, JoinToken
 
@@ -182,6 +183,11 @@ class Roster:
                 after=after,
             )
         )
+
+
+def agent_refusals(recorder: Recorder, clock: Clock) -> Refusals:
+    """Refusals of agents, and of who would be one."""
+    return Refusals(recorder, clock, event_type=EventType.AGENT_REFUSED)
 
 
 def document(agent: Agent) -> dict[str, Any]:
