@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
+
+from rempart.kernel.event import Event
 
 
 class MetricsSource(Protocol):
@@ -40,3 +44,41 @@ class Verified(Protocol):
 class TokenVerifier(Protocol):
     async def verify(self, token: str) -> Verified:
         """Raises Unauthenticated `invalid_token`, or Unavailable without keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an address is thought to be: ISO 3166-1 alpha-2 country, degrees."""
+
+    country: str
+    latitude: float
+    longitude: float
+
+
+class Places(Protocol):
+    """An offline file of networks and where they are. Read-only, safe from any thread, untrusted: files are wrong."""
+
+    def locate(self, ip: str) -> Place | None:
+        """None for what is no address, and for addresses that the file doesn't know. Never raises."""
+
+
+class FeedPage(Protocol):
+    """Some events in the order of the log; `size` is how many the log has."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def events(self) -> Sequence[msgspec.Raw]: ...
+
+
+class EventFeed(Protocol):
+    """The log, in its order."""
+
+    async def read(self, start: int, wait: float) -> FeedPage:
+        """Events from index `start` on; waits up to `wait` seconds for the first. Raises Unavailable."""
+
+
+class AlertRecorder(Protocol):
+    async def raise_alert(self, event: Event) -> None:
+        """Return when durable; an event whose id was recorded before is the same event. Raises Unavailable."""

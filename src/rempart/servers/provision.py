@@ -201,8 +201,9 @@ class Provisions:
         state = self.plan.state
         trees = {Path(sys.prefix), Path(sys.base_prefix), Path(rempart.__file__).parent.parent, self.plan.app_directory}
         for process_settings in (process.settings or {},):
-            if policy := process_settings.get("policy_dir"):
-                trees.add(Path(policy))
+            for name in ("policy_dir", "rules_dir", "geo_file"):
+                if given := process_settings.get(name):
+                    trees.add(Path(given))
         if argv:
             program = Path(argv[0]).resolve()
             trees.add(program.parent.parent if program.parent.name == "bin" else program)

@@ -50,6 +50,7 @@ _STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("sidecar",),
     ("people", "observer", "shipper"),
     ("pdp", "identity"),
+    ("detector",),
     ("sequencer",),
 )
 

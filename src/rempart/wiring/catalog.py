@@ -56,6 +56,7 @@ OWN: tuple[Own, ...] = (
         sees=(View("journals", writable=True),),
         reads_access_logs=True,
     ),
+    Own("detector", sees=(View("run/feed/detector.sock"),)),
     Own("shipper", sees=(View("run/feed/shipper.sock"),)),
     Own(
         "observer",

@@ -188,6 +188,7 @@ class _Planner:
             sockets.append(Socket("agents", "agents", tcp=self.agents))
         if name == "sequencer":
             sockets += [Socket(f"events:{s.name}", f"run/events/{s.name}.sock", owner=s.name) for s in self._sources()]
+            sockets.append(Socket("feed:detector", "run/feed/detector.sock", owner="detector"))
             if self.app.audit.sinks:
                 sockets.append(Socket("feed:shipper", "run/feed/shipper.sock", owner="shipper"))
         return Process(
@@ -230,6 +231,11 @@ class _Planner:
             "people": people_settings(app, self.issuer, f"unix://{run}/workload.sock", off),
             "pdp": self._pdp(off),
             **audit_settings(app, self.state),
+            "detector": ps.DetectorSettings(
+                feed_socket=str(run / "feed" / "detector.sock"),
+                rules_dir=str(app.detection.rules_dir or ""),
+                geo_file=str(app.detection.geo_file or ""),
+            ),
             "observer": ps.ObserverSettings(
                 trust_domain=app.trust_domain,
                 issuer=self.issuer,

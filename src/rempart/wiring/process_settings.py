@@ -143,6 +143,14 @@ class ShipperSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     host_name: str
 
 
+class DetectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`feed_socket`: the sequencer's; `rules_dir` holds rules besides the built-in ones."""
+
+    feed_socket: str
+    rules_dir: str = ""
+    geo_file: str = ""
+
+
 class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`metrics` maps a component to the unix socket that answers GET /metrics. `issuer` is who issues people's tokens;
     `people_socket` the observer's own way to people (its sidecar's egress), where the JWKS comes from."""

@@ -11,6 +11,7 @@ from rempart.people.administration.roles import RoleRules
 
 from .audit_settings import AuditSettings, read_audit
 from .check import Problem, Problems, Reader
+from .detection_settings import DetectionSettings, read_detection
 from .locate import lines
 from .people_factors import FactorSettings, read_factors
 from .people_mail import MailSettings, read_mail
@@ -114,6 +115,7 @@ class AppSettings:
     signing_algorithm: str = SIGNING[0]
     factors: FactorSettings = field(default_factory=FactorSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    detection: DetectionSettings = field(default_factory=DetectionSettings)
 
 
 def load(directory: Path) -> AppSettings:
@@ -185,6 +187,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
     people = root.table("people")
     workloads = root.table("workloads")
     audit = root.table("audit")
+    detection = root.table("detection")
     roles, mail = people.table("roles"), people.table("mail")
     settings = AppSettings(
         directory=directory,
@@ -212,9 +215,10 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         signing_algorithm=read_signing(tokens),
         factors=read_factors(people, declared),
         audit=read_audit(audit, directory),
+        detection=read_detection(detection, directory),
     )
     _between(root, settings)
-    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, audit, root):
+    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, audit, detection, root):
         reader.no_more()
     return settings
 

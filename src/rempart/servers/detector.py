@@ -1,0 +1,127 @@
+"""The detector process: follows the log with the rules and records what they find as `alert.raised`.
+
+Sockets: `metrics`, `admin` (what it watches for, and how far it is). It reads the log from the sequencer's read-only
+socket `run/feed/detector.sock`, writes its own journal and its own state, and reaches nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+import msgspec
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rempart.audit.journal import Journal
+from rempart.backends.geo_csv import GeoCsv
+from rempart.backends.http_feed import HttpFeed
+from rempart.detection.engine import Engine
+from rempart.detection.following import Follower
+from rempart.detection.metrics import page
+from rempart.detection.ruleset import BUILT_IN, load
+from rempart.kernel.errors import BadInput
+from rempart.kernel.event import Event
+from rempart.protocols.ocsf import encode
+from rempart.wiring.process_settings import DetectorSettings
+
+from .asgi import asgi_server
+from .boot import Boot
+
+
+class JournaledAlerts:
+    """Implements `detection.ports.AlertRecorder`: in the journal, marked so that the sequencer takes each id once."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def raise_alert(self, event: Event) -> None:
+        await self._journal.record_bytes(encode(event, self._journal.source), repeat=True)
+
+
+def detector_app(follower: Follower) -> ASGIApp:
+    """GET `/rules`, `/metrics`, `/healthz`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        response: Response
+        match scope["path"]:
+            case "/metrics":
+                response = Response(page(follower), media_type="text/plain; version=0.0.4; charset=utf-8")
+            case "/healthz":
+                response = JSONResponse({"ready": True})
+            case "/rules":
+                response = JSONResponse(_rules(follower))
+            case _:
+                response = Response(b"", 404)
+        await response(scope, receive, send)
+
+    return app
+
+
+def _rules(follower: Follower) -> dict[str, object]:
+    engine = follower.engine
+    return {
+        "taken": follower.cursor,
+        "size": follower.size,
+        "rules": [
+            {
+                "rule": rule.name,
+                "severity": rule.severity,
+                "attack": rule.attack,
+                "alerts": engine.counts.alerts[rule.name],
+            }
+            for rule in engine.rules
+            if engine.speaks(rule.name)
+        ],
+    }
+
+
+async def run(boot: Boot) -> None:
+    """Serve until SIGTERM; then save how far it is."""
+    try:
+        settings = msgspec.convert(dict(boot.settings), DetectorSettings)
+    except msgspec.ValidationError as error:
+        raise BadInput("bad_settings", f"the detector's settings: {error}", "start it with `rempart up`") from None
+    boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    places = GeoCsv.read(Path(settings.geo_file)) if settings.geo_file else None
+    own = [Path(settings.rules_dir)] if settings.rules_dir else []
+    engine = Engine(load([BUILT_IN, *own], places))
+    journal = Journal(boot.journal_dir, boot.name)
+    feed = HttpFeed(settings.feed_socket)
+    follower = Follower(engine, feed, JournaledAlerts(journal), boot.data_dir / "state")
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    servers = {name: asgi_server(detector_app(follower)) for name in ("metrics", "admin") if name in boot.sockets}
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name, server in servers.items():
+                group.create_task(server.serve(sockets=[boot.sockets[name]]))
+            group.create_task(follower.follow(stopping))
+            group.create_task(follower.watch_clock(stopping))
+            while not all(server.started for server in servers.values()):  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.005)
+            boot.ready()
+            await stopping.wait()
+            for server in servers.values():
+                server.should_exit = True
+    finally:
+        journal.close()
+        await feed.close()
+
+
+def main() -> None:
+    import uvloop
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    uvloop.run(run(Boot.from_environment()))
+
+
+if __name__ == "__main__":
+    main()
