@@ -115,7 +115,7 @@ def attacks() -> Iterator[Attack]:
     yield plain(
         "I-cors",
         "Read by another site's script",
-        "CORS of userinfo, account and authorization",
+        "CORS of tokens, userinfo, keys, account, administration and authorization, from three origins",
         "no credentials for other origins",
         _cors,
     )
@@ -352,12 +352,12 @@ def _flags(made: Registered) -> Outcome:
 
 def _cors(scene: Scene) -> Outcome:
     reply = Reply(0)
-    for path in ("/auth/userinfo", "/auth/account", "/auth/authorize", "/auth/account/data", "/login"):
-        for method in ("OPTIONS", "GET"):
-            reply = scene.ask(
-                method, path, (("Origin", "https://evil.example"), ("Access-Control-Request-Method", "GET"))
-            )
-            allowed = reply.headers.get("access-control-allow-origin", "")
-            if "evil" in allowed or reply.headers.get("access-control-allow-credentials") == "true":
-                return got_through(f"{path}: {allowed}", reply.evidence)
-    return blocked(reply.said, "people: no CORS with credentials", reply.evidence)
+    pages = ("/auth/account", "/auth/authorize", "/auth/account/data", "/auth/admin/users", "/auth/session/refresh")
+    for path in ("/auth/userinfo", "/auth/token", "/auth/revoke", "/auth/jwks.json", "/login", *pages):
+        for origin in ("https://evil.example", "null", "https://localhost.evil.example"):
+            for method in ("OPTIONS", "GET"):
+                reply = scene.ask(method, path, (("Origin", origin), ("Access-Control-Request-Method", "GET")))
+                allowed = reply.headers.get("access-control-allow-origin", "")
+                if allowed in (origin, "*") or "access-control-allow-credentials" in reply.headers:
+                    return got_through(f"{path}: {allowed}", reply.evidence)
+    return blocked(reply.said, "people: exact origins, no credentials", reply.evidence)

@@ -33,6 +33,7 @@ from rempart.people.administration.roles import Roles
 from rempart.people.api import PublicFace
 from rempart.people.authorize.id_tokens import IdTokens
 from rempart.people.collapse import Collapse
+from rempart.people.cors import BrowserApplications, CrossOrigin
 from rempart.people.factors.notices import Notices
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login_record import LoginRecord
@@ -294,8 +295,10 @@ async def compose(
     api: ASGIApp = application(
         [*routes, *pages, *internal.routes(), *administration.public, *own.routes(bearers, origins)]
     )
+    if device_keys is not None:
+        api = OffersBinding(api, device_keys)
     return People(
-        api=OffersBinding(api, device_keys) if device_keys else api,
+        api=CrossOrigin(api, BrowserApplications(oauth.clients, clock)),
         admin=application(
             [*KeysFace(keys).routes(), *oauth.operators, *authorization.operators, *administration.operators]
         ),
