@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +123,25 @@ def running_sequencer(state: Path) -> Iterator[SequencerUnderTest]:
         yield under_test
     finally:
         under_test.close()
+
+
+@contextlib.contextmanager
+def over_tcp(sequencer: SequencerUnderTest) -> Iterator[str]:
+    """The sequencer's reading socket at an HTTP address, for a client that knows no unix sockets."""
+
+    class Forward(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with sequencer.client("audit") as client:
+                answer = client.get(self.path)
+            self.send_response(answer.status_code)
+            self.send_header("content-length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Not into the test's output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()

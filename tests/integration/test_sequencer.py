@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.support import eventually, short_directory
-from tests.support_sequencer import SequencerUnderTest, running_sequencer
+from tests.support_sequencer import SequencerUnderTest, over_tcp, running_sequencer
 
 from rempart.audit.journal import Journal
 from rempart.kernel.event import Event, EventType
@@ -404,3 +404,24 @@ def test_erasing_a_person_leaves_the_tree_and_search_without_their_data(sequence
         assert (recorded["type"], recorded["details"]["account"]) == ("people.erased", "usr_erase")
         assert client.get("/proofs/evt_er1").json()["payload"] == proof["payload"]
     assert rempart(sequencer.state, "audit", "verify").returncode == 0
+
+
+def test_the_log_is_followed_from_outside_over_http_through_a_rotation(
+    sequencer: SequencerUnderTest, tmp_path: Path
+) -> None:
+    shutil.copy(sequencer.data / "log.vkeys", tmp_path / "keys")
+    (tmp_path / "first.vkey").write_text((tmp_path / "keys").read_text().splitlines()[-1])
+    with over_tcp(sequencer) as url:
+        watch = ["audit", "monitor", url, "--key", str(tmp_path / "first.vkey"), "--memory", str(tmp_path / "m")]
+        first = rempart(tmp_path, *watch, "--once", "--json")
+        assert first.returncode == 0, first.stdout
+        journal = Journal(sequencer.journals / "pdp", "pdp")
+        journal.append(encode(decision("dec_followed"), "pdp"))
+        journal.commit()
+        journal.close()
+        with sequencer.client() as client:
+            eventually(lambda: client.get("/events/dec_followed").status_code == 200)
+        again = json.loads(rempart(tmp_path, *watch, "--once", "--json").stdout)
+        assert (again["ok"], again["added"] >= 1, again["size"] > json.loads(first.stdout)["size"]) == (True,) * 3
+    gone = rempart(tmp_path, *watch, "--once")
+    assert (gone.returncode, "unreachable" in gone.stderr) == (3, True)

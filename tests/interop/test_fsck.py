@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from tests.support import eventually, short_directory
 from tests.support_audit import SIGNER, open_log, payload
-from tests.support_sequencer import SequencerUnderTest, running_sequencer
+from tests.support_sequencer import over_tcp, running_sequencer
 
 from rempart.audit.journal import Journal
 
@@ -79,28 +75,6 @@ def test_it_accepts_the_log_of_a_running_sequencer_over_http_while_the_key_rotat
         for key in (old, sequencer.data / "log.vkey"):
             assert accepts(fsck, state, url, key)
         journal.close()
-
-
-@contextlib.contextmanager
-def over_tcp(sequencer: SequencerUnderTest) -> Iterator[str]:
-    """The sequencer's reading socket at an HTTP address, for a client that knows no unix sockets."""
-
-    class Forward(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            with sequencer.client("audit") as client:
-                answer = client.get(self.path)
-            self.send_response(answer.status_code)
-            self.send_header("content-length", str(len(answer.content)))
-            self.end_headers()
-            self.wfile.write(answer.content)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Not into the test's output."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
 
 
 def accepts(fsck: Path, state: Path, url: str = "", key: Path | None = None) -> bool:

@@ -70,7 +70,7 @@ class _Walk:
         for number, entries in self._bundles():
             hashes = [leaf_hash(entry) for entry in entries]
             for leaf in hashes:
-                _push(stack, leaf)
+                push(stack, leaf)
                 size += 1
                 if size in self._remembered:
                     self._compare_remembered(size, stack)
@@ -79,7 +79,7 @@ class _Walk:
             level = 0
             at = number
             while len(rows[level]) == WIDTH:
-                root = _perfect(rows[level])
+                root = perfect_root(rows[level])
                 rows[level] = []
                 level += 1
                 if level == len(rows):
@@ -93,7 +93,7 @@ class _Walk:
                 self._check_tile(level, (size >> 8 * level) // WIDTH, row)
         if size != self._head.size:
             self._problems.append(f"log: only the first {size} of {self._head.size} events can be read")
-        elif _stack_root(stack) != self._head.root:
+        elif stack_root(stack) != self._head.root:
             self._problems.append("checkpoint: the events of the log don't give the signed root")
         self._check_strangers()
 
@@ -106,7 +106,7 @@ class _Walk:
                 self._problems.append(f"{name}: missing")
                 return
             try:
-                entries = _entries(raw)
+                entries = bundle_entries(raw)
             except ValueError as error:
                 self._problems.append(f"{name}: {error}")
                 return
@@ -133,7 +133,7 @@ class _Walk:
 
     def _read(self, level: str, number: int, width: int) -> tuple[str, bytes | None, int]:
         """(name, bytes, width) of the tile, or of a longer one that the growing log has put in its place."""
-        base = f"tile/{level}/{_number(number)}"
+        base = f"tile/{level}/{tile_number(number)}"
         widths = [width]
         if width < WIDTH:
             try:
@@ -154,7 +154,7 @@ class _Walk:
 
     def _compare_remembered(self, size: int, stack: list[tuple[int, bytes]]) -> None:
         root = self._remembered.get(size)
-        if root is not None and _stack_root(stack) != root:
+        if root is not None and stack_root(stack) != root:
             self._problems.append(f"log: its first {size} events are not those that it had before: it was rewritten")
 
     def _check_strangers(self) -> None:
@@ -189,15 +189,16 @@ class _Walk:
             self._problems.append(f"{path.relative_to(self._directory)}: is not the beginning of what replaced it")
 
 
-def _push(stack: list[tuple[int, bytes]], leaf: bytes) -> None:
-    height, root = 0, leaf
+def push(stack: list[tuple[int, bytes]], leaf: bytes, height: int = 0) -> None:
+    """Add a leaf, or the root of a complete subtree of 2^`height` leaves, to `stack`: (height, root), left to right."""
+    root = leaf
     while stack and stack[-1][0] == height:
         root = node_hash(stack.pop()[1], root)
         height += 1
     stack.append((height, root))
 
 
-def _stack_root(stack: Sequence[tuple[int, bytes]]) -> bytes:
+def stack_root(stack: Sequence[tuple[int, bytes]]) -> bytes:
     if not stack:
         return hashlib.sha256(b"").digest()
     root = stack[-1][1]
@@ -206,13 +207,13 @@ def _stack_root(stack: Sequence[tuple[int, bytes]]) -> bytes:
     return root
 
 
-def _perfect(row: Sequence[bytes]) -> bytes:
+def perfect_root(row: Sequence[bytes]) -> bytes:
     while len(row) > 1:
         row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
     return row[0]
 
 
-def _entries(bundle: bytes) -> list[bytes]:
+def bundle_entries(bundle: bytes) -> list[bytes]:
     entries: list[bytes] = []
     at = 0
     while at < len(bundle):
@@ -231,7 +232,7 @@ def _first_entries(bundle: bytes, count: int) -> bytes:
     return bundle[:at]
 
 
-def _number(number: int) -> str:
+def tile_number(number: int) -> str:
     groups = [f"{number % 1000:03d}"]
     while number >= 1000:
         number //= 1000

@@ -17,6 +17,7 @@ import typer
 
 from rempart.kernel.errors import BadInput, NotFound
 
+from .audit_monitor import monitor
 from .output import print_json, print_table, say
 from .proofs import cosigners, flat, read_file, verify_one
 from .state import JsonOption, StateOption, call, state_dir
@@ -364,3 +365,6 @@ def erase(
         print_json(answer)
     else:
         say(f"nobody can read what the log holds of {person}; recorded as {answer['event']}")
+
+
+app.command()(monitor)
