@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rempart.kernel.clock import rfc3339
 from rempart.kernel.errors import BadInput
 
 from .output import print_json, print_table
@@ -21,18 +24,35 @@ def show(state: StateOption = None, as_json: JsonOption = False) -> None:
     directory = state_dir(state)
     bundle = call(directory, "identity", "GET", "/bundle")
     partners = call(directory, "identity", "GET", "/partners")["partners"]
+    authorities = call(directory, "identity", "GET", "/authorities")["authorities"]
     if as_json:
-        authorities = call(directory, "identity", "GET", "/authorities")["authorities"]
         print_json({"bundle": bundle, "authorities": authorities, "partners": partners})
         return
-    rows = [(key["use"], key.get("kid", ""), f"{key['kty']} {key.get('crv', '')}") for key in bundle["keys"]]
-    print_table(["use", "key id", "key"], rows)
-    print(f"sequence {bundle['spiffe_sequence']}")
+    print(f"sequence {bundle['spiffe_sequence']}\n")
+    until = {root["sha256"]: root["not_after"] for one in authorities for root in one.get("roots", ())}
+    until |= {key["kid"]: key["until"] for one in authorities if one["kind"] == "jwt" for key in one["keys"]}
+    print_table(["use", "key", "key id, or SHA-256", "until"], [_row(key, until) for key in bundle["keys"]])
+    print()
+    print_table(["signs", "serial, or key id", "until", "next", "below root"], [_signer(one) for one in authorities])
     if partners:
+        print()
         columns = ["partner", "sequence", "roots", "url", "failure"]
         print_table(
             columns, [(p["trust_domain"], p["sequence"], len(p["roots"]), p["url"], p["failure"]) for p in partners]
         )
+
+
+def _row(key: dict[str, Any], until: dict[str, float]) -> tuple[str, ...]:
+    name = key.get("kid") or hashlib.sha256(base64.b64decode(key["x5c"][0])).hexdigest()
+    return key["use"], f"{key['kty']} {key.get('crv', '')}", name, rfc3339(until[name]) if name in until else ""
+
+
+def _signer(one: dict[str, Any]) -> tuple[str, ...]:
+    active = one["active"]
+    if not isinstance(active, dict):
+        return one["kind"], active or "nothing signs", "", "", ""
+    following = rfc3339(one["rotate_at"]) if one["rotate_at"] else ""
+    return one["kind"], active["serial"], rfc3339(active["not_after"]), following, (one["signed_by"] or "")[:16]
 
 
 @app.command()

@@ -75,8 +75,15 @@ def list_(state: StateOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(name: NameArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """The entries of an id."""
-    _show(call(state_dir(state), "identity", "GET", f"/entries/{quote(name, safe='')}"), as_json)
+    """The entries of an id, with all there is to know of each."""
+    answer = call(state_dir(state), "identity", "GET", f"/entries/{quote(name, safe='')}")
+    if as_json:
+        print_json(answer)
+        return
+    for number, entry in enumerate(answer["entries"]):
+        if number:
+            print()
+        _print_entry(entry)
 
 
 @app.command()
@@ -87,6 +94,25 @@ def delete(name: NameArgument, state: StateOption = None, as_json: JsonOption = 
         print_json(answer)
     else:
         say("deleted " + ", ".join(entry["id"] for entry in answer["deleted"]))
+
+
+def _print_entry(entry: dict[str, Any]) -> None:
+    rights = [name for name in ("admin", "downstream") if entry[name]]
+    rows = (
+        ("SPIFFE ID", entry["spiffe_id"]),
+        ("id", entry["id"] + (", from rempart.toml" if entry["fixed"] else "")),
+        ("parent", entry["parent_id"] or "this host"),
+        *(("selector", selector) for selector in entry["selectors"]),
+        ("X.509-SVID lives", f"{entry['ttl']} s" if entry["ttl"] else "svid_ttl of rempart.toml"),
+        ("JWT-SVID lives", f"{entry['jwt_ttl']} s" if entry["jwt_ttl"] else "300 s"),
+        *(("DNS name", name) for name in entry["dns_names"]),
+        *(("federates with", name) for name in entry["federates_with"]),
+        *(("may", name) for name in rights),
+        *((("hint", entry["hint"]),) if entry["hint"] else ()),
+        ("expires", rfc3339(entry["expires_at"]) if entry["expires_at"] else "never"),
+    )
+    for name, value in rows:
+        print(f"{name:<17} {value}")
 
 
 def _files(path: Path) -> list[dict[str, str]]:

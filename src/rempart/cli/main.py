@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "up": ("up", "Start an application behind Rempart"),
     "down": ("down", "Stop everything that `up` started"),
     "status": ("status", "What runs, where, and what to know about it"),
+    "doctor": ("doctor", "What is wrong here, and why a process gets no identity"),
     "logs": ("logs", "What the processes printed"),
     "run": ("run", "Run a command as a declared client workload"),
     "demo": ("demo", "Play the critical flows against the running system"),

@@ -30,6 +30,7 @@ from rempart.workloads.agents.administration import AgentAdministration
 from rempart.workloads.api import Administration
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.changes import Changes
+from rempart.workloads.diagnosis import Diagnosis
 from rempart.workloads.docker import DockerFacts
 from rempart.workloads.federation import Federation, Partner
 from rempart.workloads.grpc_server import GrpcServer
@@ -151,12 +152,13 @@ async def run(boot: Boot) -> None:
             announce=changes.announce,
         )
         federation.load()
+        attestor = Attestor(supervisor, containers=_containers(settings))
         identities = Identities(
             trust_domain=settings.trust_domain,
             gateway=SpiffeId.parse(settings.gateway_spiffe_id),
             web_names=settings.web_names,
             svid_ttl=float(settings.svid_ttl),
-            attestor=Attestor(supervisor, containers=_containers(settings)),
+            attestor=attestor,
             registration=registration,
             spiffe=signer,
             web=web,
@@ -218,7 +220,10 @@ async def run(boot: Boot) -> None:
             federation,
             operator=operator,
             servers=state.servers,
-            more=AgentAdministration(agents.roster, operator).routes() if agents else (),
+            more=[
+                *(AgentAdministration(agents.roster, operator).routes() if agents else ()),
+                *Diagnosis(attestor, registration, supervisor, signer, clock).routes(),
+            ],
         )
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
         pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}

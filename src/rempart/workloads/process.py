@@ -15,7 +15,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 
-from rempart.kernel.errors import Denied
+from rempart.kernel.errors import Denied, NotFound
 
 from .model import Facts
 
@@ -87,6 +87,23 @@ class Process:
         except (OSError, ValueError, IndexError, Denied):
             os.close(pidfd)
             raise _unknown() from None
+        return process
+
+    @staticmethod
+    def numbered(pid: int) -> Process:
+        """One that nobody is connected to, for diagnosis only: a pid proves nothing. Raises NotFound."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except (OSError, OverflowError):
+            raise NotFound("no_such_process", f"there is no process {pid}", "see `ps`") from None
+        try:
+            status = _read(f"/proc/{pid}/status")
+            gid = int(status.partition(b"\nGid:")[2].split(None, 2)[1])
+            process = Process(pid, _effective_uid(pid), gid, pidfd, start_time_of(pid), _program_of(pid))
+            process.verify_same()
+        except (OSError, ValueError, IndexError, Denied):
+            os.close(pidfd)
+            raise NotFound("no_such_process", f"the process {pid} has just ended", "see `ps`") from None
         return process
 
     def alive(self) -> bool:
