@@ -60,8 +60,8 @@ def test_a_client_is_read_as_it_was_written_and_an_id_is_taken_once(run: Callabl
         assert refusal.value.code == "client_exists"
         assert await store.get("payment") == CLIENT
         assert await store.get("PAYMENT") is None
-        assert await store.delete("payment")
-        assert not await store.delete("payment")
+        assert await store.delete("payment", 7.0)
+        assert not await store.delete("payment", 7.0)
         assert await store.get("payment") is None
 
     run(scenario)

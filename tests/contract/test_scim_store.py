@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from tests.people_stores import fresh_database, postgres_server
 
-from rempart.backends import sql_accounts, sql_epochs, sql_families, sql_scim
+from rempart.backends import sql_accounts, sql_clients, sql_epochs, sql_families, sql_scim
 from rempart.backends.sql import Database
 from rempart.backends.sql_accounts import SqlAccounts
+from rempart.backends.sql_clients import SqlClients
 from rempart.backends.sql_epochs import SqlEpochs
 from rempart.backends.sql_families import SqlFamilies
 from rempart.backends.sql_scim import SqlScim
@@ -20,9 +21,12 @@ from rempart.kernel.errors import Conflict
 from rempart.kernel.event import Event, EventType
 from rempart.people.administration.scim.user_document import ScimUser
 from rempart.people.model import GONE, Account, Credentials, RefreshFamily
+from rempart.people.oauth.model import Client, Method
 
 __all__ = ["postgres_server"]  # a fixture
-SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_epochs.SCHEMA, *sql_scim.SCHEMA)
+SCHEMA = (
+    *sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_clients.SCHEMA, *sql_epochs.SCHEMA, *sql_scim.SCHEMA
+)  # fmt: skip
 ANN = ScimUser(
     account_id="usr_ann",
     user_name="Ann Straße",
@@ -148,6 +152,21 @@ def test_accounts_that_changed_and_have_an_earlier_epoch(run: Callable[[Scenario
         store = SqlEpochs(database)
         assert sorted(await store.changed_since(50.0)) == [("usr_ann", 2, 50.0), ("usr_bob", 3, 60.0)]
         assert list(await store.changed_since(55.0)) == [("usr_bob", 3, 60.0)]
+
+    run(scenario)
+
+
+def test_deleted_clients_are_remembered_until_they_are_swept(run: Callable[[Scenario], None]) -> None:
+    async def scenario(database: Database) -> None:
+        clients, store = SqlClients(database), SqlEpochs(database)
+        for at in (50.0, 60.0):
+            await clients.add(Client(id="app", name="App", method=Method.NONE))
+            assert await clients.delete("app", at)
+            assert list(await store.deleted_since(50.0)) == [("app", at)]
+        assert not await clients.delete("app", 70.0)
+        assert list(await store.deleted_since(60.1)) == []
+        await store.sweep(60.1)
+        assert list(await store.deleted_since(0.0)) == []
 
     run(scenario)
 

@@ -11,6 +11,7 @@ from tests.people_stores import redis_for, redis_server
 from rempart.backends.redis_throttle import RedisCounters
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Throttled
+from rempart.people.oauth.guesses import SECRET, SecretGuesses
 from rempart.people.throttle import ACCOUNT, DEVICE, NETWORK, PAIR, Throttle
 from rempart.people.throttle_counters import Counters, LocalCounters, Place
 
@@ -60,6 +61,23 @@ def test_two_instances_count_together(request: pytest.FixtureRequest) -> None:
                     await throttle.begin("ann", "n1")
             other = Throttle(clock, RedisCounters(server, clock, "codes"))
             await (await other.begin("ann", "n1")).abandoned()
+
+    asyncio.run(scenario())
+
+
+def test_wrong_secrets_of_a_client_count_at_both_instances(request: pytest.FixtureRequest) -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        async with redis_for(request) as server:
+            one, two = (SecretGuesses(RedisCounters(server, clock, "client-secrets")) for _ in range(2))
+            for number in range(SECRET.free + 1):
+                await (await (one, two)[number % 2].begin("shop", "n1")).failed()
+            for guesses in (one, two):
+                with pytest.raises(Throttled):
+                    await guesses.begin("shop", "n1")
+                await (await guesses.begin("shop", "n2")).succeeded()
+            clock.advance(SECRET.first)
+            await (await two.begin("shop", "n1")).succeeded()
 
     asyncio.run(scenario())
 

@@ -143,6 +143,42 @@ def test_signing_everyone_of_an_account_out_ends_its_access_tokens(system: Runni
     eventually(lambda: refused(teller), within=2)
 
 
+def test_what_a_deleted_client_holds_is_refused_within_two_seconds_and_a_new_one_of_its_id_begins_anew(
+    system: Running,
+) -> None:
+    def register() -> tuple[str, str]:
+        added = system.run("client", "add", "robot", "--scope", "hello", "--json")
+        assert added.returncode == 0, added.stderr
+        return "robot", json.loads(added.stdout)["secret"]
+
+    def token(auth: tuple[str, str]) -> str:
+        with gateway(system) as http:
+            answer = http.post("/auth/token", data={"grant_type": "client_credentials"}, auth=auth)
+        return str(answer.json()["access_token"])
+
+    def stands(token: str) -> bool:
+        with gateway(system) as http:
+            answer = http.get("/hello", headers={"authorization": f"Bearer {token}"})
+        assert answer.json()["code"] == "insufficient_scope"  # a good token, for which the policy has nothing
+        return True
+
+    def falls(token: str) -> bool:
+        with gateway(system) as http:
+            answer = http.get("/hello", headers={"authorization": f"Bearer {token}"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "session_ended")
+        return True
+
+    held = token(register())
+    stands(held)
+    assert system.run("client", "delete", "robot").returncode == 0
+    deleted = time.monotonic()
+    eventually(lambda: falls(held), within=5)
+    assert time.monotonic() - deleted < 2.0
+    auth = register()
+    eventually(lambda: stands(token(auth)), within=10)  # clocks of two instances may differ by some seconds
+    falls(held)
+
+
 def over(teller: Teller) -> httpx.Response:
     answer = teller.asks()
     assert answer.status_code == 401, answer.text

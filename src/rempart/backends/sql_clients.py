@@ -18,6 +18,7 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS oauth_clients(id TEXT PRIMARY KEY, spiffe_id TEXT NOT NULL,"
     " grants TEXT NOT NULL, document BLOB NOT NULL)",
     "CREATE INDEX IF NOT EXISTS oauth_clients_by_spiffe_id ON oauth_clients(spiffe_id)",
+    "CREATE TABLE IF NOT EXISTS deleted_clients(id TEXT PRIMARY KEY, deleted_at DOUBLE PRECISION NOT NULL)",
 )
 
 
@@ -59,9 +60,19 @@ class SqlClients:
         rows = await self._database.read(lambda tx: tx.execute(statement, (after, limit)).fetchall())
         return [_client(row[0]) for row in rows]
 
-    async def delete(self, client_id: str) -> bool:
-        statement = "DELETE FROM oauth_clients WHERE id = ?"
-        return await self._database.write(lambda tx: tx.execute(statement, (client_id,)).rowcount == 1)
+    async def delete(self, client_id: str, now: float) -> bool:
+        statement = (
+            "INSERT INTO deleted_clients(id, deleted_at) VALUES(?,?)"
+            " ON CONFLICT(id) DO UPDATE SET deleted_at = excluded.deleted_at"
+        )
+
+        def work(tx: Tx) -> bool:
+            found = tx.execute("DELETE FROM oauth_clients WHERE id = ?", (client_id,)).rowcount == 1
+            if found:
+                tx.execute(statement, (client_id, now))
+            return found
+
+        return await self._database.write(work)
 
 
 def _client(document: bytes) -> Client:

@@ -31,7 +31,7 @@ class Claims:
     """`as_json` is what policy sees, `masked` what the record keeps (the very same object where nothing is left out).
 
     Times are in seconds since the epoch of Unix; `epoch` is the account's when the token was made, 0 without one.
-    `session` and `token` are `sid` and `jti`, empty where there is none.
+    `session` and `token` are `sid` and `jti`, empty where there is none; `client` is `client:` and `client_id`.
     `bound`: the token is worth something only beside a proof of its key (RFC 7800); `jkt` names that for DPoP.
     """
 
@@ -43,6 +43,7 @@ class Claims:
     epoch: int
     session: str
     token: str
+    client: str
     bound: bool
     jkt: str
     as_json: str
@@ -113,6 +114,7 @@ class ClaimsReader:
             _epoch(document),
             _name(document, "sid"),
             _name(document, "jti"),
+            "client:" + _name(document, "client_id"),
             "cnf" in document,
             _jkt(document.get("cnf")),
             as_json,

@@ -207,7 +207,7 @@ class Decider:
                 claims = self._bound(claims, point, url, peer, sent, get(b"dpop"), target, ruling)
             if claims is None:
                 pass
-            elif claims.subject in self._told_of or self.epochs.stale:
+            elif claims.subject in self._told_of or claims.client in self._told_of or self.epochs.stale:
                 claims = self._superseded(claims, target, ruling)
         elif authorization := get(b"authorization"):
             self._unverified(authorization, target, ruling)

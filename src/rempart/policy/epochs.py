@@ -33,7 +33,8 @@ _FORGET_EVERY = 60.0  # seconds
 
 class Told(msgspec.Struct, frozen=True):
     """One line of people's; times in seconds since the epoch. `epochs`: subject, least epoch, when it changed. `ended`:
-    subject, the `sid` or `jti` that is over, since when. `before`: subject, until when its tokens are refused."""
+    subject, the `sid` or `jti` that is over, since when. `before`: subject or `client:ID`, until when its tokens
+    are refused."""
 
     run: str
     seq: int
@@ -54,7 +55,7 @@ class Superseded:
 
 
 class Epochs:
-    """`told_of` is read on the hot path, by subject: one look-up a decision."""
+    """`told_of` is read on the hot path, by subject and by client: two look-ups a decision."""
 
     def __init__(self, file: Path | None = None) -> None:
         self.told_of: dict[str, Superseded] = {}
@@ -67,6 +68,9 @@ class Epochs:
 
     def why_not(self, claims: Claims) -> tuple[str, str]:
         """A code and words for the record; empty ones for a token that stands."""
+        client = self.told_of.get(claims.client)
+        if client is not None and client.before >= claims.issued:
+            return "session_ended", "its client was deleted"
         about = self.told_of.get(claims.subject)
         if about is None:
             return "", ""

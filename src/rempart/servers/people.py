@@ -220,6 +220,7 @@ async def compose(
         recorder=recorder,
         refusals=refusals,
         tally=metrics,
+        secret_guesses=state.counters("client-secrets"),
         clock=clock,
     )
     bearers = oauth.bearers

@@ -44,6 +44,7 @@ from rempart.people.ports import AccountStore, OnceStore, RefreshStore, Tally
 from rempart.people.refresh_tokens import RefreshTokens
 from rempart.people.requests import Origins
 from rempart.people.sessions.service import Sessions
+from rempart.people.throttle_counters import Counters
 from rempart.wiring.people_oauth import INVITED
 from rempart.wiring.process_settings import PeopleSettings
 
@@ -102,6 +103,7 @@ def compose_oauth(
     recorder: Recorder,
     refusals: Collapse,
     tally: Tally,
+    secret_guesses: Counters,
     clock: Clock,
 ) -> OAuth:
     """`secret(purpose)` gives a key of 32 bytes. Without `bundle` no JWT-SVID buys anything.
@@ -125,7 +127,7 @@ def compose_oauth(
         clients,
         ClientAssertions(once, clock, profile, issuer=issuer),
         dpop,
-        SecretGuesses(clock),
+        SecretGuesses(secret_guesses),
         refusals,
         clock,
         gateway=gateway,

@@ -195,6 +195,7 @@ class Accounts:
     def __init__(self) -> None:
         self.changed: list[tuple[str, int, float]] = []
         self.ended: list[tuple[str, str, float]] = []
+        self.deleted: list[tuple[str, float]] = []
         self.failing = False
 
     async def changed_since(self, at: float) -> list[tuple[str, int, float]]:
@@ -206,6 +207,9 @@ class Accounts:
 
     async def ended_since(self, at: float) -> list[tuple[str, str, float]]:
         return [entry for entry in self.ended if entry[2] >= at]
+
+    async def deleted_since(self, at: float) -> list[tuple[str, float]]:
+        return [entry for entry in self.deleted if entry[1] >= at]
 
 
 async def until(condition: Any) -> None:
@@ -268,6 +272,45 @@ def test_ends_are_told_one_by_one_and_beyond_the_bound_as_a_time() -> None:
             epochs.take(Told(**line), NOW)
         assert len(epochs.told_of["u1"].ended) < epoch_feed.MOST_ENDED
         store.ended.clear()
+        clock.advance(HORIZON + 3600)
+        await feed.refresh()
+        assert not feed._known
+        assert not feed._ended
+
+    asyncio.run(body())
+
+
+def test_tokens_of_a_deleted_client_fall_and_those_of_a_later_one_of_its_id_stand() -> None:
+    async def body() -> None:
+        clock, store = ManualClock(NOW), Accounts()
+        feed, epochs = EpochFeed(store, clock), Epochs()
+        pdp = decider(epochs)
+
+        def through(**claims: Any) -> int:
+            return asked(pdp, **claims)[0]
+
+        assert through(client_id="app", iat=NOW - 60) == 200
+        store.deleted = [("app", NOW)]
+        await feed.refresh()
+        await feed.refresh()
+        line = feed._line(0, feed._after(0))
+        assert line["before"] == [("client:app", NOW + epoch_feed.SLACK)]
+        epochs.take(Told(**line), NOW)
+        status, record = asked(pdp, client_id="app", iat=NOW - 60)
+        assert (status, record["code"], record["reason"]) == (
+            401,
+            "session_ended",
+            "the token is not accepted: its client was deleted",
+        )
+        assert through(sub="app", client_id="app", iat=NOW - 60) == 401
+        assert through(client_id="other", iat=NOW - 60) == 200
+        assert through(iat=NOW - 60) == 200
+        store.deleted = [("app", NOW + 100)]
+        clock.advance(100)
+        await feed.refresh()
+        epochs.take(Told(**feed._line(0, feed._after(0))), clock.now())
+        assert epochs.told_of["client:app"].before == NOW + 100 + epoch_feed.SLACK
+        store.deleted.clear()
         clock.advance(HORIZON + 3600)
         await feed.refresh()
         assert not feed._known

@@ -1,5 +1,5 @@
-"""Tells the PDP whose older tokens are worth nothing any more, and which sessions are over, within a fraction of a
-second.
+"""Tells the PDP whose older tokens are worth nothing any more, which sessions are over and which clients are gone,
+within a fraction of a second.
 
 What is told is read from the store, so a restart forgets nothing and several instances on one database tell the same.
 Over a unix socket of its own: the PDP sends one line `{"run", "seq"}`, where it got to; from then on come lines
@@ -9,7 +9,8 @@ Over a unix socket of its own: the PDP sends one line `{"run", "seq"}`, where it
 Telling twice is harmless.
 
 Of one subject `MOST_ENDED` ids are told; from then on the older ones become one time, `before`, and tokens of that
-subject which were made until then are refused, whosever: who ends that many must refresh more often.
+subject which were made until then are refused, whosever: who ends that many must refresh more often. Of a deleted
+client there is `before` alone, with `client:ID` as subject: a later one of the same id is another.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ class EpochStore(Protocol):
 
     async def ended_since(self, at: float) -> Sequence[tuple[str, str, float]]:
         """What ended at or after that time, oldest first: account, id of the session or token, when it ended."""
+
+    async def deleted_since(self, at: float) -> Sequence[tuple[str, float]]:
+        """Clients that were deleted at or after that time, oldest first: id, when."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -91,6 +95,10 @@ class EpochFeed:
         for subject, id, at in await self._store.ended_since(since):
             if ("ended", subject, id) not in self._known and at + SLACK > self._before(subject):
                 self._end(subject, id, at)
+        for client_id, at in await self._store.deleted_since(since):
+            subject = f"client:{client_id}"
+            if at + SLACK > self._before(subject):
+                self._cut(subject, self._ended.setdefault(subject, _Ended()), at + SLACK)
         self._from, self._fresh = now, True
         while self._known and (oldest := next(iter(self._known.values()))).at < now - HORIZON:
             self._forget(oldest)
@@ -149,8 +157,11 @@ class EpochFeed:
         self._add("ended", subject, id, (subject, id, at), at)
         if len(ended.ids) > MOST_ENDED:
             folded = self._known.pop(("ended", subject, ended.ids.popleft()))
-            ended.before = max(ended.before, folded.at + SLACK)
-            self._add("before", subject, "", (subject, ended.before), ended.before)
+            self._cut(subject, ended, folded.at + SLACK)
+
+    def _cut(self, subject: str, ended: _Ended, until: float) -> None:
+        ended.before = max(ended.before, until)
+        self._add("before", subject, "", (subject, ended.before), ended.before)
 
     def _forget(self, oldest: _News) -> None:
         kind, subject = oldest.kind, oldest.entry[0]

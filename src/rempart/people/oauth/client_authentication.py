@@ -81,11 +81,12 @@ class ClientAuthentication:
             raise await self._refused("no client is named", "", origin)
         client = await self._clients.get(presented.client_id)
         if presented.method in SECRETS:
-            self._guesses.check(presented.client_id, origin.network)
-        why = await self._why_not(client, presented, request, origin)
+            attempt = await self._guesses.begin(presented.client_id, origin.network)
+            why = self._wrong_secret(client, presented)
+            await (attempt.failed() if why else attempt.succeeded())
+        else:
+            why = await self._why_not(client, presented, request, origin)
         if client is None or why:
-            if presented.method in SECRETS:
-                self._guesses.failed(presented.client_id, origin.network)
             raise await self._refused(why, presented.client_id, origin)
         return client
 
@@ -138,14 +139,8 @@ class ClientAuthentication:
         return _Presented(Method.PRIVATE_KEY_JWT, named, assertion=read)
 
     async def _why_not(self, client: Client | None, presented: _Presented, request: Request, origin: Origin) -> str:
-        """ "" for yes. The secret is hashed and compared for an unknown client, too."""
+        """ "" for yes, without a secret."""
         method = presented.method
-        if method in SECRETS:
-            kept = client.secret_hash if client is not None and client.method in SECRETS else _NOBODY
-            right = hmac.compare_digest(self._clients.hash(presented.secret), kept)
-            if client is not None and client.method in SECRETS and right:
-                return ""
-            return "wrong secret" if client is not None and client.method in SECRETS else _unfit(client)
         if client is None:
             return _unfit(client)
         if method is Method.PRIVATE_KEY_JWT:
@@ -161,6 +156,15 @@ class ClientAuthentication:
         if client.method is Method.TLS:
             return "" if self._by_certificate(client, request, origin) else "no certificate of this client"
         return "" if client.public else _unfit(client)
+
+    def _wrong_secret(self, client: Client | None, presented: _Presented) -> str:
+        """ "" for yes. The secret is hashed and compared for an unknown client, too."""
+        fit = client is not None and client.method in SECRETS
+        kept = client.secret_hash if client is not None and fit else _NOBODY
+        right = hmac.compare_digest(self._clients.hash(presented.secret), kept)
+        if fit:
+            return "" if right else "wrong secret"
+        return _unfit(client)
 
     def _by_certificate(self, client: Client, request: Request, origin: Origin) -> bool:
         if client.spiffe_id:

@@ -104,7 +104,7 @@ class Clients:
         """Its tokens and refresh families are refused from then on. Raises NotFound `no_such_client`."""
         client = await self.show(client_id)
         await self._recorder.record(self._event(origin, client.shown(), None))
-        await self._store.delete(client_id)
+        await self._store.delete(client_id, self._clock.now())
         self._known.pop(client_id, None)
         return client
 

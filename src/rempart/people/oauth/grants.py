@@ -39,6 +39,9 @@ class RefreshGrant:
         if redeemed is None:
             raise RecordedRefusal("invalid_grant", "the refresh token is not valid any more", "log in again")
         family, account = redeemed.family, redeemed.account
+        if family.created_at < client.created_at:  # a client of the same id was deleted in between
+            await self._refresh.end(family.id, "client_deleted", request.origin)
+            raise BadInput("invalid_grant", "the refresh token was another registration's", "log in again")
         if scope is None:
             scope = tuple(family.scope.split())
 

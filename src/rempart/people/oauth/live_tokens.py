@@ -61,8 +61,10 @@ class LiveTokens:
         """
         claims = self._tokens.read(token)
         client_id = claims.raw.get("client_id")
-        if client_id != FIRST_PARTY and (not isinstance(client_id, str) or await self._clients.get(client_id) is None):
-            raise _dead("its client is gone")
+        if client_id != FIRST_PARTY:
+            client = await self._clients.get(client_id) if isinstance(client_id, str) else None
+            if client is None or claims.issued_at < int(client.created_at):  # one of the same name came after it
+                raise _dead("its client is gone")
         if await self._once.peek(_KIND, _key(claims.token_id)) is not None:
             raise _dead("it was revoked")
         session = claims.raw.get("sid", "")

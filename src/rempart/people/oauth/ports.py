@@ -28,7 +28,8 @@ class ClientStore(Protocol):
     async def page(self, after: str, limit: int) -> Sequence[Client]:
         """In the order of ids, from the first one greater than `after`."""
 
-    async def delete(self, client_id: str) -> bool: ...
+    async def delete(self, client_id: str, now: float) -> bool:
+        """When it was is remembered for as long as tokens live: the gateway is told."""
 
 
 class GrantHandler(Protocol):

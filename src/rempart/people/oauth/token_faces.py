@@ -66,7 +66,7 @@ class TokenFaces:
         if found is None:
             return None
         family, newest = found
-        if not newest or not await self._refresh.alive(family):
+        if not newest or family.created_at < client.created_at or not await self._refresh.alive(family):
             return None
         return {
             "active": True,
