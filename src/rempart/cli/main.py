@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "user": ("user", "People: accounts, roles, limits"),
     "role": ("role", "Roles: built-in ones and the application's own"),
     "client": ("client", "OAuth clients"),
+    "server": ("server", "Sign for the agents of other hosts"),
     "agent": ("agent", "The agent of this host, and the agents of a server"),
     "entry": ("entry", "SPIFFE registration entries"),
     "svid": ("svid", "Identities of the calling workload"),

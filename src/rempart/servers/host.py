@@ -39,10 +39,11 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the operator asked for."""
+    """What the operator asked for. `settings`: instead of those in `app_dir`, to issue identities and nothing else."""
 
-    app_dir: Path
     state: Path
+    app_dir: Path = Path()
+    settings: AppSettings | None = None
     profile: str = "dev"
     listen: tuple[str, int] | None = None
     unsafe_disabled: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ def prepare(request: Request) -> Prepared:
         raise BadInput("unsafe_in_production", "--unsafe-disable is for the dev profile", "leave it out")
     if unknown := sorted(set(request.unsafe_disabled) - CONTROLS):
         raise BadInput("no_control", f"there is no control {unknown[0]!r}", f"there are: {', '.join(sorted(CONTROLS))}")
-    app = load(request.app_dir)
+    app = request.settings or load(request.app_dir)
     state = StateDirectory(request.state.resolve())
     state.open()
     try:
@@ -103,6 +104,7 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
         profile=request.profile,
         listen=request.listen,
         unsafe_disabled=request.unsafe_disabled,
+        identities_only=request.settings is not None,
         operator_uid=os.geteuid(),
         python=str(Path(sys.prefix).resolve() / "bin" / "python"),
     )
@@ -211,7 +213,7 @@ def _supervise(prepared: Prepared, reports: Reports) -> int:
     )
 
     async def after_start() -> None:
-        if prepared.plan.profile == "dev":
+        if prepared.plan.profile == "dev" and prepared.plan.gateway_url:
             supervisor.demo_accounts = await demo_accounts(prepared.plan.state)
         supervisor.ready = True
         reports.send({"ready": supervisor.status()})

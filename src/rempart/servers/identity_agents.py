@@ -79,7 +79,7 @@ def serve_agents(
         methods["svid"] = ExistingSvid(roster, nonces, trusted, settings.svid, clock)
 
     async def record(event: Event) -> None:
-        await journal.record_bytes(encode(event, "agent"), repeat=True)
+        await journal.record_bytes(encode(event, journal.source), repeat=True)
 
     api = AgentApi(
         identities=identities,

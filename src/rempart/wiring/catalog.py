@@ -75,6 +75,8 @@ OWN: tuple[Own, ...] = (
 )
 
 ROOT_SIGNER = Own("root-signer")
+IDENTITIES = frozenset(("identity", "sequencer", "shipper"))
+"""What runs where nothing is protected and identities are all that is asked for."""
 
 
 def own_processes(called: frozenset[str], *, public: bool, shipping: bool = False) -> tuple[Own, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from rempart.kernel.errors import BadInput
 from rempart.people.administration.roles import complete
 
 from . import process_settings as ps
-from .catalog import ROOT_SIGNER, Own, own_processes
+from .catalog import IDENTITIES, ROOT_SIGNER, Own, own_processes
 from .plan_audit import audit_settings
 from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
@@ -30,12 +30,14 @@ MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with the final NUL (unix(7))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What `rempart up` was told besides the application."""
+    """What `rempart up` was told besides the application. `identities_only`: no gateway, no people, no application, as
+    `rempart server run` has it."""
 
     state: Path
     profile: str = "dev"
     listen: tuple[str, int] | None = None
     unsafe_disabled: tuple[str, ...] = ()
+    identities_only: bool = False
     operator_uid: int = 0
     python: str = sys.executable
 
@@ -50,6 +52,8 @@ class Roots:
 
 def make_plan(app: AppSettings, options: Options, ports: Ports, roots: Roots) -> Plan:
     """Raises BadInput `state_path_too_long`, Unavailable `no_free_port`."""
+    if options.identities_only:
+        app = replace(app, services=(), clients=(), workloads=replace(app.workloads, public_url=""))
     return _Planner(app, options, ports, roots).plan()
 
 
@@ -80,10 +84,12 @@ class _Planner:
         self.agents = agents.listen if agents else None
         if agents and agents.listen[1] == 0:
             self.agents = (agents.listen[0], ports.take("agents", 8081, agents.listen[0]))
-        self.url = public_url(*self.listen)
-        self.issuer = self.url + "/auth"
+        self.alone = options.identities_only
+        self.url = "" if self.alone else public_url(*self.listen)
+        self.issuer = self.url and self.url + "/auth"
         called = frozenset(callee for source in self._sources() for callee in source.calls)
-        self.own = own_processes(called, public=bool(app.workloads.public_url), shipping=bool(app.audit.sinks))
+        own = own_processes(called, public=bool(app.workloads.public_url), shipping=bool(app.audit.sinks))
+        self.own = tuple(one for one in own if not self.alone or one.name in IDENTITIES)
         self.gateway_id = f"spiffe://{app.trust_domain}/rempart/gateway"
         self.members = self._members(ports)
         self.mesh = Mesh(
@@ -100,7 +106,9 @@ class _Planner:
 
     def plan(self) -> Plan:
         app = self.app
-        processes = [*self._own(), *self._gateway(), *self._application(), *self._sidecars()]
+        processes = self._own()
+        if not self.alone:
+            processes += [*self._gateway(), *self._application(), *self._sidecars()]
         plan = Plan(
             state=self.state,
             profile=self.options.profile,
@@ -374,7 +382,7 @@ class _Planner:
         return directories
 
     def _tcp_ports(self) -> dict[str, tuple[str, int]]:
-        ports = {"the gateway": self.listen}
+        ports = {} if self.alone else {"the gateway": self.listen}
         ports |= {f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port}
         if self.agents:
             ports["agents"] = self.agents
