@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from .catalog import IDENTITIES, ROOT_SIGNER, Own, own_processes
 from .plan_audit import audit_settings
 from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
+from .plan_names import public_url, web_names
 from .plan_people import people_settings
 from .plan_workloads import identity_settings, static_entries
 from .ports import EGRESS_FIRST, MTLS_FIRST, Ports
@@ -55,22 +55,6 @@ def make_plan(app: AppSettings, options: Options, ports: Ports, roots: Roots) ->
     if options.identities_only:
         app = replace(app, services=(), clients=(), workloads=replace(app.workloads, public_url=""))
     return _Planner(app, options, ports, roots).plan()
-
-
-def web_names(host: str) -> tuple[str, ...]:
-    """The names on the gateway's server certificate: the loopback ones, and the address it listens on."""
-    names = ["localhost", "127.0.0.1", "::1"]
-    address = ipaddress.ip_address(host)
-    if not address.is_loopback and not address.is_unspecified:
-        names.append(host)
-    return tuple(names)
-
-
-def public_url(host: str, port: int) -> str:
-    address = ipaddress.ip_address(host)
-    if address.is_loopback or address.is_unspecified:
-        return f"https://localhost:{port}"
-    return f"https://[{host}]:{port}" if address.version == 6 else f"https://{host}:{port}"
 
 
 class _Planner:

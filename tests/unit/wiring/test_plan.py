@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from rempart.kernel.errors import BadInput, Unavailable
-from rempart.wiring.plan import Options, Roots, make_plan, public_url, web_names
+from rempart.wiring.plan import Options, Roots, make_plan
 from rempart.wiring.plan_model import Kind, Plan
+from rempart.wiring.plan_names import public_url, web_names
 from rempart.wiring.ports import Ports
 from rempart.wiring.settings import parse
 
