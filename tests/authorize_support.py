@@ -95,7 +95,7 @@ class AnyBearer:
 
     people: People
 
-    async def person(self, request: Request, origin: Origin) -> tuple[Claims, Account]:
+    async def person(self, request: Request, origin: Origin, *, scope: str = "") -> tuple[Claims, Account]:
         claims = self.people.tokens.verify(request.headers.get("authorization", "").removeprefix("Bearer "))
         account = await self.people.store.get(claims.subject)
         assert account is not None

@@ -39,7 +39,7 @@ class LoginBody(Body, frozen=True):
 class Bearers:
     """Who the access token of a request belongs to, as the account is now and not as it was at login.
 
-    `audience` is the trust domain: a token for somebody else opens nothing here.
+    `audience` is the trust domain: a token for somebody else opens nothing here but userinfo.
     """
 
     live: LiveTokens
@@ -48,10 +48,12 @@ class Bearers:
     refusals: Collapse
     clock: Clock
 
-    async def person(self, request: Request, origin: Origin) -> tuple[Claims, Account]:
-        """Raises Unauthenticated `missing_token`, `invalid_token`, `invalid_dpop_proof` or `use_dpop_nonce`; a refused
+    async def person(self, request: Request, origin: Origin, *, scope: str = "") -> tuple[Claims, Account]:
+        """With `scope` also who holds a token that has it and names another audience, unless by token exchange.
+
+        Raises Unauthenticated `missing_token`, `invalid_token`, `invalid_dpop_proof` or `use_dpop_nonce`; a refused
         token is recorded."""
-        claims, account = await self._holder(request, origin, person=True)
+        claims, account = await self._holder(request, origin, person=True, scope=scope)
         assert account is not None  # nosec B101 - what `person` asked for
         return claims, account
 
@@ -62,14 +64,17 @@ class Bearers:
             raise Denied("insufficient_scope", f"this needs the scope {scope}", "register the client with it")
         return claims.subject
 
-    async def _holder(self, request: Request, origin: Origin, *, person: bool) -> tuple[Claims, Account | None]:
+    async def _holder(
+        self, request: Request, origin: Origin, *, person: bool, scope: str = ""
+    ) -> tuple[Claims, Account | None]:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() not in ("bearer", "dpop") or not token:
             raise Unauthenticated("missing_token", "a bearer token is needed", "log in, and send authorization: Bearer")
         try:
             claims, account = await self.live.read(token.strip())
             audience = claims.raw.get("aud")
-            if self.audience not in (audience if isinstance(audience, list) else [audience]):
+            anywhere = scope in claims.scope and "act" not in claims.raw
+            if not anywhere and self.audience not in (audience if isinstance(audience, list) else [audience]):
                 raise Unauthenticated("invalid_token", "the access token is not valid: wrong audience", "log in again")
             if person is (account is None):
                 whose = "person's" if person else "client's own"

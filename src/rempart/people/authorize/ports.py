@@ -33,8 +33,11 @@ class KeyProofs(Protocol):
 
 
 class Bearers(Protocol):
-    async def person(self, request: Request, origin: Origin) -> tuple[Claims, Account]:
-        """Whose access token the request presents. Raises Unauthenticated `missing_token`, `invalid_token`."""
+    async def person(self, request: Request, origin: Origin, *, scope: str = "") -> tuple[Claims, Account]:
+        """Whose access token the request presents: for the trust domain, or with `scope` in it for anybody.
+
+        Raises Unauthenticated `missing_token`, `invalid_token`.
+        """
 
 
 class SignedIn(Protocol):

@@ -1,4 +1,8 @@
-"""The userinfo endpoint (OpenID Connect Core section 5.3)."""
+"""The userinfo endpoint (OpenID Connect Core section 5.3).
+
+Whoever was granted `openid` may ask, also with a token that `resource` made another server's (RFC 8707): that server
+could ask as well, and is told what the token's scopes allow. Who doesn't want that asks for a token without `openid`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ class UserinfoFace:
         }
 
     async def userinfo(self, request: Request) -> Response:
-        claims, account = await self._bearers.person(request, self._origins.of(request))
+        claims, account = await self._bearers.person(request, self._origins.of(request), scope=OPENID)
         if not {OPENID, SESSION} & set(claims.scope):
             challenge = 'Bearer realm="rempart", error="insufficient_scope", scope="openid"'
             document = {"error": "insufficient_scope", "error_description": "the token's scope lacks openid"}
