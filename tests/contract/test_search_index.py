@@ -54,6 +54,9 @@ def fill(index: SearchIndex) -> None:
         (Query(), [4, 3, 2, 1, 0]),
         (Query(limit=2), [4, 3]),
         (Query(limit=2, before=3), [2, 1]),
+        (Query(after=3), [4, 3]),
+        (Query(after=1, before=4, allowed=False), [3, 1]),
+        (Query(after=5), []),
         (Query(person="ann"), [3, 0]),
         (Query(person="nobody"), []),
         (Query(person="' OR 1=1 --"), []),
@@ -163,5 +166,6 @@ def test_what_lies_in_several_shards_is_found_newest_first_and_page_by_page(
         index.add([Indexed(50 + step, summary(50 + step, person="ann"))], 51 + step)  # a page is stable under inserts
     assert pages == wanted[: len(pages)]
     assert len(pages) == 17
+    assert index.find(Query(person="ann", after=39, before=50)) == [48, 45, 42, 39]
     assert index.find(Query(since=10_000, until=12_000)) == [11, 10]
     assert index.find(Query(path="/p/4*")) == [49, 48, 47, 46, 45, 44, 43, 42, 41, 40, 4]

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rempart.kernel.errors import BadInput, NotFound
 
-from .api import MethodNotAllowed, Service, json_response, reading_app, served
+from .api import MethodNotAllowed, Service, index_state, json_response, reading_app, served
 
 _MAX_BODY = 1 << 16
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class _Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def admin_app(service: Administration) -> ASGIApp:
-    """As `api.reading_app`, and POST `/log-keys/rotate`, `/persons/{id}/erase`; GET `/log-keys`."""
+    """As `api.reading_app`, and POST `/log-keys/rotate`, `/index/rebuild`, `/persons/{id}/erase`; GET `/log-keys`."""
 
     reading = reading_app(service)
 
@@ -54,6 +54,9 @@ def admin_app(service: Administration) -> ASGIApp:
             if not 0 <= wanted.overlap <= 366 * 86_400:
                 raise BadInput("bad_overlap", "the overlap is not from 0 seconds to a year")
             return json_response(await service.rotate_log_key(operator, wanted.overlap))
+        if path == "/index/rebuild":
+            service.sequencer.rebuild_index()
+            return json_response(index_state(service.sequencer))
         parts = path.split("/")
         if len(parts) == 4 and parts[1] == "persons" and parts[3] == "erase" and 0 < len(parts[2]) <= 128:
             return json_response(await service.erase_person(operator, parts[2]))

@@ -28,7 +28,22 @@ from .tiles import TILE, place
 from .when import milliseconds
 
 _PARAMETERS = frozenset(
-    ("person", "workload", "type", "since", "until", "decision", "rule", "path", "text", "limit", "before", "full")
+    (
+        "person",
+        "workload",
+        "type",
+        "since",
+        "until",
+        "decision",
+        "rule",
+        "path",
+        "text",
+        "limit",
+        "before",
+        "full",
+        "after",
+        "wait",
+    )
 )
 _DECISIONS = {"allow": True, "deny": False}
 _AT_ONCE = 2  # searches; more wait
@@ -63,7 +78,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def reading_app(service: Service) -> ASGIApp:
     """GET `/search`, `/entries/{start}`, `/events/{id}`, `/proofs/{id}`, `/checkpoint`, `/witnesses`,
-    `/consistency/{size}`; and `/tile/…`: with `/checkpoint` the log as c2sp.org/tlog-tiles has it."""
+    `/consistency/{size}`, `/index`; and `/tile/…`: with `/checkpoint` the log as c2sp.org/tlog-tiles has it."""
 
     searching = asyncio.Semaphore(_AT_ONCE)
 
@@ -72,8 +87,12 @@ def reading_app(service: Service) -> ASGIApp:
             raise MethodNotAllowed("read_only", "the record is only read here", "use GET")
         path = request.scope["path"]
         sequencer = service.sequencer
+        if path == "/index":
+            return json_response(index_state(sequencer))
         if path == "/search":
             query, full = _query(request), request.query_params.get("full") == "1"
+            if query.after is not None and "wait" in request.query_params:
+                await service.grown(*read_start(str(query.after), request.query_params["wait"]))
             async with searching:
                 sequencer.index_some()
                 return json_response(await asyncio.to_thread(_search, sequencer, sequencer.index, query, full=full))
@@ -186,6 +205,10 @@ async def _locate(service: Service, id: str) -> list[int]:
     if not found:
         await service.integrated()
         found = service.sequencer.locate(id)
+    if not found and (missing := service.sequencer.unindexed):
+        raise Unavailable(
+            "index_building", f"not found, and {missing} events are not indexed yet", "ask again, in a minute"
+        )
     if not found:
         raise NotFound("no_such_event", f"no event, decision or request {id[:100]!r} is recorded", "see `audit search`")
     return found
@@ -216,6 +239,7 @@ def _query(request: Request) -> Query:
         path=given.get("path"),
         text=given.get("text"),
         before=_number(given, "before", 0, 1 << 60) if "before" in given else None,
+        after=_number(given, "after", 0, 1 << 60) if "after" in given else None,
         limit=_number(given, "limit", 1, MAX_LIMIT) if "limit" in given else 100,
     )
 
@@ -228,16 +252,23 @@ def _number(given: Mapping[str, str], name: str, least: int, most: int) -> int:
 
 
 def _search(sequencer: Sequencer, index: SearchIndex, query: Query, *, full: bool) -> dict[str, Any]:
-    """`next` is the `before` of the next page, null on the last one. `full` gives whole OCSF events under `event`.
+    """`next` is the `before` of the next page, null on the last one; events from `indexed` on may be missing. `full`
+    gives whole OCSF events under `event`.
 
     Runs beside the loop: a broad search delays no event.
     """
+    indexed = index.size
     found = index.find(query)
     return {
         "events": [_event(sequencer, at) if full else _row(sequencer, at) for at in found],
         "next": found[-1] if len(found) == query.limit else None,
         "size": sequencer.log.size,
+        "indexed": indexed,
     }
+
+
+def index_state(sequencer: Sequencer) -> dict[str, int]:
+    return {"indexed": sequencer.index.size, "size": sequencer.log.size}
 
 
 def _row(sequencer: Sequencer, index: int) -> dict[str, Any]:

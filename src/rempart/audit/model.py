@@ -11,7 +11,8 @@ MAX_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Newest first. `since` and `until` are milliseconds since the epoch; `before` an index in the log.
+    """Newest first. `since` and `until` are milliseconds since the epoch; `before` and `after` are indexes in
+    the log: those below the one, those from the other on.
 
     `type` may name a group with a trailing dot (`money.`), `path` a prefix with a trailing asterisk. `text` is words
     that all stand in the path or the free text; one that ends with an asterisk is the beginning of a word.
@@ -27,6 +28,7 @@ class Query:
     path: str | None = None
     text: str | None = None
     before: int | None = None
+    after: int | None = None
     limit: int = 100
 
 

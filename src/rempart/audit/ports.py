@@ -38,6 +38,9 @@ class SearchIndex(Protocol):
     def counts(self) -> Mapping[str, int]:
         """Events by type."""
 
+    def clear(self) -> None:
+        """Forget everything: `size` is 0 again."""
+
     def close(self) -> None: ...
 
 

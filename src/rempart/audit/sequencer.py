@@ -56,6 +56,7 @@ class Sequencer:
         self.counts = Counts()
         self.caught_up_at = time.monotonic()
         self.behind = False  # whether the last cycle left something in the journals
+        self.deferred = False  # whether it left events that may be repeats, which the index can't tell yet
         self._journals_dir = journals_dir
         self._readers: dict[str, JournalReader] = {}
         self._open_index = open_index
@@ -76,7 +77,7 @@ class Sequencer:
         entries: list[bytes] = []
         summaries: list[Summary] = []
         read = 0
-        behind = False
+        behind = deferred = False
         moved: dict[str, Cursor] = {}
         damaged: list[tuple[JournalReader, int]] = []
         share = max(64, MAX_RECORDS // max(1, len(self._readers)))
@@ -85,6 +86,10 @@ class Sequencer:
                 before = reader.cursor
                 reading = reader.read(share)
                 if reader.cursor == before and not reading.trouble:
+                    continue
+                if any(flags & REPEAT for flags, _ in reading.records) and not self._index_soon_current():
+                    reader.rewind(before)
+                    deferred = True
                     continue
                 moved[name] = reader.cursor
                 read += len(reading.records)
@@ -101,8 +106,8 @@ class Sequencer:
             reader.keep_damaged(number)
         for name in moved:
             self._readers[name].delete_integrated(self.log.cursors[name])
-        self.behind = behind
-        if not behind:
+        self.behind, self.deferred = behind, deferred
+        if not behind and not deferred:
             self.caught_up_at = time.monotonic()
         return read
 
@@ -212,6 +217,22 @@ class Sequencer:
             self._recent = []
             self._recent_ids = {}
         return end < self.log.size
+
+    @property
+    def unindexed(self) -> int:
+        return self.log.size - self._index_now().size
+
+    def _index_soon_current(self) -> bool:
+        """Whether the index is so close to the log's end that what is missing may be waited for."""
+        try:
+            return self.unindexed <= _MAX_UNINDEXED
+        except RempartError:
+            return True  # asking it for repeats fails, and says why
+
+    def rebuild_index(self) -> None:
+        """Throw the index away; `index_some` makes it again. Raises Unavailable `search_unavailable`."""
+        self._recent, self._recent_ids = [], {}
+        self._index_now().clear()
 
     def drop_index(self) -> None:
         """Close a failed index; it is opened again, or made anew, when next needed."""

@@ -202,6 +202,8 @@ class SqliteSearch:
                         break
                     if query.before is not None and number * SHARD >= query.before:
                         continue
+                    if query.after is not None and (number + 1) * SHARD <= query.after:
+                        break
                     earliest, latest = spans[number]
                     if (query.since is not None and latest < query.since) or (
                         query.until is not None and earliest >= query.until
@@ -228,6 +230,22 @@ class SqliteSearch:
             return [row[0] for row in rows]
         except sqlite3.Error as error:
             raise _unavailable(error) from None
+
+    def clear(self) -> None:
+        try:
+            with self._finding:
+                self._db.execute("BEGIN IMMEDIATE")
+                for number in self._spans:
+                    self._db.execute(f"DROP TABLE shard_{number}")
+                for table in ("events", "ids", "shards", "counts"):
+                    self._db.execute(f"DELETE FROM {table}")  # nosec B608 - the names above
+                self._remember(self._db, size="0")
+                self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise _unavailable(error) from None
+        self._counts, self._spans, self._size = {}, {}, 0
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -290,8 +308,8 @@ def _statement(number: int, asked: str, query: Query) -> tuple[str, list[object]
         by_row.append((f"substr(path, 1, {len(start)}) = ?", start))
     elif query.path is not None:
         by_row.append(("path = ?", query.path[:_LONGEST]))
-    first = number * SHARD
-    last = first + SHARD if query.before is None else min(first + SHARD, query.before)
+    first = max(number * SHARD, query.after or 0)
+    last = (number + 1) * SHARD if query.before is None else min((number + 1) * SHARD, query.before)
     values: list[object] = []
     if asked:
         clauses = [f"{table} MATCH ?", "rowid >= ?", "rowid < ?"]

@@ -8,33 +8,42 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 
 from rempart.kernel.errors import BadInput, NotFound
 
+from .audit_events import (
+    COLUMNS,
+    Decision,
+    PathOption,
+    Person,
+    Rule,
+    Since,
+    Text,
+    Type,
+    Until,
+    Workload,
+    cells,
+    given,
+    pages,
+)
+from .audit_export import export
+from .audit_follow import tail
 from .audit_monitor import monitor
+from .audit_sinks import reindex, sinks
 from .output import print_json, print_table, say
 from .proofs import cosigners, flat, read_file, verify_one
 from .state import JsonOption, StateOption, call, state_dir
 
 app = typer.Typer(no_args_is_help=True)
+for command in (tail, export, sinks, reindex):
+    app.command()(command)
 
-Person = Annotated[str | None, typer.Option(help="A person's id")]
-Workload = Annotated[str | None, typer.Option(help="A SPIFFE ID")]
-Type = Annotated[str | None, typer.Option(help="A type of event, or a group such as `money.`")]
-Since = Annotated[str | None, typer.Option(help="RFC 3339, or how long ago: 15m, 2h, 1d")]
-Until = Annotated[str | None, typer.Option(help="As --since; that moment itself is left out")]
-Decision = Annotated[str | None, typer.Option(help="allow or deny")]
-Rule = Annotated[str | None, typer.Option(help="The rule that decided")]
-PathOption = Annotated[str | None, typer.Option("--path", help="The request's path; /wallet* is a prefix")]
-Text = Annotated[str | None, typer.Option(help="Anywhere in reason, path, address, role, service")]
 Limit = Annotated[int, typer.Option(min=1, help="How many, newest first")]
-_PAGE = 1000
 
 
 @app.command()
@@ -53,16 +62,16 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Events, newest first: who, what, when, from where, outcome."""
-    given = _given(person, workload, type, since, until, decision, rule, path, text)
+    asked = given(person, workload, type, since, until, decision, rule, path, text)
     events: list[dict[str, Any]] = []
     following: int | None = None
-    for page in _pages(state_dir(state), given, limit):
+    for page in pages(state_dir(state), asked, limit):
         events += page["events"]
         following = page["next"]
     if json:
         print_json({"events": events, "next": following})
         return
-    print_table(_COLUMNS, [_cells(event) for event in events])
+    print_table(COLUMNS, [cells(event) for event in events])
     if following is not None:
         say(f"there are more: raise --limit from {limit}")
 
@@ -81,7 +90,7 @@ def show(id: str, state: StateOption = None, json: JsonOption = False) -> None:
     print_table(("field", "value"), rows)
     if found["related"]:
         say("\nof the same request:")
-        print_table(_COLUMNS, [_cells(event) for event in found["related"]])
+        print_table(COLUMNS, [cells(event) for event in found["related"]])
 
 
 @app.command()
@@ -135,53 +144,6 @@ def verify(
 
 
 @app.command()
-def tail(
-    type: Type = None,
-    person: Person = None,
-    decision: Decision = None,
-    state: StateOption = None,
-    json: JsonOption = False,
-) -> None:
-    """New events as they come, one a line. Ctrl-C ends it."""
-    given = _given(person, None, type, None, None, decision, None, None, None)
-    directory = state_dir(state)
-    last = call(directory, "sequencer", "GET", "/checkpoint.json")["size"] - 1
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            fresh: list[dict[str, Any]] = []
-            for page in _pages(directory, given, 100 * _PAGE):
-                fresh += [event for event in page["events"] if event["index"] > last]
-                if not page["events"] or page["events"][-1]["index"] <= last:
-                    break
-            for event in reversed(fresh):
-                if json:
-                    print_json(event)
-                else:
-                    print("  ".join(str(cell) for cell in _cells(event) if cell), flush=True)
-                last = event["index"]
-            time.sleep(0.5)
-
-
-@app.command()
-def export(
-    person: Person = None,
-    workload: Workload = None,
-    type: Type = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many, newest first; 0: all")] = 0,
-    state: StateOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Whole OCSF events as JSON lines, newest first."""
-    directory = state_dir(state)
-    given = _given(person, workload, type, since, until, None, None, None, None)
-    for page in _pages(directory, {**given, "full": "1"}, limit or sys.maxsize):
-        for event in page["events"]:
-            print_json(event["event"])
-
-
-@app.command()
 def checkpoint(state: StateOption = None, json: JsonOption = False) -> None:
     """The newest signed checkpoint (a C2SP note): keep it elsewhere to notice a log that was rewound."""
     found = call(state_dir(state), "sequencer", "GET", "/checkpoint.json")
@@ -192,43 +154,6 @@ def checkpoint(state: StateOption = None, json: JsonOption = False) -> None:
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------
-
-_COLUMNS = ("index", "time", "type", "outcome", "who", "what", "why", "id")
-
-
-def _given(*values: str | None) -> dict[str, str]:
-    names = ("person", "workload", "type", "since", "until", "decision", "rule", "path", "text")
-    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
-
-
-def _pages(state: Path, given: dict[str, str], limit: int) -> Iterator[dict[str, Any]]:
-    """Pages of events until there are `limit` or no more; at least one page."""
-    before: int | None = None
-    while True:
-        parameters = {**given, "limit": str(min(limit, _PAGE))}
-        if before is not None:
-            parameters["before"] = str(before)
-        page: dict[str, Any] = call(state, "sequencer", "GET", f"/search?{urlencode(parameters)}")
-        limit -= len(page["events"])
-        before = page["next"]
-        yield page
-        if before is None or limit <= 0:
-            return
-
-
-def _cells(event: dict[str, Any]) -> tuple[object, ...]:
-    who = [event.get(name) for name in ("person", "workload", "operator", "ip")]
-    what = [event.get("method"), event.get("path")] if event.get("method") else [event.get("service")]
-    return (
-        event["index"],
-        event["time"],
-        event["type"],
-        "yes" if event["success"] else "no",
-        next((word for word in who if word), ""),
-        " ".join(word for word in what if word),
-        event.get("reason") or event.get("rule") or "",
-        event["id"],
-    )
 
 
 def _time(at: int) -> str:

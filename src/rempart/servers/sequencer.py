@@ -44,6 +44,7 @@ from .boot import Boot
 
 _log = logging.getLogger("rempart.sequencer")
 _SHORTEST, _LONGEST = 0.02, 0.2  # seconds between looks at the journals: after work, and when idle
+_MUCH = 16  # rounds of indexing
 _AFTER_FAILURE = 0.5
 _COSIGN_EVERY = 1.0
 
@@ -208,7 +209,7 @@ class SequencerProcess:
                 continue
             if read:
                 self._tell_growth()
-            if self.sequencer.behind:
+            if self.sequencer.behind or (self.sequencer.deferred and self._index(everything=True)):
                 self._waiters = waiters + self._waiters
                 await asyncio.sleep(0)
                 continue
@@ -230,11 +231,9 @@ class SequencerProcess:
         self._growth = asyncio.Event()
 
     def _index(self, *, everything: bool = False) -> bool:
-        """Index some, or all; True while there is more to do. A failed index never stops integration."""
+        """Index some, or much; True while there is more to do. A failed index never stops integration."""
         try:
-            while (more := self.sequencer.index_some()) and everything:
-                pass
-            return more
+            return all(self.sequencer.index_some() for _ in range(_MUCH if everything else 1))
         except RempartError as error:
             _log.error("the search index is behind: %s", error)
             return False
