@@ -251,7 +251,7 @@ def test_export_and_checkpoint_and_tail(sequencer: SequencerUnderTest) -> None:
     note = rempart(sequencer.state, "audit", "checkpoint").stdout
     assert note.startswith("bank.example/rempart\n")
     assert "— bank.example/rempart " in note
-    command = [sys.executable, "-c", "from rempart.cli.main import main; main()", "audit", "tail", "--json"]
+    command = [sys.executable, "-c", "from rempart.cli.main import main; main()", "audit", "tail", "-n0", "--json"]
     tail = subprocess.Popen([*command, "--state", str(sequencer.state)], stdout=subprocess.PIPE)
     journal = Journal(sequencer.journals / "tail", "tail")
     assert tail.stdout is not None

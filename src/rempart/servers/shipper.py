@@ -47,7 +47,7 @@ def make_sink(settings: SinkSettings, data_dir: Path, host_name: str, clock: Clo
     if settings.type == "syslog":
         from rempart.backends.sink_syslog import SyslogSink
 
-        return SyslogSink(settings.host, settings.port, trust, host_name)
+        return SyslogSink(settings.host, settings.port, trust, host_name, strict=settings.strict)
     if settings.type == "webhook":
         from rempart.backends.sink_webhook import WebhookSink
         from rempart.crypto.webhooks import WebhookSigner

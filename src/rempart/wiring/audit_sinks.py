@@ -41,6 +41,7 @@ class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ca: str = ""
     certificate: str = ""
     key: str = ""
+    strict: bool = False
 
     def __repr__(self) -> str:
         return f"SinkSettings(name={self.name!r}, type={self.type!r})"
@@ -72,6 +73,7 @@ class _Sink:
             given["path"] = reader.text("path", default=f"{name}.jsonl")
         if kind == "syslog":
             given["host"], given["port"] = self._address()
+            given["strict"] = reader.yes("strict")
         if kind in ("elasticsearch", "webhook"):
             given["url"] = self._url()
         if kind == "elasticsearch":

@@ -225,7 +225,7 @@ def test_a_receiver_that_does_not_confirm_was_not_delivered_to(tmp_path: Path) -
     thread.start()
     trust = Trust(pki.text("ca.pem"), pki.text("client.pem"), pki.text("client.key"))
     with pytest.raises(Unavailable) as refused:
-        send(SyslogSink("localhost", listening.getsockname()[1], trust, "h"), [item(0)])
+        send(SyslogSink("localhost", listening.getsockname()[1], trust, "h", strict=True), [item(0)])
     assert "without confirming" in refused.value.reason
     thread.join()
     listening.close()
