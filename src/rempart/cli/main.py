@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle", "Trust bundles"),
     "policy": ("policy", "Test, check, explain and reload policies"),
     "audit": ("audit", "Search, prove and verify the record"),
+    "detect": ("detect", "Detections: test, run and replay the rules, watch alerts"),
     "witness": ("witness", "Cosign other logs as long as they only grow"),
     "keys": ("keys", "Signing keys: list and rotate"),
 }

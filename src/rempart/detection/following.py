@@ -1,6 +1,6 @@
 """Follow the log with the rules: every event once, every alert durable before the cursor goes past its event.
 
-State is one file, replaced atomically: how many events were taken, the last one's leaf hash, and the engine's snapshot.
+State is one file, replaced atomically: how many events were taken, the last one's id, and the engine's snapshot.
 A crash falls back to the last file and takes the events since then again; the same alerts come out with the same ids,
 and the sequencer integrates an event that it has only once. So each alert is in the log exactly once. A state file that
 is damaged is left aside and the log is read from its beginning: it costs time, and nothing else.
@@ -37,7 +37,7 @@ CLOCK_JUMP = 5.0  # seconds by which the wall clock may move against the monoton
 
 class _State(msgspec.Struct, frozen=True):
     cursor: int
-    leaf: bytes
+    last: str
     engine: dict[str, Any]
 
 
@@ -50,7 +50,7 @@ class Follower:
         self.size = 0
         self.raised = 0
         self._feed, self._recorder, self._path = feed, recorder, state
-        self._leaf, self._last = b"", b""
+        self._last = ""
         self._saved_cursor = 0
         self._save_at = 0.0
         self._checked = False
@@ -70,7 +70,7 @@ class Follower:
             _log.error("%s is left aside, the log is read from its beginning: %s", self._path, error)
             self.engine.clear()
             return
-        self.cursor, self._leaf = state.cursor, state.leaf
+        self.cursor, self._last = state.cursor, state.last
         self._saved_cursor = state.cursor
 
     def save(self) -> None:
@@ -78,8 +78,7 @@ class Follower:
         if self.cursor == self._saved_cursor:
             return
         began = time.monotonic()
-        self._leaf = _leaf(self._last)
-        body = msgspec.msgpack.encode(_State(self.cursor, self._leaf, self.engine.snapshot()))
+        body = msgspec.msgpack.encode(_State(self.cursor, self._last, self.engine.snapshot()))
         replace_file(self._path, hashlib.sha256(body).digest() + body)
         self._saved_cursor = self.cursor
         self._save_at = time.monotonic() + max(_SAVE_EVERY, _SHARE * (time.monotonic() - began))
@@ -91,7 +90,7 @@ class Follower:
                 await self.step()
             except Integrity as error:
                 await self._alarm(error.reason, "watch.log")
-                self.cursor, self._leaf, self._checked = 0, b"", True
+                self.cursor, self._last, self._checked = 0, "", True
                 self.engine.clear()
             except (OSError, RempartError) as error:
                 _log.error("the watch waits: %s", error)
@@ -112,7 +111,7 @@ class Follower:
         if self.size < self.cursor:
             raise Integrity("log_rewound", f"the log has {self.size} events, {self.cursor} were read")
         if start < self.cursor and entries:
-            if _leaf(entries[0]) != self._leaf:
+            if _id_of(entries[0]) != self._last:
                 raise Integrity("log_rewound", f"event {start} of the log is not the one that was read")
             del entries[0]
         self._checked = True
@@ -121,7 +120,8 @@ class Follower:
                 if alert.severity not in (Severity.INFO, Severity.LOW):
                     await self._raise(alert)
             self.cursor += 1
-            self._last = payload
+        if entries:
+            self._last = _id_of(entries[-1])
         if self.cursor != self._saved_cursor and time.monotonic() >= self._save_at:
             self.save()
         return len(entries)
@@ -183,8 +183,20 @@ def as_event(alert: Alert) -> Event:
     )
 
 
-def _leaf(payload: bytes) -> bytes:
-    return hashlib.sha256(b"\0" + payload).digest()  # RFC 6962 section 2.1
+class _Metadata(msgspec.Struct, frozen=True):
+    uid: str
+
+
+class _Named(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+
+
+def _id_of(payload: bytes) -> str:
+    """The event's id; not its hash, for the same event is told with less once a person was erased."""
+    try:
+        return msgspec.json.decode(payload, type=_Named).metadata.uid
+    except msgspec.DecodeError:
+        return ""
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

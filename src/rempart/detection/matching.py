@@ -162,6 +162,8 @@ def _value_test(where: str, modifiers: list[str], wanted: Any) -> Callable[[Any]
         return _cidr(where, wanted)
     if not isinstance(wanted, str):
         return lambda value: value is wanted or (type(value) is type(wanted) and value == wanted)
+    if not any(char in wanted for char in "*?\\") and (plain := _affix_test(modifiers, wanted)) is not None:
+        return plain
     pattern = _pattern(wanted)
     if "contains" in modifiers:
         pattern = f".*{pattern}.*"
@@ -172,6 +174,23 @@ def _value_test(where: str, modifiers: list[str], wanted: Any) -> Callable[[Any]
     flags = re.DOTALL if "cased" in modifiers else re.DOTALL | re.IGNORECASE
     found = re.compile(pattern, flags).fullmatch
     return lambda value: type(value) is str and found(value[:_MAX_TEXT]) is not None
+
+
+def _affix_test(modifiers: list[str], wanted: str) -> Callable[[Any], bool] | None:
+    """`contains`, `startswith` and `endswith` of plain text."""
+    compare: Callable[[str, str], bool]
+    if "contains" in modifiers:
+        compare = str.__contains__
+    elif "startswith" in modifiers:
+        compare = str.startswith
+    elif "endswith" in modifiers:
+        compare = str.endswith
+    else:
+        return None
+    if "cased" in modifiers:
+        return lambda value: type(value) is str and compare(value, wanted)
+    lower = wanted.lower()
+    return lambda value: type(value) is str and compare(value.lower(), lower)
 
 
 _MAX_TEXT = 2048  # characters of a field that a pattern looks at: bounds what an event can cost

@@ -42,7 +42,7 @@ _SOURCES = {"decision": "pdp", "people": "people", "workloads": "identity", "mon
 class Stream:
     """`gives` is how many alerts of which rule must come."""
 
-    file: str
+    rule: str
     name: str
     gives: Mapping[str, int]
     events: Sequence[Mapping[str, Any]]
@@ -84,7 +84,7 @@ def read_streams(path: Path) -> list[Stream]:
         content = yaml.safe_load(path.read_bytes())
         return [
             Stream(
-                path.name,
+                path.name.removesuffix(".yaml"),
                 str(one["stream"]),
                 {str(rule): int(count) for rule, count in one["gives"].items()},
                 tuple(_expand(one["events"])),
@@ -94,6 +94,27 @@ def read_streams(path: Path) -> list[Stream]:
         ]
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise refuse(path.name, f"its streams can't be read: {' '.join(str(error).split())[:200]!r}") from None
+
+
+def streams_of(directories: Sequence[Path]) -> list[Stream]:
+    """All streams below the rule directories."""
+    files = [path for directory in directories for path in sorted(directory.glob("**/streams/*.yaml"))]
+    return [stream for path in files for stream in read_streams(path)]
+
+
+def missing_streams(ruleset: Ruleset, streams: Sequence[Stream]) -> list[str]:
+    """What keeps a rule that alerts from being tested: it needs a stream that does and one that does not."""
+    engine = Engine(ruleset)
+    problems = []
+    for rule in engine.rules:
+        if not rule.alerts or not engine.speaks(rule.name):
+            continue
+        own = [stream for stream in streams if stream.rule == rule.name]
+        if not any(rule.name in stream.gives for stream in own):
+            problems.append(f"{rule.name} has no stream that makes it alert")
+        if not any(not stream.gives for stream in own):
+            problems.append(f"{rule.name} has no stream that makes nothing alert")
+    return problems
 
 
 def run_stream(stream: Stream, ruleset: Ruleset) -> tuple[Result, list[Alert]]:

@@ -178,11 +178,11 @@ def _rows() -> tuple[Kind, ...]:
           ("order", "before", "after"), _IP),
         # -- watch
         k(_T.ALERT_RAISED, "The watch says: somebody should look at this", o.FINDING, 1, ("detection",), r.SECURITY,
-          "low–critical", ("id", "rule", "title", "evidence", "principals", "attack")),
+          "medium–critical", ("alert",)),
         k(_T.ATTACK_TRIED, "`rempart attack` tried an attack on this system", o.FINDING, 1, ("attack",),
           r.SECURITY, "info–high", ("attack", "stride", "stopped_by")),
         k(_T.ALARM, "Rempart noticed that something is wrong with itself", o.FINDING, 1,
-          ("audit", "workloads", "servers"), r.SECURITY, "critical", ("rule",)),
+          ("audit", "workloads", "servers", "detection"), r.SECURITY, "critical", ("rule",)),
         # -- system
         k(_T.PROCESS_STARTED, "A process of Rempart or a service started", o.APPLICATION, 3, ("servers",), r.SYSTEM,
           "info", ("pid", "version", "profile", "unsafe_disabled")),
