@@ -3,8 +3,9 @@ interpreter answers as Rego says.
 
 Works on the tree that `regorus.Engine.get_ast_as_json` gives. Measured with gordon-to-regorus 0.13: the interpreter
 overflows its stack on recursive functions and takes the process along, the RVM on recursive rules; the RVM doesn't see
-that a complete rule has two values, whether they come from two bodies or from one that iterates; it has no `with`,
-no `default` functions and no `walk`; and it takes an error in a builtin for undefined, as OPA does.
+that a complete rule has two values, whether they come from two bodies or from one that iterates; it doesn't try the
+`else` behind a body that iterates; it has no `with`, no `default` functions and no `walk`; and it takes an error in a
+builtin for undefined, as OPA does. What else it does its own way is cured in `rego_guards`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Rule:
     text: bytes
     value: Any = _NO_VALUE  # the constant it gives, when it always gives that one
     iterates: bool = False  # may give several values for one input
+    loops: bool = False  # a body before an `else` iterates
     references: list[Path] = field(default_factory=list)
     calls: list[tuple[Path, int, int]] = field(default_factory=list)
 
@@ -114,6 +116,10 @@ def why_not_rvm(rules: list[Rule]) -> str:
         place = f"{rule.module}:{rule.line}"
         if rule.kind == "default" and rule.node.get("args"):
             return f"{place}: a default for a function"
+        if next(_find(rule.node, "Every"), None):
+            return f"{place}: `every`, after which the RVM was seen to forget what failed"
+        if rule.loops:
+            return f"{place}: an `else` behind a body that iterates"
         if rule.kind == "object":
             return f"{place}: a partial object, whose keys may get two values"
         if rule.kind in ("complete", "function"):
@@ -170,6 +176,8 @@ class _Module:
                 if target:
                     rule.references.append(target)
             if rule.kind in ("complete", "function"):
+                before_else = [body["query"] for body in rule.node["bodies"][:-1]]
+                rule.loops = self._iterates(before_else, _settled_names(rule.node))
                 rule.value = _constant(rule.node)
                 rule.iterates = rule.value is _NO_VALUE and self._several(rule.node, bound)
 

@@ -7,6 +7,7 @@ Trusted: it decides. Its owner could allow anything; so it is pinned by hash and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ from typing import Any
 import regorus
 
 from rempart.kernel.errors import BadInput, Unavailable
-from rempart.policy.model import MAIN, Bundle, EvaluatorKind, Fault, Report, TestOutcome
+from rempart.policy.model import MAIN, Bundle, EvaluatorKind, Fault, PolicyFile, Report, TestOutcome
 
-from . import rego_syntax
+from . import rego_guards, rego_patterns, rego_syntax
+from .rego_edits import applied
 from .rego_tests import CAPTURE, Captured, Captures, instrument
 
 _UNDEFINED = '"<undefined>"'
@@ -44,7 +46,10 @@ class RegorusEngine:
     def prepare(self, bundle: Bundle, given: Mapping[str, Any], kind: EvaluatorKind) -> Interpreter | Rvm:
         try:
             interpreter = Interpreter(bundle, given)
-            return Rvm(bundle, given, interpreter) if kind == "rvm" else interpreter
+            if kind == "rvm":
+                with contextlib.suppress(rego_guards.Unguarded):  # chosen by an earlier version
+                    return Rvm(bundle, given, interpreter)
+            return interpreter
         except BaseException as error:
             _reraise_ours(error)
             raise BadInput(
@@ -83,11 +88,11 @@ class RegorusEngine:
             return Report(faults=(_fault(error, bundle),))
         captures: Captures = []
         tests, unclear = _run_tests(bundle, given, rules, captures)
-        why = rego_syntax.why_not_rvm(deciding) or unclear
+        why = rego_syntax.why_not_rvm(deciding) or rego_guards.why_not(deciding) or unclear
         if not why:
             try:
                 rvm = Rvm(bundle, given, interpreter)
-                compared, differing, why = _compare(bundle, given, captures, rvm.machine)
+                compared, differing, why = _compare(bundle, given, captures, rvm)
             except BaseException as error:
                 _reraise_ours(error)
                 why = f"the RVM can't compile it: {_text(error)}"
@@ -130,17 +135,28 @@ class Rvm:
 
     def __init__(self, bundle: Bundle, given: Mapping[str, Any], interpreter: Interpreter) -> None:
         self.fallbacks = 0
-        data = json.dumps({**bundle.data, "rempart": given})
-        modules = [(file.path, file.text) for file in bundle.files if not file.is_test]
-        program = regorus.Program.compile_from_modules(
-            data, [*modules, _main_module(bundle)], [MAIN, bundle.entrypoint]
-        )
+        self._patterns = rego_patterns.tables(bundle.data)
+        data = self._data({**bundle.data, "rempart": given})
+        rules = rego_syntax.parse(_engine(bundle, given, tests=False).get_ast_as_json())
+        modules = [(file.path, _for_rvm(file, rules)) for file in bundle.files if not file.is_test]
+        modules += [(rego_patterns.MODULE, rego_patterns.TEXT), _main_module(bundle)]
+        program = regorus.Program.compile_from_modules(data, modules, [MAIN, bundle.entrypoint])
         self.machine = regorus.Rvm()
         self.machine.load_program(program)
         self.machine.set_data_json(data)
         self._interpreter = interpreter
         self._set_input = self.machine.set_input_json
         self._execute = self.machine.execute_entry_point
+
+    def _data(self, document: dict[str, Any]) -> str:
+        given = document.get("rempart")
+        ours = {**(given if isinstance(given, dict) else {}), rego_patterns.DATA: self._patterns}
+        return json.dumps({**document, "rempart": ours})
+
+    def answers(self, document: dict[str, Any], input_json: str, rules: list[str]) -> list[str | None]:
+        """Each rule's value with `document` as data, or None where it gave up. For comparing, never for deciding."""
+        self.machine.set_data_json(self._data(document))
+        return [_attempt(self.machine.set_input_json, input_json, self._execute, rule) for rule in rules]
 
     def evaluate(self, input_json: str) -> str:
         try:
@@ -167,6 +183,11 @@ def _engine(bundle: Bundle, given: Mapping[str, Any], *, tests: bool) -> Any:
     engine.add_policy(*_main_module(bundle))
     engine.add_data_json(json.dumps({**bundle.data, "rempart": given}))
     return engine
+
+
+def _for_rvm(file: PolicyFile, rules: list[rego_syntax.Rule]) -> str:
+    own = [rule for rule in rules if rule.module == file.path]
+    return applied(file.text, [e for rule in own for e in (*rego_guards.edits(rule), *rego_patterns.edits(rule))])
 
 
 def _main_module(bundle: Bundle) -> tuple[str, str]:
@@ -263,9 +284,7 @@ def _run_tests(
     return outcomes, unclear
 
 
-def _compare(
-    bundle: Bundle, given: Mapping[str, Any], captures: Captures, machine: Any
-) -> tuple[int, list[Fault], str]:
+def _compare(bundle: Bundle, given: Mapping[str, Any], captures: Captures, rvm: Rvm) -> tuple[int, list[Fault], str]:
     """Ask both evaluators about every input of the tests; a policy on which they differ isn't safe with either.
 
     Where only the interpreter fails, as on two values of one rule, it is the one to use: the third value says where.
@@ -279,20 +298,18 @@ def _compare(
         if key in seen or len(seen) >= 5000:
             continue
         seen.add(key)
-        data = json.dumps(_changed(base, changes))
+        data = _changed(base, changes)
         question = json.dumps(document)
-        engine = _engine_with(bundle, data)
-        machine.set_data_json(data)
-        for rule in (bundle.entrypoint, MAIN):
+        engine = _engine_with(bundle, json.dumps(data))
+        asked = [bundle.entrypoint, MAIN]
+        for rule, by_rvm in zip(asked, rvm.answers(data, question, asked), strict=True):
             by_interpreter = _attempt(engine.set_input_json, question, engine.eval_rule_as_json, rule)
-            by_rvm = _attempt(machine.set_input_json, question, machine.execute_entry_point, rule)
             if by_interpreter is None and by_rvm is not None:
                 stricter = f"{where[0]}:{where[1]}: the interpreter fails on an input that the RVM answers"
             elif by_interpreter != by_rvm and by_rvm is not None:
                 said = f"for this input {rule} is {by_interpreter} by the interpreter, {by_rvm} by the RVM"
                 faults.append(Fault(where[0], where[1], where[2], said[:1000]))
                 break
-    machine.set_data_json(json.dumps(base))
     return len(seen), faults, stricter
 
 
