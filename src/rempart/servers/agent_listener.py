@@ -68,15 +68,15 @@ class AgentListener:
 
     async def serve(self) -> None:
         """Raises Unavailable when there is no first certificate."""
-        svid, roots = await self._svid(), self._x509.roots
+        svid, roots, signed_at = await self._svid(), self._x509.roots, self._clock.now()
         server = await self._listen(svid)
         try:
             while True:
                 await asyncio.sleep(_LOOK)
-                if self._clock.now() < svid.rotate_at(svid.leaf.not_before) and self._x509.roots == roots:
+                if self._clock.now() < svid.rotate_at(signed_at) and self._x509.roots == roots:
                     continue
                 with contextlib.suppress(RempartError):  # what there is still serves, and the next try is soon
-                    svid, roots = await self._svid(), self._x509.roots
+                    svid, roots, signed_at = await self._svid(), self._x509.roots, self._clock.now()
                     old, server = server, await self._listen(svid)
                     old.close()  # who is connected stays
         finally:

@@ -11,7 +11,7 @@ import msgspec
 
 from rempart.crypto import aead
 from rempart.crypto.svid import verify_svid
-from rempart.crypto.x509 import Certificate, EcKey, same_key
+from rempart.crypto.x509 import BACKDATED, Certificate, EcKey, same_key
 from rempart.kernel.clock import Clock
 from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import Integrity, RempartError, Unavailable
@@ -61,7 +61,7 @@ class Membership:
         self._server, self._knowledge, self._evidence = server, knowledge, evidence
         self._path, self._key, self._clock, self._alarm = path, seal_key, clock, alarm
         self._bundle = ""
-        self._changing = asyncio.Lock()
+        self._begun = 0.0
         self.svid: X509Svid | None = None
         self.away_since: float | None = None
         """When the server stopped answering; None while it answers."""
@@ -114,7 +114,7 @@ class Membership:
         if not found.path.startswith(AGENTS) or not same_key(admitted.svid[0], key):
             raise Unavailable("bad_answer", "the server made this host something else than an agent")
         self._bundle = admitted.bundle
-        self.svid = _svid(found, key, admitted.svid)
+        self.svid, self._begun = _svid(found, key, admitted.svid), self._clock.now()
         self._save()
         self._server.use(self._knowledge.roots, self.svid)
 
@@ -163,8 +163,7 @@ class Membership:
     async def _renewal_is_due(self) -> None:
         chance = random.uniform(0.8, 1.0)  # nosec B311 - jitter, no secret
         while self.svid is not None:
-            leaf = self.svid.leaf
-            due = leaf.not_before + (leaf.not_after - leaf.not_before) / 2 * chance - self._clock.now()
+            due = self._begun + (self.svid.leaf.not_after - self._begun) / 2 * chance - self._clock.now()
             if due <= 0:
                 return
             await asyncio.sleep(min(due, _SLICE))  # in slices, so that a clock that jumped is noticed
@@ -214,6 +213,7 @@ class Membership:
             except RempartError:
                 return  # it expired, or its root is gone: join anew
             self.svid = _svid(found, EcKey.from_der(kept.key), kept.chain)
+            self._begun = min(self.svid.leaf.not_before + BACKDATED, self._clock.now())
             if kept.synced is not None:
                 self._knowledge.learn(kept.synced, str(found))
         except FileNotFoundError:
