@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rempart.crypto import x509
 from rempart.kernel.clock import Clock
@@ -31,6 +31,8 @@ _DELIVERIES_KEPT = 8192
 _TOKENS_KEPT = 2048
 _LOOK_AGAIN = 30.0
 _TRY_AGAIN = 1.0
+_PATIENCE = 0.2
+_TRIES = 3
 
 
 class NothingValid(Unavailable):
@@ -58,12 +60,12 @@ class Counters:
 class _Slot:
     """The certificate of one entry; `signer` is the generation of the signer that made it."""
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     svid: X509Svid | None = None
     refresh_at: float = 0.0
     signer: str = ""
     asked_at: float = 0.0
     entry: Entry | None = None
+    work: asyncio.Task[Unavailable | None] | None = None
 
 
 class Identities:
@@ -169,26 +171,49 @@ class Identities:
     async def _current(self, entry: Entry | None) -> _Slot:
         """The slot of an entry (None: the web certificate) with a certificate in the first half of its life.
 
-        While none can be signed it is the one of before, until that ends. Raises Unavailable, then NothingValid.
+        While the next one is long in coming it is the one of before, until that ends: nobody waits for a server that is
+        away. Raises Unavailable, and NothingValid when what there was has ended.
         """
         slot = self._slots.setdefault(entry.id if entry else "web", _Slot())
-        async with slot.lock:
+        for _ in range(_TRIES):
             now = slot.asked_at = self.clock.now()
-            fresh = slot.svid is not None and now < slot.refresh_at and slot.svid.leaf.not_before <= now
-            try:
-                generation = self._spiffe.generation if entry else self._web_authority().issuing().certificate.serial
-                if not fresh or slot.signer != generation or slot.entry != entry:
-                    svid = await (self._sign(entry) if entry else self._sign_web())
-                    now = self.clock.now()
-                    slot.svid, slot.refresh_at = svid, now + (svid.leaf.not_after - now) / 2 * self._jitter()
-                    slot.signer, slot.entry = generation, entry
-            except Unavailable as error:
-                if slot.svid is None or slot.entry != entry:
-                    raise
-                if now >= slot.svid.leaf.not_after:
-                    raise NothingValid(error.code, error.reason, error.remedy) from None
-                slot.refresh_at = now + _TRY_AGAIN
-            return slot
+            if self._fits(slot, entry, now):
+                break
+            work = slot.work
+            if work is None or work.done():
+                work = slot.work = asyncio.create_task(self._renew(slot, entry))
+            held = slot.svid if slot.entry == entry else None
+            valid = held is not None and held.leaf.not_before <= now < held.leaf.not_after
+            await asyncio.wait({work}, timeout=_PATIENCE if valid else None)
+            error = work.result() if work.done() else None
+            if valid and (error or not work.done()):
+                slot.refresh_at = min(slot.refresh_at, now) + _TRY_AGAIN
+                break
+            if error is not None:
+                raise NothingValid(error.code, error.reason, error.remedy) if held else error
+        return slot
+
+    def _fits(self, slot: _Slot, entry: Entry | None, now: float) -> bool:
+        if slot.svid is None or slot.entry != entry or now >= slot.refresh_at or slot.svid.leaf.not_before > now:
+            return False
+        try:
+            return slot.signer == self._generation(entry)
+        except Unavailable:
+            return True
+
+    def _generation(self, entry: Entry | None) -> str:
+        return self._spiffe.generation if entry else self._web_authority().issuing().certificate.serial
+
+    async def _renew(self, slot: _Slot, entry: Entry | None) -> Unavailable | None:
+        try:
+            generation = self._generation(entry)
+            svid = await (self._sign(entry) if entry else self._sign_web())
+        except Unavailable as error:
+            return error
+        now = self.clock.now()
+        slot.svid, slot.signer, slot.entry = svid, generation, entry
+        slot.refresh_at = now + (svid.leaf.not_after - now) / 2 * self._jitter()
+        return None
 
     async def _sign(self, entry: Entry) -> X509Svid:
         key = x509.EcKey.generate()
