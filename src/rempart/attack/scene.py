@@ -164,6 +164,10 @@ class Scene:
         self._source.used = {*getattr(self._source, "used", ()), value}
         return value
 
+    def come_from(self, address: str) -> None:
+        """The current thread comes from this loopback address until told otherwise."""
+        self._source.value = address
+
     def take_sources(self) -> frozenset[str]:
         """The addresses that the current thread came from since it was last asked."""
         used = frozenset(getattr(self._source, "used", ()))

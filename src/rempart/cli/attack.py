@@ -21,7 +21,7 @@ from .state import JsonOption, StateOption, state_dir
 
 if TYPE_CHECKING:
     from rempart.attack.model import Finding
-    from rempart.attack.scene import LogCheck
+    from rempart.attack.scene import LogCheck, Scene
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -31,6 +31,9 @@ def attack(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Ids, or how they begin: S-jwt, D, E-path-dots")
     ] = None,
+    intrusion: Annotated[
+        bool, typer.Option("--intrusion", help="Play an intrusion that succeeds, and see what the watch makes of it")
+    ] = False,
     listing: Annotated[bool, typer.Option("--list", help="Show the attacks and try none")] = False,
     state: StateOption = None,
     as_json: JsonOption = False,
@@ -54,6 +57,9 @@ def attack(
         Means(directory, _verify_log, lambda: _as_agent(directory), operator=partial(_operate, directory)),
     )
     scene.notes["uid"] = os.getuid()
+    if intrusion:
+        _intrude(scene, as_json=as_json)
+        return
     done = 0
 
     def progress(finding: Finding) -> None:
@@ -69,6 +75,21 @@ def attack(
         _table(report.findings)
     say(f"\n{report.tried} tried, {report.blocked} blocked, {len(report.findings) - report.tried} not tried")
     if report.blocked < report.tried:
+        raise SystemExit(1)
+
+
+def _intrude(scene: Scene, *, as_json: bool) -> None:
+    """Exit code 1 unless exactly the expected alerts were raised."""
+    from rempart.attack.intrusion import EXPECTED, intrude
+
+    report = intrude(scene, say)
+    if as_json:
+        print_json(report.document())
+    else:
+        rows = [(a["rule"], a["severity"], a["reason"], len(a["evidence"]), a["id"]) for a in report.alerts]
+        print_table(("alert", "severity", "why", "events", "id"), rows)
+    say(f"{len(report.alerts)} alerts, {len(EXPECTED)} expected; `rempart detect show ID` opens one to its proofs")
+    if not report.ok:
         raise SystemExit(1)
 
 
