@@ -30,6 +30,10 @@ def add(
     secret_stdin: Annotated[bool, typer.Option("--secret-stdin", help="Read its secret from stdin")] = False,
     jwk: Annotated[Path | None, typer.Option("--jwk", help="Its public key or key set, JSON")] = None,
     cert: Annotated[Path | None, typer.Option("--cert", help="Its certificate, PEM: it authenticates by mTLS")] = None,
+    cert_subject: Annotated[
+        str,
+        typer.Option("--cert-subject", help="dns:NAME, uri:URI or dn:DN that an authority of [gateway] vouches for"),
+    ] = "",
     spiffe_id: Annotated[str, typer.Option("--spiffe-id", help="The workload that it is, proved by mTLS")] = "",
     name: Annotated[str | None, typer.Option("--name", help="What people are shown")] = None,
     redirect_uri: Annotated[Texts, typer.Option("--redirect-uri", help="Exact; repeat for more")] = None,
@@ -61,6 +65,7 @@ def add(
         "secret": _secret_from_stdin() if secret_stdin else None,
         "jwks": _keys(jwk) if jwk else [],
         "certificate": _thumbprint(_read(cert)) if cert else "",
+        "certificate_subject": cert_subject,
         "spiffe_id": spiffe_id,
         "redirect_uris": redirect_uri or [],
         "post_logout_redirect_uris": post_logout_redirect_uri or [],

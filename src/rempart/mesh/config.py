@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .clusters import admin_cluster, pdp_cluster, upstream_cluster, workload_api_cluster
 from .filters import JWKS_CLUSTER, PDP_CLUSTER
-from .listeners import egress_listener, gateway_listener, ingress_listener, metrics_listener
+from .listeners import egress_listener, gateway_listeners, ingress_listener, metrics_listener
 from .model import GatewaySettings, Sds, Settings, SidecarSettings, Tokens, Upstream
 from .routes import cluster_name
 from .shape import Json, typed
@@ -56,7 +56,7 @@ def _gateway(settings: GatewaySettings) -> tuple[list[Json], list[Json]]:
     clusters = {cluster_name(one): upstream_cluster(settings, one) for one in settings.upstreams}
     clusters[JWKS_CLUSTER] = _jwks_cluster(settings, settings.tokens)
     clusters[PDP_CLUSTER] = pdp_cluster(settings, settings.pdp_socket)
-    return [gateway_listener(settings)], list(clusters.values())
+    return gateway_listeners(settings), list(clusters.values())
 
 
 def _sidecar(settings: SidecarSettings) -> tuple[list[Json], list[Json]]:

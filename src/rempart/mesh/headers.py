@@ -13,13 +13,15 @@ from .shape import Json, typed
 CLAIMS = "x-rempart-claims"
 PEER = "x-rempart-peer"
 ADDRESS = "x-rempart-ip"
+CERTIFICATE = "x-rempart-certificate"  # SHA-256 of what a program outside the mesh came with, in hex
+CLIENT_CERTIFICATE = "x-client-cert"  # the same as URL-encoded PEM: for people, who believe it from the gateway alone
 DECISION = "x-rempart-decision"
 SUBJECT = "x-rempart-subject"
 ROLE = "x-rempart-role"
 CALLER = "x-spiffe-id"
 
 FROM_PDP = (DECISION, SUBJECT, ROLE, CALLER, "traceparent", "tracestate")
-FOR_PDP_ONLY = (CLAIMS, PEER, ADDRESS)
+FOR_PDP_ONLY = (CLAIMS, PEER, ADDRESS, CERTIFICATE)
 TO_PDP = (*FOR_PDP_ONLY, "authorization", "dpop", "x-request-id", "traceparent", "origin", "user-agent")
 
 # Not identity by our own names, and taken for it, or for another path, address or method, by somebody downstream.
@@ -48,8 +50,9 @@ _OURS = ("rempart", "spiffe", "envoy")
 _FORWARDED = ("for", "host", "port", "prefix", "proto", "scheme", "server", "ssl", "user", "email", "groups", "uri")
 
 
-def early_mutations(settings: Settings, *, edge: bool, peer: bool) -> Json:
-    """`edge`: callers are strangers, so that request ids begin here. `peer`: the caller has an mTLS certificate."""
+def early_mutations(settings: Settings, *, edge: bool, peer: bool, certificate: bool = False) -> Json:
+    """`edge`: callers are strangers, so that request ids begin here. `peer`: the caller has an mTLS certificate.
+    `certificate`: a stranger has one of their own, which proves a key and names nobody to us."""
     off = settings.unsafe_disabled
     steps: list[Json] = []
     if Control.STRIP_IDENTITY_HEADERS not in off:
@@ -64,6 +67,11 @@ def early_mutations(settings: Settings, *, edge: bool, peer: bool) -> Json:
     steps.append(_set(ADDRESS, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"))
     if edge:  # Envoy's own entry would be the host's address whenever the caller is on loopback
         steps.append(_set("x-forwarded-for", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"))
+    if edge:  # removed first in any case: where there is no certificate, Envoy sets nothing over what came
+        steps += [{"remove": CERTIFICATE}, {"remove": CLIENT_CERTIFICATE}]
+    if certificate:
+        steps.append(_set(CERTIFICATE, "%DOWNSTREAM_PEER_FINGERPRINT_256%"))
+        steps.append(_set(CLIENT_CERTIFICATE, "%DOWNSTREAM_PEER_CERT%"))
     steps.append(_set(PEER, "%DOWNSTREAM_PEER_URI_SAN%") if peer else {"remove": PEER})
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",

@@ -12,9 +12,17 @@ _WINDOW = 65536  # bytes a peer may send on one HTTP/2 stream before we have rea
 
 
 def connection_manager(
-    settings: Settings, role: str, routes: Json, filters: list[Json], *, edge: bool, peer: bool
+    settings: Settings,
+    role: str,
+    routes: Json,
+    filters: list[Json],
+    *,
+    edge: bool,
+    peer: bool,
+    certificate: bool = False,
 ) -> Json:
     """`role` names its statistics. `edge`: callers are strangers. `peer`: callers have an mTLS certificate.
+    `certificate`: strangers with one of their own.
 
     A connection ends after `max_connection_s`, at a moment when no request is lost: what a revoked certificate or a
     removed authority opened dies out.
@@ -26,7 +34,7 @@ def connection_manager(
         "http_filters": filters,
         "access_log": access_log.refused_requests(settings.name),
         "local_reply_config": local_replies(),
-        "early_header_mutation_extensions": [early_mutations(settings, edge=edge, peer=peer)],
+        "early_header_mutation_extensions": [early_mutations(settings, edge=edge, peer=peer, certificate=certificate)],
         # Who calls is the other end of the connection; `x-forwarded-for` is ours to write.
         "use_remote_address": True,
         "xff_num_trusted_hops": 0,

@@ -9,13 +9,22 @@ from .model import Address, Control, Egress, GatewaySettings, Ingress, Route, Se
 from .replies import direct_response
 from .routes import table
 from .shape import Json, address, seconds
-from .tls import ingress_context, web_context
+from .tls import certificate_context, ingress_context, web_context
 
 _BUFFER_BYTES = 65536
 _OWNER_AND_GROUP = 0o660
 
 
-def gateway_listener(settings: GatewaySettings) -> Json:
+def gateway_listeners(settings: GatewaySettings) -> list[Json]:
+    """For everybody, and where there is one, for programs with a certificate of their own."""
+    listeners = [_gateway_listener(settings, "gateway", settings.listen, web_context(settings), certificate=False)]
+    if settings.mtls_listen is not None:
+        context = certificate_context(settings)
+        listeners.append(_gateway_listener(settings, "gateway_mtls", settings.mtls_listen, context, certificate=True))
+    return listeners
+
+
+def _gateway_listener(settings: GatewaySettings, name: str, where: Address, tls: Json, *, certificate: bool) -> Json:
     upstreams = {upstream.name: upstream for upstream in settings.upstreams}
     chain = [
         filters.answers(edge=True),
@@ -26,8 +35,8 @@ def gateway_listener(settings: GatewaySettings) -> Json:
         filters.router(),
     ]
     routes = table(settings, settings.routes, upstreams, guarded=True)
-    manager = connection_manager(settings, "gateway", routes, chain, edge=True, peer=False)
-    return _listener(settings, "gateway", settings.listen, manager, tls=web_context(settings))
+    manager = connection_manager(settings, name, routes, chain, edge=True, peer=False, certificate=certificate)
+    return _listener(settings, name, where, manager, tls=tls)
 
 
 def ingress_listener(settings: SidecarSettings, ingress: Ingress, application: Upstream) -> Json:

@@ -280,7 +280,8 @@ class SidecarSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
-    """`routes` name upstreams; the longest prefix wins. What matches none is answered 404 `no_route`."""
+    """`routes` name upstreams; the longest prefix wins. What matches none is answered 404 `no_route`. At `mtls_listen`
+    clients are asked for a certificate, whosever; all else is as at `listen`."""
 
     spiffe_id: str
     run_dir: str
@@ -291,6 +292,7 @@ class GatewaySettings:
     upstreams: tuple[Upstream, ...]
     routes: tuple[Route, ...]
     name: str = "gateway"
+    mtls_listen: Address | None = None
     limits: Limits = field(default_factory=Limits)
     unsafe_disabled: frozenset[Control] = frozenset()
 

@@ -35,6 +35,24 @@ def web_context(settings: Settings) -> Json:
     )
 
 
+def certificate_context(settings: Settings) -> Json:
+    """As `web_context`, and the client is asked for a certificate, whosever: TLS proves its key, whose it is, is for
+    others to say. Who brings none is served as everybody. A resumed session would bring none, so there are none."""
+    context = web_context(settings)
+    common = context["typed_config"]["common_tls_context"]
+    # Envoy asks for a certificate only where there is something to hold it against. A hash that fits none does: an
+    # authority's name would be told to clients, and some then send nothing.
+    common["validation_context"] = {
+        "trust_chain_verification": "ACCEPT_UNTRUSTED",
+        "verify_certificate_hash": ["00" * 32],
+    }
+    context["typed_config"] |= {
+        "disable_stateless_session_resumption": True,
+        "disable_stateful_session_resumption": True,
+    }
+    return context
+
+
 def ingress_context(settings: Settings, ingress: Ingress) -> Json:
     """mTLS: a certificate of a known trust domain, and of one of the callers."""
     callers = () if Control.PEER_ALLOW_LIST in settings.unsafe_disabled else ingress.callers

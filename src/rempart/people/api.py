@@ -21,6 +21,7 @@ from .factors.model import SecondFactorNeeded
 from .login import Logins
 from .login_record import login_failed
 from .model import Account, Origin
+from .oauth.certificates import ClientCertificates
 from .oauth.dpop import Dpop
 from .oauth.live_tokens import LiveTokens, check_possession
 from .refresh_tokens import Grant, RefreshTokens
@@ -47,6 +48,7 @@ class Bearers:
     audience: str
     refusals: Collapse
     clock: Clock
+    certificates: ClientCertificates
 
     async def person(self, request: Request, origin: Origin, *, scope: str = "") -> tuple[Claims, Account]:
         """With `scope` also who holds a token that has it and names another audience, unless by token exchange.
@@ -79,7 +81,8 @@ class Bearers:
             if person is (account is None):
                 whose = "person's" if person else "client's own"
                 raise Unauthenticated("invalid_token", f"the access token is not valid: it is no {whose}", "log in")
-            await check_possession(request, claims.raw, token.strip(), self.dpop)
+            certificate = self.certificates.thumbprint(request, origin)
+            await check_possession(request, claims.raw, token.strip(), self.dpop, certificate)
         except (Unauthenticated, BadInput) as error:
             if error.code == "use_dpop_nonce":
                 raise KeyProofNeeded(error.code, error.reason, nonce=self.dpop.nonce()) from None

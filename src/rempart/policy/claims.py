@@ -32,7 +32,8 @@ class Claims:
 
     Times are in seconds since the epoch of Unix; `epoch` is the account's when the token was made, 0 without one.
     `session` and `token` are `sid` and `jti`, empty where there is none; `client` is `client:` and `client_id`.
-    `bound`: the token is worth something only beside a proof of its key (RFC 7800); `jkt` names that for DPoP.
+    `bound`: the token is worth something only beside a proof of its key (RFC 7800); `jkt` names that for DPoP,
+    `x5t` the certificate (RFC 8705); with both, both are needed.
     """
 
     subject: str
@@ -46,6 +47,7 @@ class Claims:
     client: str
     bound: bool
     jkt: str
+    x5t: str
     as_json: str
     masked: str
 
@@ -116,7 +118,8 @@ class ClaimsReader:
             _name(document, "jti"),
             "client:" + _name(document, "client_id"),
             "cnf" in document,
-            _jkt(document.get("cnf")),
+            _confirmed(document, "jkt"),
+            _confirmed(document, "x5t#S256"),
             as_json,
             as_json if masked == document else json.dumps(masked, separators=(",", ":")),
         )
@@ -129,9 +132,10 @@ def _name(document: dict[str, Any], claim: str) -> str:
     return value
 
 
-def _jkt(confirmation: object) -> str:
-    jkt = confirmation.get("jkt") if isinstance(confirmation, dict) else None
-    return jkt if isinstance(jkt, str) else ""
+def _confirmed(document: dict[str, Any], by: str) -> str:
+    confirmation = document.get("cnf")
+    found = confirmation.get(by) if isinstance(confirmation, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _epoch(document: dict[str, Any]) -> int:

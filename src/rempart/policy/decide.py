@@ -23,7 +23,7 @@ from .claims import BadClaims, Claims, ClaimsReader
 from .counters import Counters
 from .epochs import Epochs
 from .ports import Evaluator, TokenExplainer
-from .proofs import Proofs
+from .proofs import Proofs, Sent
 from .record import Ruling, encode
 from .target import BadTarget, Target, Targets
 from .verdict import read_verdict
@@ -39,9 +39,8 @@ _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 _REMEMBERED = 4096  # addresses whose text was found good
 _REALM = re.compile(r"[^A-Za-z0-9._-]")
-_SINGLE = frozenset(
-    {b"x-rempart-claims", b"x-rempart-peer", b"x-rempart-ip", b"authorization", b"dpop", b"x-request-id", b"origin"}
-)
+_OURS = b"x-rempart-claims x-rempart-peer x-rempart-ip x-rempart-certificate x-request-id"
+_SINGLE = frozenset([*_OURS.split(), b"authorization", b"dpop", b"origin"])
 
 # Controls of this room that `rempart up --unsafe-disable` can switch off, and the mesh's that are doubled here.
 CONTROLS = ("two-uri-sans", "rate-limit-person", "policy")
@@ -202,9 +201,9 @@ class Decider:
                     401, "invalid_token", f"the token is not accepted: {error}", token_failure=str(error)
                 ) from None
             ruling.person, ruling.role = claims.subject, claims.role
-            sent = get(b"authorization") or b""
-            if claims.bound or sent[:5].lower() == b"dpop ":
-                claims = self._bound(claims, point, url, peer, sent, get(b"dpop"), target, ruling)
+            sent = Sent(get(b"authorization") or b"", get(b"dpop"), get(b"x-rempart-certificate"))
+            if claims.bound or sent.authorization[:5].lower() == b"dpop ":
+                claims = self._bound(claims, point, url, peer, sent, target, ruling)
             if claims is None:
                 pass
             elif claims.subject in self._told_of or claims.client in self._told_of or self.epochs.stale:
@@ -308,8 +307,7 @@ class Decider:
         point: Point,
         url: bytes,
         peer: str,
-        authorization: bytes,
-        proof: bytes | None,
+        sent: Sent,
         target: Target,
         ruling: Ruling,
     ) -> Claims | None:
@@ -319,8 +317,7 @@ class Decider:
             return None
         why = self._proofs.why_not(
             claims,
-            authorization,
-            proof,
+            sent,
             ruling.method,
             url[len(PREFIX) :].partition(b"?")[0].decode("latin-1") or "/",
             proved=peer == self._rules.gateway if point.kind != "gateway" else None,

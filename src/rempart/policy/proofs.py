@@ -1,4 +1,5 @@
-"""Proofs of possession at the gateway (RFC 9449 section 7): who sends a bound token must prove its key, each time anew.
+"""Proofs of possession at the gateway (RFC 9449 section 7, RFC 8705 section 3): who sends a bound token must prove its
+key, each time anew, or come over TLS with its certificate.
 
 What was seen is remembered in memory for as long as it could be sent again, and while that is full no other is taken;
 proofs from before this process began are refused, so that a restart forgets nothing.
@@ -6,7 +7,11 @@ proofs from before this process began are refused, so that a restart forgets not
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from rempart.crypto.dpop import AGE, AHEAD, origin_of, read_proof
 from rempart.crypto.jws import Malformed
@@ -18,6 +23,15 @@ ALGORITHMS = ("ES256", "EdDSA", "Ed25519", "PS256", "RS256")
 MOST = 200_000  # over 75 s; about 30 MB
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came with a request: two headers, and SHA-256 of the client's certificate in hex, as the gateway saw it."""
+
+    authorization: bytes
+    dpop: bytes | None
+    certificate: bytes | None
+
+
 class Proofs:
     """`issuer` tells the gateway's public address. One event loop."""
 
@@ -26,20 +40,22 @@ class Proofs:
         self._began = clock.now()
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
-    def why_not(
-        self, claims: Claims, authorization: bytes, proof: bytes | None, method: str, path: str, *, proved: bool | None
-    ) -> str:
+    def why_not(self, claims: Claims, sent: Sent, method: str, path: str, *, proved: bool | None) -> str:
         """Why this token is not accepted as it was sent, "" for yes. `proved` None: see yourself; otherwise whether it
         comes from the gateway, which has seen the proof: nobody else behind it can prove the key."""
-        scheme, _, token = authorization.partition(b" ")
+        scheme, _, token = sent.authorization.partition(b" ")
         if not claims.bound:
             return "not bound to a key: it is no DPoP token"
-        if not claims.jkt or scheme.lower() != b"dpop":
+        if not (claims.jkt or claims.x5t) or (scheme.lower() == b"dpop") is not bool(claims.jkt):
             return "bound to a key: it is no bearer token"
         if proved is not None:
             return "" if proved else "bound to a key that only its holder can prove: exchange it"
+        if claims.x5t and not _same_certificate(sent.certificate, claims.x5t):
+            return "bound to a certificate that it did not come with"
+        if not claims.jkt:
+            return ""
         try:
-            self.verify(proof, method, path, token.strip().decode("latin-1"), claims.jkt)
+            self.verify(sent.dpop, method, path, token.strip().decode("latin-1"), claims.jkt)
         except Malformed as error:
             return f"the DPoP proof is refused: {error}"
         return ""
@@ -68,3 +84,11 @@ class Proofs:
         if len(self._seen) >= MOST:
             raise Malformed("too many proofs at once: try again in a moment")
         self._seen[proof.seen] = now + AGE + AHEAD
+
+
+def _same_certificate(digest: bytes | None, x5t: str) -> bool:
+    try:
+        text = base64.urlsafe_b64encode(binascii.unhexlify(digest or b"")).rstrip(b"=")
+    except binascii.Error:
+        return False
+    return bool(digest) and hmac.compare_digest(text, x5t.encode("utf-8", "replace"))

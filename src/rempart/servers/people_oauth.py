@@ -23,6 +23,7 @@ from rempart.people.login import Logins
 from rempart.people.login_record import login_failed
 from rempart.people.model import Authenticated, Origin
 from rempart.people.oauth.admin_api import ClientsFace
+from rempart.people.oauth.certificates import ClientCertificates
 from rempart.people.oauth.client_assertions import ClientAssertions
 from rempart.people.oauth.client_authentication import ClientAuthentication
 from rempart.people.oauth.clients import Clients
@@ -123,6 +124,7 @@ def compose_oauth(
         trust_domain=domain,
     )
     dpop = Dpop(once, clock, profile, key=secret("dpop-nonces"), issuer=issuer)
+    certificates = ClientCertificates(clock, gateway=gateway, authorities=settings.mtls_authorities)
     authentication = ClientAuthentication(
         clients,
         ClientAssertions(once, clock, profile, issuer=issuer),
@@ -130,6 +132,7 @@ def compose_oauth(
         SecretGuesses(secret_guesses),
         refusals,
         clock,
+        certificates,
         gateway=gateway,
         issuer=issuer,
     )
@@ -174,6 +177,7 @@ def compose_oauth(
             more,
             issuer=issuer,
             max_age=settings.jwks_max_age,
+            mtls_url=settings.mtls_url,
         )
         return [*endpoint.routes(), *faces.routes(), *told.routes(), *registration]
 
@@ -182,7 +186,7 @@ def compose_oauth(
         authentication=authentication,
         dpop=dpop,
         live=live,
-        bearers=Bearers(live, dpop, domain, refusals, clock),
+        bearers=Bearers(live, dpop, domain, refusals, clock, certificates),
         profile=profile,
         operators=ClientsFace(clients, invitations).routes(),
         routes=routes,

@@ -81,6 +81,7 @@ class _Planner:
             trust_domain=app.trust_domain,
             issuer=self.issuer,
             listen=self.listen,
+            mtls_listen=app.mtls.listen,
             gateway_id=self.gateway_id,
             members=self.members,
             address_per_second=app.rates.address_per_second,
@@ -366,11 +367,9 @@ class _Planner:
         return directories
 
     def _tcp_ports(self) -> dict[str, tuple[str, int]]:
-        ports = {} if self.alone else {"the gateway": self.listen}
-        ports |= {f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port}
-        if self.agents:
-            ports["agents"] = self.agents
-        return ports
+        gateways = {} if self.alone else {"the gateway": self.listen, "the gateway's mTLS": self.app.mtls.listen}
+        own = {name: where for name, where in (gateways | {"agents": self.agents}).items() if where}
+        return own | {f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port}
 
     def _check_lengths(self, plan: Plan) -> None:
         paths = [str(self.state / socket.path) for process in plan.processes for socket in process.sockets]

@@ -44,6 +44,7 @@ class Mesh:
     gateway_id: str
     members: tuple[Member, ...]
     unsafe_disabled: tuple[str, ...] = ()
+    mtls_listen: tuple[str, int] | None = None
     address_per_second: int
     address_burst: int
 
@@ -65,6 +66,7 @@ class Mesh:
                 spiffe_id=self.gateway_id,
                 run_dir=self._run_dir("gateway"),
                 listen=Address(host=host, port=port),
+                mtls_listen=Address(host=self.mtls_listen[0], port=self.mtls_listen[1]) if self.mtls_listen else None,
                 certificates=self._certificates(),
                 pdp_socket=self._pep("gateway"),
                 tokens=self._tokens(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .plan_names import public_url
 from .process_settings import PeopleSettings
 from .settings import AppSettings
 
@@ -19,6 +20,8 @@ def people_settings(app: AppSettings, issuer: str, workload_api: str, unsafe_dis
         sessions=app.sessions,
         security_profile=app.security_profile,
         client_registration=app.client_registration,
+        mtls_url=public_url(*app.mtls.listen) if app.mtls.listen else "",
+        mtls_authorities=app.mtls.authorities,
         workload_api=workload_api,
         factors=app.factors,
         unsafe_disabled=unsafe_disabled,

@@ -13,6 +13,7 @@ from .audit_settings import AuditSettings, read_audit
 from .check import Problem, Problems, Reader
 from .detection_settings import DetectionSettings, read_detection
 from .locate import lines
+from .mtls_settings import MtlsSettings, read_mtls
 from .people_factors import FactorSettings, read_factors
 from .people_mail import MailSettings, read_mail
 from .people_oauth import OFF, SIGNING, read_registration, read_signing
@@ -114,6 +115,7 @@ class AppSettings:
     client_registration: str = OFF
     signing_algorithm: str = SIGNING[0]
     factors: FactorSettings = field(default_factory=FactorSettings)
+    mtls: MtlsSettings = field(default_factory=MtlsSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
 
@@ -214,6 +216,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         client_registration=read_registration(people),
         signing_algorithm=read_signing(tokens),
         factors=read_factors(people, declared),
+        mtls=read_mtls(gateway, directory),
         audit=read_audit(audit, directory),
         detection=read_detection(detection, directory),
     )

@@ -32,6 +32,7 @@ class NewClient(Body, frozen=True):
     jwks: tuple[dict[str, Any], ...] = ()
     spiffe_id: str = ""
     certificate: str = ""
+    certificate_subject: str = ""
     redirect_uris: tuple[str, ...] = ()
     post_logout_redirect_uris: tuple[str, ...] = ()
     backchannel_logout_uri: str = ""
@@ -113,8 +114,8 @@ def _client(body: NewClient) -> Client:
         method = Method.SECRET_BASIC
     else:
         method = (
-            Method.PRIVATE_KEY_JWT if body.jwks else Method.TLS if body.certificate or body.spiffe_id
-            else Method.SECRET_BASIC
+            Method.PRIVATE_KEY_JWT if body.jwks else Method.TLS if body.spiffe_id or body.certificate_subject
+            else Method.SELF_SIGNED_TLS if body.certificate else Method.SECRET_BASIC
         )  # fmt: skip
     grants = tuple(parse_grant(name) for name in body.grants)
     if not grants:
@@ -129,6 +130,7 @@ def _client(body: NewClient) -> Client:
         jwks=body.jwks,
         spiffe_id=body.spiffe_id,
         certificate=body.certificate,
+        certificate_subject=body.certificate_subject,
         redirect_uris=body.redirect_uris,
         post_logout_redirect_uris=body.post_logout_redirect_uris,
         backchannel_logout_uri=body.backchannel_logout_uri,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +27,13 @@ from rempart.kernel.event import Event, EventType, Severity
 from rempart.people.collapse import Collapse
 from rempart.people.model import Origin
 
+from .certificates import ClientCertificates
 from .client_assertions import TYPE, ClientAssertions
 from .clients import Clients
 from .dpop import Dpop
 from .guesses import SecretGuesses
-from .model import SECRETS, Binding, Client, Method
+from .model import BY_CERTIFICATE, SECRETS, Binding, Client, Method
 
-_XFCC_HASH = re.compile(r"(?:\A|;)Hash=([0-9a-f]{64})(?:;|\Z)")
 _NOBODY = bytes(32)
 
 
@@ -59,12 +58,14 @@ class ClientAuthentication:
         guesses: SecretGuesses,
         refusals: Collapse,
         clock: Clock,
+        certificates: ClientCertificates,
         *,
         gateway: str,
         issuer: str,
     ) -> None:
         self._clients, self._assertions, self._dpop, self._guesses = clients, assertions, dpop, guesses
         self._refusals, self._clock, self._gateway = refusals, clock, gateway
+        self._certificates = certificates
         parts = urlsplit(issuer)
         self._base = f"{parts.scheme}://{parts.netloc}"
 
@@ -100,7 +101,7 @@ class ClientAuthentication:
         demanded = client.certificate_bound or (self._clients.profile.bound_only and not client.first_party)
         if not demanded:
             return Binding()
-        x5t = self._certificate(request, origin)
+        x5t = self._certificates.thumbprint(request, origin)
         if not x5t:
             raise BadInput("invalid_dpop_proof", "tokens are bound to a key here", "send a DPoP proof, or use mTLS")
         return Binding(x5t=x5t)
@@ -153,7 +154,7 @@ class ClientAuthentication:
             except Malformed as error:
                 return f"assertion: {error}"
             return ""
-        if client.method is Method.TLS:
+        if client.method in BY_CERTIFICATE:
             return "" if self._by_certificate(client, request, origin) else "no certificate of this client"
         return "" if client.public else _unfit(client)
 
@@ -169,15 +170,9 @@ class ClientAuthentication:
     def _by_certificate(self, client: Client, request: Request, origin: Origin) -> bool:
         if client.spiffe_id:
             return origin.workload == client.spiffe_id and origin.workload != self._gateway
-        return hmac.compare_digest(self._certificate(request, origin), client.certificate)
-
-    def _certificate(self, request: Request, origin: Origin) -> str:
-        """The thumbprint (`x5t#S256`) of the certificate that the caller itself came with, as our sidecar says it."""
-        headers = request.headers.getlist("x-forwarded-client-cert")
-        if not origin.workload or origin.workload == self._gateway or len(headers) != 1 or "," in headers[0]:
-            return ""
-        found = _XFCC_HASH.search(headers[0])
-        return base64.urlsafe_b64encode(bytes.fromhex(found[1])).rstrip(b"=").decode() if found else ""
+        if client.certificate_subject:
+            return client.certificate_subject in self._certificates.names(request, origin)
+        return hmac.compare_digest(self._certificates.thumbprint(request, origin), client.certificate)
 
     async def _refused(self, why: str, client_id: str, origin: Origin) -> Unauthenticated:
         event = origin.stamp(

@@ -13,7 +13,7 @@ from rempart.kernel.spiffe import SpiffeId
 from rempart.people.access_tokens import LONGEST_TTL
 from rempart.people.model import FIRST_PARTY
 
-from .model import FOR_PERSONS, SECRETS, Client, Grant, Method
+from .model import BY_CERTIFICATE, FOR_PERSONS, SECRETS, Client, Grant, Method
 from .profile import Profile
 
 MAX_URIS = 16
@@ -26,6 +26,8 @@ _AUDIENCE = re.compile(r"[\x21-\x7e]{1,256}")
 _URI = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]{1,512}")  # what RFC 3986 has, no fragment
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
+_SUBJECT = re.compile(r"(dn|dns|uri|email|ip):[^\x00-\x1f\x7f]{1,512}")
+_BY_MTLS = "a certificate, its subject or a SPIFFE ID"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -81,13 +83,14 @@ def check_redirect(uri: str, *, native: bool) -> None:
 def _check_method(client: Client, profile: Profile) -> None:
     if client.method not in profile.methods:
         raise _bad(f"the security profile {profile.name} knows no {client.method}")
+    tls = BY_CERTIFICATE
     proofs = (
         ("a secret", bool(client.secret_hash), client.method in SECRETS),
         ("a key set", bool(client.jwks), client.method is Method.PRIVATE_KEY_JWT),
-        ("a certificate or SPIFFE ID", bool(client.certificate or client.spiffe_id), client.method is Method.TLS),
+        (_BY_MTLS, bool(client.certificate or client.spiffe_id or client.certificate_subject), client.method in tls),
     )
     for what, given, wanted in proofs:
-        if given != wanted and not (what == "a certificate or SPIFFE ID" and client.spiffe_id and not wanted):
+        if given != wanted and not (what == _BY_MTLS and client.spiffe_id and not wanted):
             raise _bad(f"{client.method} {'needs' if wanted else 'goes without'} {what}")
     if client.spiffe_id:
         try:
@@ -98,8 +101,19 @@ def _check_method(client: Client, profile: Profile) -> None:
             raise _bad("a SPIFFE ID names a workload, not a whole trust domain")
     if client.certificate and not _THUMBPRINT.fullmatch(client.certificate):
         raise _bad("a certificate's thumbprint is SHA-256, base64url")
-    if client.certificate_bound and client.method is not Method.TLS:
+    _check_subject(client)
+    if client.certificate_bound and client.method not in BY_CERTIFICATE:
         raise _bad("only a client that authenticates by mTLS has certificate-bound tokens")
+
+
+def _check_subject(client: Client) -> None:
+    """RFC 8705 section 2.1.2: one name, of one kind; section 2.2: a certificate and no name."""
+    if client.certificate_subject and not _SUBJECT.fullmatch(client.certificate_subject):
+        raise _bad("a certificate's subject is dn:, dns:, uri:, email: or ip: and a name of at most 512 characters")
+    if client.certificate_subject and (client.certificate or client.spiffe_id):
+        raise _bad("a client is known by a certificate, by its subject, or by a SPIFFE ID")
+    if client.method is Method.SELF_SIGNED_TLS and not client.certificate:
+        raise _bad(f"{client.method} needs the certificate itself")
 
 
 def _check_keys(client: Client, profile: Profile) -> None:

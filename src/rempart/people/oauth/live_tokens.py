@@ -7,6 +7,7 @@ and by itself (RFC 7009). Its `jti` is remembered as revoked until it would have
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -89,14 +90,22 @@ class LiveTokens:
         return await self._once.put(_KIND, _key(claims.token_id), b"", claims.expires_at + 60)
 
 
-async def check_possession(request: Request, claims: Mapping[str, Any], token: str, dpop: Dpop) -> None:
-    """That a bound token comes with its key (RFC 9449 section 7.1); `token` is what the header carried.
+async def check_possession(
+    request: Request, claims: Mapping[str, Any], token: str, dpop: Dpop, certificate: str
+) -> None:
+    """That a bound token comes with its key (RFC 9449 section 7.1, RFC 8705 section 3); `token` is what the header
+    carried, `certificate` the thumbprint of the certificate that the request came with.
 
     Raises Unauthenticated `invalid_token`, BadInput `invalid_dpop_proof` or `use_dpop_nonce`.
     """
     scheme = request.headers.get("authorization", "").partition(" ")[0].lower()
     bound = claims.get("cnf")
     jkt = bound.get("jkt") if isinstance(bound, Mapping) else None
+    x5t = bound.get("x5t#S256") if isinstance(bound, Mapping) else None
+    if isinstance(x5t, str) and jkt is None and scheme == "bearer":
+        if not hmac.compare_digest(certificate.encode(), x5t.encode("utf-8", "replace")):
+            raise _dead("it is bound to a certificate that it did not come with")
+        return
     if jkt is None:
         if scheme == "dpop" or bound is not None:
             raise _dead("it is not bound to a key that can be proved here")

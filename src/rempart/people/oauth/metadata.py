@@ -9,14 +9,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from rempart.crypto.dpop import origin_of
+
 from .model import Method
 from .profile import Profile
 
+_ALIASED = (
+    *("token_endpoint", "introspection_endpoint", "revocation_endpoint", "userinfo_endpoint"),
+    *("pushed_authorization_request_endpoint", "device_authorization_endpoint"),
+)
 _METHODS = ("token_endpoint", "introspection_endpoint", "revocation_endpoint")
 
 
 class Metadata:
-    """`grants`: what the token endpoint takes, asked each time; `more`: what other rooms add, whose members win."""
+    """`grants`: what the token endpoint takes, asked each time; `more`: what other rooms add, whose members win.
+    `mtls_url`: the origin where clients are asked for certificates (RFC 8705 section 5), "" for none."""
 
     def __init__(
         self,
@@ -26,9 +33,10 @@ class Metadata:
         *,
         issuer: str,
         max_age: int,
+        mtls_url: str = "",
     ) -> None:
         self._profile, self._grants, self._more = profile, grants, more
-        self._issuer, self._max_age = issuer, max_age
+        self._issuer, self._max_age, self._mtls_url = issuer, max_age, mtls_url
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -61,4 +69,11 @@ class Metadata:
         if Method.TLS in profile.methods:
             document["tls_client_certificate_bound_access_tokens"] = True
         headers = {"cache-control": f"public, max-age={self._max_age}"}
-        return JSONResponse({**document, **self._more}, headers=headers)
+        document |= self._more
+        if self._mtls_url:
+            document["mtls_endpoint_aliases"] = {
+                name: url.replace(origin_of(self._issuer), self._mtls_url, 1)
+                for name, url in document.items()
+                if name in _ALIASED
+            }
+        return JSONResponse(document, headers=headers)

@@ -19,6 +19,7 @@ class Method(StrEnum):
     SECRET_POST = "client_secret_post"  # nosec B105 - a registered name
     PRIVATE_KEY_JWT = "private_key_jwt"
     TLS = "tls_client_auth"
+    SELF_SIGNED_TLS = "self_signed_tls_client_auth"
 
 
 class Grant(StrEnum):
@@ -33,6 +34,7 @@ class Grant(StrEnum):
     JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
+BY_CERTIFICATE = frozenset({Method.TLS, Method.SELF_SIGNED_TLS})
 SECRETS = frozenset({Method.SECRET_BASIC, Method.SECRET_POST})
 FOR_PERSONS = frozenset({Grant.AUTHORIZATION_CODE, Grant.DEVICE_CODE, Grant.PASSWORD})
 
@@ -42,10 +44,11 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `audiences`: whom its access tokens may be for, the first by default, none for the trust domain; it may exchange
     tokens for these and no others. `serves`: audiences that it is itself, whose tokens it may introspect.
-    `spiffe_id` or `certificate` (SHA-256 of its DER, base64url) proves it by mTLS. `access_ttl` in seconds, None for
+    `spiffe_id` or `certificate` (SHA-256 of its DER, base64url) proves it by mTLS, or by an authority's word
+    `certificate_subject` (`dn:`, `dns:`, `uri:`, `email:` or `ip:` and the name). `access_ttl` in seconds, None for
     the issuer's. `id_token_signed_response_alg`: what its ID and logout tokens are signed with, "" for the issuer's.
-    `dpop_bound`, `certificate_bound`: its tokens are bound to its key, always. `consent`: people are
-    asked before it gets anything. `secret_hash` and nothing else here is confidential.
+    `dpop_bound`, `certificate_bound`: its tokens are bound to its key, always. `consent`: people are asked before it
+    gets anything. `secret_hash` and nothing else here is confidential.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     jwks: tuple[dict[str, Any], ...] = ()
     spiffe_id: str = ""
     certificate: str = ""
+    certificate_subject: str = ""
     redirect_uris: tuple[str, ...] = ()
     post_logout_redirect_uris: tuple[str, ...] = ()
     backchannel_logout_uri: str = ""

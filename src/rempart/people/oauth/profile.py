@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rempart.kernel.errors import BadInput
 
-from .model import Grant, Method
+from .model import BY_CERTIFICATE, Grant, Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ BASELINE = Profile(
 )
 FAPI2 = Profile(
     name="fapi2",
-    methods=frozenset({Method.PRIVATE_KEY_JWT, Method.TLS}),
+    methods=frozenset({Method.PRIVATE_KEY_JWT}) | BY_CERTIFICATE,
     grants=frozenset(Grant) - {Grant.PASSWORD},
     algorithms=("ES256", "EdDSA", "Ed25519", "PS256"),
     signing=("ES256", "EdDSA"),

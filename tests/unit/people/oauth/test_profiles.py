@@ -69,7 +69,11 @@ def test_fapi2_signs_with_no_pkcs1_and_tells_the_truth() -> None:
         async with oauth(security_profile="fapi2", signing_algorithm="RS256") as h:
             document = (await h.people.api.get(DISCOVERY)).json()
             assert document["id_token_signing_alg_values_supported"] == ["ES256", "EdDSA"]
-            assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "tls_client_auth"]
+            assert document["token_endpoint_auth_methods_supported"] == [
+                "private_key_jwt",
+                "self_signed_tls_client_auth",
+                "tls_client_auth",
+            ]
             assert "RS256" not in document["dpop_signing_alg_values_supported"]
             assert "RS256" not in document["token_endpoint_auth_signing_alg_values_supported"]
             assert document["require_pushed_authorization_requests"] is True
