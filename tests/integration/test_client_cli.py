@@ -135,3 +135,11 @@ def test_public_list_show_delete_and_the_exit_codes(people: PeopleProcess) -> No
     assert client(people, "delete", "app")[0] == 1
     with tempfile.TemporaryDirectory() as empty:
         assert run("list", "--state", empty)[0] == 3
+
+
+def test_the_algorithm_of_id_tokens_is_chosen_per_client(people: PeopleProcess) -> None:
+    site = ("--redirect-uri", "https://app.example/cb")
+    assert as_json(people, "add", "signs", *site, "--id-token-alg", "ES256")["id_token_signed_response_alg"] == "ES256"
+    assert client(people, "delete", "signs")[0] == 0
+    status, _, err = client(people, "add", "weak", *site, "--id-token-alg", "HS256")
+    assert (status, "RS256, ES256, EdDSA" in err) == (2, True)

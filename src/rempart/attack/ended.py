@@ -1,9 +1,10 @@
-"""What is left of a session that was ended alone: a copy of its access token, in the hands of somebody else."""
+"""What is left of a session or a client that is over: a copy of an access token, in the hands of somebody else."""
 
 from __future__ import annotations
 
 import base64
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from urllib.parse import urlencode
@@ -27,6 +28,14 @@ def attacks() -> Iterator[Attack]:
         _after_the_end,
         Alert.REFRESH_REUSE,
     )
+    yield Attack(
+        "S-client-deleted-token",
+        Actor.STOLEN_TOKEN,
+        "The access token of a deleted client",
+        "a copy of a client's access token after the client was deleted, and after another was registered under its id",
+        "401 within seconds, long before it expires",
+        _after_deletion,
+    )
 
 
 def _after_the_end(scene: Scene) -> Outcome:
@@ -44,6 +53,34 @@ def _after_the_end(scene: Scene) -> Outcome:
                 return got_through(f"{how.__name__}: the copy still opens {path}: {reply.said}", reply.evidence)
             time.sleep(0.1)
     return blocked(reply.said, "pdp: ended sessions", reply.evidence)
+
+
+def _after_deletion(scene: Scene) -> Outcome:
+    operator = scene.means.operator
+    if operator is None:
+        return not_tried("nobody registered clients to attack")
+    name, secret, path = f"attack-gone-{secrets.token_hex(4)}", secrets.token_urlsafe(32), scene.own()[0]
+    add = ["client", "add", name, "--secret-stdin", "--grant", "client_credentials", "--scope", "reports"]
+    operator(add, secret)
+    try:
+        proof = ("Authorization", "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode())
+        given = _post(scene, "/auth/token", proof, grant_type="client_credentials")
+        copy = ("Authorization", f"Bearer {given.json['access_token']}")
+        if scene.get(path, None, copy).status == 401:
+            return not_tried(f"a fresh token is not even looked at at {path}")
+        operator(["client", "delete", name], "")
+        operator(add, secret)
+        until = time.monotonic() + _WITHIN
+        while (reply := scene.get(path, None, copy)).status != 401:
+            if time.monotonic() > until:
+                return got_through(f"the copy is still taken at {path}: {reply.said}", reply.evidence)
+            time.sleep(0.1)
+        known = _post(scene, "/auth/introspect", proof, token=given.json["access_token"])
+        if known.json != {"active": False}:
+            return got_through(f"the new client's: {known.said}", known.evidence)
+        return blocked(reply.said, "pdp: deleted clients", reply.evidence)
+    finally:
+        operator(["client", "delete", name], "")
 
 
 def _ended_elsewhere(scene: Scene, victim: Session) -> Reply:
@@ -76,5 +113,5 @@ def _refresh(scene: Scene, token: str) -> Reply:
     return _post(scene, "/auth/token", grant_type="refresh_token", refresh_token=token)
 
 
-def _post(scene: Scene, path: str, **form: str) -> Reply:
-    return scene.ask("POST", path, (_FORM,), urlencode(form).encode())
+def _post(scene: Scene, path: str, *headers: tuple[str, str], **form: str) -> Reply:
+    return scene.ask("POST", path, (_FORM, *headers), urlencode(form).encode())

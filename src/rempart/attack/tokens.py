@@ -129,6 +129,12 @@ def attacks() -> Iterator[Attack]:
         lambda s, p: p.assemble({**p.header, "kid": "mine"}, p.claims),
     )
     yield forgery(
+        "kid-other-algorithm",
+        "The kid of a key for another algorithm",
+        "signed by an own key under the kid of the published RSA key",
+        lambda s, p: p.assemble({**p.header, "kid": p.rsa.get("kid")}, p.claims),
+    )
+    yield forgery(
         "jku",
         "jku",
         "a header that names an own key set",
