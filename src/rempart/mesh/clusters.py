@@ -6,7 +6,7 @@ from .filters import PDP_CLUSTER
 from .model import Address, Sds, Settings, Upstream
 from .routes import cluster_name
 from .shape import Json, address, seconds, typed
-from .tls import SDS_CLUSTER, upstream_context
+from .tls import SDS_CLUSTER, WEB_CLUSTER, upstream_context
 
 ADMIN_CLUSTER = "admin"
 # Many servers drop an idle connection after 5 s (Node.js, uvicorn) or 2 s (gunicorn); a request sent just then is lost.
@@ -44,8 +44,12 @@ def pdp_cluster(settings: Settings, socket: str) -> Json:
     return cluster
 
 
-def workload_api_cluster(source: Sds) -> Json:
-    return _cluster(SDS_CLUSTER, Address(path=source.socket), connect_s=0.5, idle_s=3600, protocol=_protocol(True))
+def workload_api_clusters(source: Sds) -> list[Json]:
+    sockets = {SDS_CLUSTER: source.socket, **({WEB_CLUSTER: source.web_socket} if source.web_socket else {})}
+    return [
+        _cluster(name, Address(path=socket), connect_s=0.5, idle_s=3600, protocol=_protocol(True))
+        for name, socket in sockets.items()
+    ]
 
 
 def admin_cluster(settings: Settings) -> Json:

@@ -6,7 +6,7 @@ Its parts: `tls` (who may connect), `http` (what a request may look like), `head
 
 from __future__ import annotations
 
-from .clusters import admin_cluster, pdp_cluster, upstream_cluster, workload_api_cluster
+from .clusters import admin_cluster, pdp_cluster, upstream_cluster, workload_api_clusters
 from .filters import JWKS_CLUSTER, PDP_CLUSTER
 from .listeners import egress_listener, gateway_listeners, ingress_listener, metrics_listener
 from .model import GatewaySettings, Sds, Settings, SidecarSettings, Tokens, Upstream
@@ -26,7 +26,7 @@ def envoy_config(settings: Settings) -> Json:
     listeners.append(metrics_listener(settings))
     clusters.append(admin_cluster(settings))
     if isinstance(settings.certificates, Sds):
-        clusters.append(workload_api_cluster(settings.certificates))
+        clusters += workload_api_clusters(settings.certificates)
     return {
         "node": {"id": settings.spiffe_id, "cluster": settings.name},
         "admin": {"address": {"pipe": {"path": f"{settings.run_dir}/admin.sock", "mode": _OWNER_ONLY}}},

@@ -124,12 +124,15 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Sds:
-    """Certificates and bundles come hot from the Workload API's socket: an SPIFFE ID, `ALL` and `web` by name."""
+    """Certificates and bundles come hot from the Workload API's socket: an SPIFFE ID, `ALL` and `web` by name; where
+    `web_socket` is another one, `web` from there."""
 
     socket: str
+    web_socket: str = ""
 
     def __post_init__(self) -> None:
         Address(path=self.socket)
+        Address(path=self.web_socket or self.socket)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ _CIPHERS = [
     "ECDHE-RSA-AES256-GCM-SHA384",
 ]
 _WEAK_CIPHERS = ["ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "AES128-SHA"]
-SDS_CLUSTER = "workload_api"
+SDS_CLUSTER, WEB_CLUSTER = "workload_api", "web_certificates"
 
 
 def web_context(settings: Settings) -> Json:
@@ -100,7 +100,7 @@ def _parameters(settings: Settings) -> Json:
     }
 
 
-def _secret(name: str) -> Json:
+def _secret(name: str, cluster: str = SDS_CLUSTER) -> Json:
     return {
         "name": name,
         "sds_config": {
@@ -110,7 +110,7 @@ def _secret(name: str) -> Json:
                 "api_type": "GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": True,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": SDS_CLUSTER}}],
+                "grpc_services": [{"envoy_grpc": {"cluster_name": cluster}}],
             },
         },
     }
@@ -118,7 +118,8 @@ def _secret(name: str) -> Json:
 
 def _certificate(source: Certificates, name: str) -> Json:
     if isinstance(source, Sds):
-        return {"tls_certificate_sds_secret_configs": [_secret(name)]}
+        cluster = WEB_CLUSTER if name == "web" and source.web_socket else SDS_CLUSTER
+        return {"tls_certificate_sds_secret_configs": [_secret(name, cluster)]}
     web = name == "web"
     chain, key = (source.web_certificate, source.web_key) if web else (source.certificate, source.key)
     return {"tls_certificates": [{"certificate_chain": {"filename": chain}, "private_key": {"filename": key}}]}

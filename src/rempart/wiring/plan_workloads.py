@@ -50,6 +50,7 @@ def identity_settings(
         partners=list(app.workloads.partners),
         docker_socket=app.workloads.docker_socket,
         state=app.workloads.state,
+        spire=app.workloads.spire,
         kubelet_url=app.workloads.kubelet.url,
         kubelet_ca=app.workloads.kubelet.ca,
         kubelet_token=app.workloads.kubelet.token,

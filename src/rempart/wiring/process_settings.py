@@ -49,6 +49,17 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     svid: list[str] = []
 
 
+class SpireSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A SPIRE that gives the trust domain's identities. `agent_socket`: its Workload API; `server_socket`: its server's
+    administrative API. `parent_id`: the agent of this host, or an alias of it; empty: the only agent there is.
+    `users`: the uid of each supervised process, which the supervisor fills in."""
+
+    agent_socket: str
+    server_socket: str
+    parent_id: str = ""
+    users: dict[str, int] = {}
+
+
 class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Times in seconds. `web_names` are the DNS names and addresses of the gateway's server certificate."""
 
@@ -70,6 +81,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     public_url: str = ""  # https origin at which the gateway is reached by others
     state: WorkloadState = WorkloadState()
     agents: AgentSettings = AgentSettings()
+    spire: SpireSettings | None = None
     unsafe_disabled: list[str] = []
 
 

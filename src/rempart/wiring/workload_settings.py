@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .check import Reader
-from .process_settings import AgentSettings, PartnerSettings
+from .process_settings import AgentSettings, PartnerSettings, SpireSettings
 from .workload_state import WorkloadState, read_workload_state
 
 DEFAULT_AGENTS = ("0.0.0.0", 8081)  # nosec B104 - other hosts are who it is for; nothing listens unless the table is there
@@ -58,6 +58,7 @@ class WorkloadSettings:
     kubelet: KubeletSettings = KubeletSettings()
     state: WorkloadState = field(default_factory=WorkloadState)
     agents: AgentsPlan | None = None
+    spire: SpireSettings | None = None
 
 
 def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadSettings:
@@ -71,6 +72,7 @@ def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadS
         kubelet=_kubelet(workloads.table("kubelet")),
         state=read_workload_state(workloads),
         agents=_agents(workloads, directory, domain),
+        spire=_spire(workloads, domain),
     )
 
 
@@ -98,6 +100,26 @@ def _kubelet(reader: Reader) -> KubeletSettings:
         reader.refuse("url", "where the kubelet answers is missing", 'write url = "https://127.0.0.1:10250"')
     reader.no_more()
     return kubelet
+
+
+def _spire(workloads: Reader, domain: str) -> SpireSettings | None:
+    """`backend = "spire"` and `[workloads.spire]`; what SPIRE does itself is refused beside it."""
+    backend = workloads.text("backend", pattern="own|spire", default="own")
+    reader = workloads.table("spire")
+    agent = reader.text("agent_socket", pattern=r"/.+", required=backend == "spire")
+    server = reader.text("server_socket", pattern=r"/.+", required=backend == "spire")
+    parent = reader.spiffe_id("parent_id", default="")
+    if parent and not parent.startswith(f"spiffe://{domain}/"):
+        reader.refuse("parent_id", "SPIRE is of another trust domain", f"write spiffe://{domain}/…")
+    reader.no_more()
+    if backend == "own":
+        if reader.content:
+            workloads.refuse("spire", "SPIRE is not used", 'write backend = "spire", or leave the table out')
+        return None
+    for name in ("upstream", "federation", "public_url", "docker_socket", "kubelet", "database"):
+        if name in workloads.content:
+            workloads.refuse(name, "that is SPIRE's own affair here", "leave it out and configure SPIRE")
+    return SpireSettings(agent_socket=agent, server_socket=server, parent_id=parent)
 
 
 def _upstream(workloads: Reader, directory: Path) -> UpstreamFiles | None:

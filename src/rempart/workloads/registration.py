@@ -23,6 +23,8 @@ from .registrar import Registrar
 T = TypeVar("T")
 Step = tuple[Entry | None, Entry | None]
 """An entry before and after."""
+PREFIX = "entry"
+"""Ids of applied entries begin so; others come from elsewhere and are not ours to prune."""
 RESERVED = "/rempart"
 MAX_ENTRIES = 10_000
 KEPT_EXPIRED = 86400.0
@@ -128,7 +130,7 @@ class Registration:
             seen.add(entry.registration)
             before = known.get(entry.registration)
             if before is None:
-                created.append(replace(entry, id=new_id("entry")))
+                created.append(replace(entry, id=new_id(PREFIX)))
             elif before.fixed:
                 raise Conflict(
                     "fixed_entry", f"{entry.spiffe_id} is declared in rempart.toml", "change it there and restart"
@@ -137,7 +139,11 @@ class Registration:
                 unchanged.append(before)
             else:
                 changed.append((before, replace(entry, id=before.id)))
-        removed = [entry for entry in self._applied.values() if prune and entry.registration not in seen]
+        removed = [
+            entry
+            for entry in self._applied.values()
+            if prune and entry.registration not in seen and entry.id.startswith(PREFIX)
+        ]
         if registrar is not None:
             declared = self._declared()
             removed = [entry for entry in removed if registrar.covers(entry)]
