@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rempart.kernel.errors import Conflict, RempartError, Unavailable
 from rempart.kernel.spiffe import SpiffeId
@@ -18,7 +19,7 @@ from rempart.workloads.ports import EntriesMoved
 from .spire_api import SpireApi
 
 FIXED = "rempart.toml-"
-"""Begins the ids of entries that come from rempart.toml."""
+"""Begins the ids of entries that come from rempart.toml, of this host and of others."""
 _ALREADY_EXISTS, _NOT_FOUND = 6, 5
 
 _Done = tuple[str, int, str]
@@ -32,6 +33,7 @@ class SpireEntryStore:
 
     def __init__(self, api: SpireApi, trust_domain: str, parent: str, translate: Translate) -> None:
         self._api, self._trust_domain, self._parent, self._translate = api, trust_domain, parent, translate
+        self._fixed = f"{FIXED}{hashlib.sha256(parent.encode()).hexdigest()[:12]}-"
         self._revision = 0
         self._seen = b""
         self._known: frozenset[str] = frozenset()
@@ -39,7 +41,7 @@ class SpireEntryStore:
         """Entries of SPIRE that can't be shown here: of nodes, and with selectors of attestors that we don't have."""
 
     async def changes(self, revision: int) -> EntryChanges | None:
-        listed = [entry for entry in await self._api.entries() if not entry.id.startswith(FIXED)]
+        listed = [entry for entry in await self._api.entries() if not entry.id.startswith(self._fixed)]
         digest = hashlib.sha256()
         for entry in sorted(listed, key=lambda one: one.id):
             digest.update(entry.SerializeToString(deterministic=True))
@@ -71,8 +73,8 @@ class SpireEntryStore:
 
     async def keep_fixed(self, fixed: Sequence[Entry]) -> None:
         """Make those of rempart.toml what `fixed` says, and no others of that kind. Raises as `replace`."""
-        there = {entry.id: entry for entry in await self._api.entries() if entry.id.startswith(FIXED)}
-        wanted = {entry.id: entry for entry in map(self._write, fixed)}
+        there = {entry.id: entry for entry in await self._api.entries() if entry.id.startswith(self._fixed)}
+        wanted = {entry.id: entry for entry in (self._write(replace(one, id=self._fixed_id(one))) for one in fixed)}
         gone = [id_ for id_ in there if id_ not in wanted]
         new = [entry for id_, entry in wanted.items() if id_ not in there]
         changed = [entry for id_, entry in wanted.items() if id_ in there and not _same(entry, there[id_])]
@@ -80,6 +82,11 @@ class SpireEntryStore:
         if gone:  # first: SPIRE has one entry of an id, a parent and selectors
             done = [(id_, *one) for id_, one in zip(gone, await self._api.delete(gone), strict=True)]
         self._check([*done, *await self._put(new, changed)])
+
+    def _fixed_id(self, entry: Entry) -> str:
+        """The same after each start; of another host's it differs by the parent."""
+        what = "\n".join([str(entry.spiffe_id), *sorted(map(str, entry.selectors))])
+        return self._fixed + hashlib.sha256(what.encode()).hexdigest()[:20]
 
     async def _put(self, new: Sequence[wire.Entry], old: Sequence[wire.Entry]) -> list[_Done]:
         done: list[_Done] = []

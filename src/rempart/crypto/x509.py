@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rempart.kernel.errors import BadInput
@@ -375,12 +376,22 @@ def public_jwk(der: bytes) -> dict[str, str]:
 
     Raises BadInput `bad_certificate` for other than RSA and the curves P-256, P-384 and P-521.
     """
+    return _jwk(load(der).public_key())
 
+
+def spki_jwk(der: bytes) -> dict[str, str]:
+    """The same of a bare public key (SubjectPublicKeyInfo, RFC 5280 section 4.1)."""
+    try:
+        return _jwk(load_der_public_key(der))
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadInput("bad_certificate", "this is not a public key") from None
+
+
+def _jwk(public: object) -> dict[str, str]:
     def text(number: int, size: int = 0) -> str:
         octets = number.to_bytes(size or (number.bit_length() + 7) // 8, "big")
         return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
-    public = load(der).public_key()
     if isinstance(public, rsa.RSAPublicKey):
         rsa_numbers = public.public_numbers()
         return {"kty": "RSA", "n": text(rsa_numbers.n), "e": text(rsa_numbers.e)}

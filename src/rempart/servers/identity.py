@@ -106,6 +106,11 @@ async def run(boot: Boot) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
+    if settings.spire is not None:
+        from .identity_spire import run_spire
+
+        await run_spire(boot, settings, _fixed_entries(settings), stop)
+        return
     clock = SystemClock()
     changes = Changes()
     async with contextlib.AsyncExitStack() as closing:

@@ -130,6 +130,8 @@ class Provisions:
             fds = [self.sockets[spec.path].fileno() for spec in process.sockets]
             boot = 3 + len(fds)
             settings = dict(process.settings)
+            if settings.get("spire"):
+                settings["spire"] = {**settings["spire"], "users": self._users()}
             logs = self._access_logs() if process.reads_access_logs else {}
             if logs:
                 settings["access_logs"] = {name: boot + 2 + index for index, name in enumerate(logs)}
@@ -191,11 +193,24 @@ class Provisions:
                 env[name] = os.environ[name]
         return {**env, **process.env}
 
+    def _users(self) -> dict[str, int]:
+        """The uid of every process. Raises BadInput `spire_needs_users` where all run as one user."""
+        if not self.drop:
+            raise BadInput(
+                "spire_needs_users",
+                "SPIRE tells processes apart by their users, and without root all of them are one user's",
+                "run `rempart up` as root, which gives each process a user of its own",
+            )
+        return {process.name: self.state.uid(process.name) for process in self.plan.processes}
+
     def _process_ids(self, process: Process) -> Ids | None:
         if not self.drop:
             return None
         uid = self.state.uid(process.name)
-        return Ids(uid, uid, tuple(self.state.uid(group) for group in process.groups))
+        groups = [self.state.uid(group) for group in process.groups]
+        if process.settings and (spire := process.settings.get("spire")):
+            groups.append(_group_of(Path(spire["server_socket"])))
+        return Ids(uid, uid, tuple(groups))
 
     def _view(self, process: Process, argv: tuple[str, ...], cwd: Path | None) -> dict[str, Any]:
         state = self.plan.state
@@ -212,6 +227,21 @@ class Provisions:
         resolved = {tree.resolve() for tree in trees} - {Path("/")}
         sees = [(str(state / one.path), one.writable) for one in process.sees]
         return view(state, sees, covers(resolved, state))
+
+
+def _group_of(socket: Path) -> int:
+    """The group that may use SPIRE's administrative socket. Raises BadInput `spire_socket`."""
+    try:
+        group = socket.stat().st_gid
+    except OSError as error:
+        raise BadInput("spire_socket", f"{socket}: {error.strerror}", "see that spire-server runs") from None
+    if group == 0:
+        raise BadInput(
+            "spire_socket",
+            f"{socket} belongs to the group of root, which Rempart gives to no process",
+            "run spire-server with a group of its own",
+        )
+    return group
 
 
 def _program(name: str, path: str, cwd: Path | None) -> str:

@@ -86,8 +86,10 @@ class _Planner:
             members=self.members,
             address_per_second=app.rates.address_per_second,
             address_burst=app.rates.address_burst,
+            workload_api=app.workloads.spire.agent_socket if app.workloads.spire else "",
             unsafe_disabled=options.unsafe_disabled,
         )
+        self.workload_api = f"unix://{self.mesh.workload_api or self.state / 'run' / 'workload.sock'}"
 
     def plan(self) -> Plan:
         app = self.app
@@ -221,7 +223,7 @@ class _Planner:
                 operator_uid=self.options.operator_uid,
                 unsafe_disabled=off,
             ),
-            "people": people_settings(app, self.issuer, f"unix://{run}/workload.sock", off),
+            "people": people_settings(app, self.issuer, self.workload_api, off),
             "pdp": self._pdp(off),
             **audit_settings(app, self.state),
             "detector": ps.DetectorSettings(
@@ -308,7 +310,7 @@ class _Planner:
         name = program.name
         is_service = isinstance(program, Service)
         env = {
-            "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.state}/run/workload.sock",
+            "SPIFFE_ENDPOINT_SOCKET": self.workload_api,
             "REMPART_SERVICE": name,
             "REMPART_SPIFFE_ID": member.spiffe_id,
             "REMPART_TRUST_DOMAIN": self.app.trust_domain,

@@ -45,6 +45,7 @@ class Mesh:
     members: tuple[Member, ...]
     unsafe_disabled: tuple[str, ...] = ()
     mtls_listen: tuple[str, int] | None = None
+    workload_api: str = ""  # where another system gives identities; empty: on our own socket
     address_per_second: int
     address_burst: int
 
@@ -123,7 +124,8 @@ class Mesh:
         return str(self.state / "run" / "pep" / f"{name}.sock")
 
     def _certificates(self) -> Sds:
-        return Sds(str(self.state / "run" / "workload.sock"))
+        own = str(self.state / "run" / "workload.sock")
+        return Sds(self.workload_api, own) if self.workload_api else Sds(own)
 
     def _member(self, name: str) -> Member:
         return next(member for member in self.members if member.name == name)

@@ -116,7 +116,7 @@ def _spire(workloads: Reader, domain: str) -> SpireSettings | None:
         if reader.content:
             workloads.refuse("spire", "SPIRE is not used", 'write backend = "spire", or leave the table out')
         return None
-    for name in ("upstream", "federation", "public_url", "docker_socket", "kubelet", "database"):
+    for name in ("upstream", "federation", "public_url", "docker_socket", "kubelet", "database", "agents"):
         if name in workloads.content:
             workloads.refuse(name, "that is SPIRE's own affair here", "leave it out and configure SPIRE")
     return SpireSettings(agent_socket=agent, server_socket=server, parent_id=parent)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -22,10 +22,8 @@ from rempart.kernel.errors import BadInput, NotFound, RempartError
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
 from . import entry_request
-from .federation import Federation
 from .identities import Identities
 from .issuing import IssuingAuthority
-from .jwt_authority import JwtAuthority
 from .registration import Registration
 from .shared_bundle import SharedBundle
 from .workload_api import spiffe_bundle
@@ -34,15 +32,22 @@ LEAD = 5.0
 """Seconds that validators have to learn a new JWT key where the old ones are compromised."""
 
 
+T = TypeVar("T", covariant=True)
+
+
+class Described(Protocol[T]):
+    def describe(self) -> T: ...
+
+
 class Administration:
     def __init__(
         self,
         identities: Identities,
         registration: Registration,
         authorities: dict[str, IssuingAuthority],
-        jwt: JwtAuthority,
+        jwt: Described[dict[str, object]],
         rotate_jwt: Callable[[str, float | None], Awaitable[float | None]],
-        federation: Federation,
+        federation: Described[list[dict[str, object]]],
         *,
         operator: str,
         servers: SharedBundle | None = None,

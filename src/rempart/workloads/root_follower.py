@@ -18,21 +18,27 @@ PERIOD = 1.0
 
 
 class RootFollower:
-    """`jwt` keeps the bundle's sequence: it is durable before anybody is told of another bundle."""
+    """`jwt` keeps the bundle's sequence: it is durable before anybody is told of another bundle. None: the bundle of
+    the trust domain is not ours."""
 
     def __init__(
-        self, supervisor: Supervisor, authorities: dict[str, IssuingAuthority], jwt: JwtAuthority, changes: Changes
+        self,
+        supervisor: Supervisor,
+        authorities: dict[str, IssuingAuthority],
+        jwt: JwtAuthority | None,
+        changes: Changes,
     ) -> None:
         self._supervisor, self._authorities, self._jwt, self._changes = supervisor, authorities, jwt, changes
 
     async def follow(self, kind: str) -> None:
         """Look once. Raises Unavailable when the supervisor, the disk or the recorder fails; nothing is then undone."""
         authority = self._authorities[kind]
-        published = self._jwt.roots_told() if kind == "spiffe" else _fingerprints(authority.roots)
+        jwt = self._jwt if kind == "spiffe" else None
+        published = jwt.roots_told() if jwt else _fingerprints(authority.roots)
         told = await self._supervisor.roots(kind, published)
         if _fingerprints(told.roots) != _fingerprints(authority.roots):
-            if kind == "spiffe":
-                await self._jwt.show_roots(told.roots)
+            if jwt:
+                await jwt.show_roots(told.roots)
             authority.trust(told.roots)
             self._changes.announce()
         authority.rotation = told.rotation

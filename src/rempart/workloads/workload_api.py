@@ -27,6 +27,7 @@ from .streams import LOOK_AGAIN, push_changes
 SERVICE = "/SpiffeWorkloadAPI/"
 REFRESH_HINT = 300
 """Seconds after which whoever fetched the bundle should fetch it again."""
+_JWK = ("kty", "crv", "x", "y", "n", "e", "kid")
 SECURITY_HEADER = "workload.spiffe.io"
 
 
@@ -47,7 +48,7 @@ def spiffe_bundle(bundle: Bundle) -> dict[str, Any]:
         {**public_jwk(root.der), "use": "x509-svid", "x5c": [base64.b64encode(root.der).decode()]}
         for root in bundle.roots
     ]
-    jwt_keys = [{**{n: jwk[n] for n in ("kty", "crv", "x", "y", "kid")}, "use": "jwt-svid"} for jwk in bundle.jwt_keys]
+    jwt_keys = [{**{n: jwk[n] for n in _JWK if n in jwk}, "use": "jwt-svid"} for jwk in bundle.jwt_keys]
     return {"keys": [*x509_keys, *jwt_keys], "spiffe_sequence": bundle.sequence, "spiffe_refresh_hint": REFRESH_HINT}
 
 
