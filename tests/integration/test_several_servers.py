@@ -189,9 +189,9 @@ def test_without_the_database_identities_go_on_changes_wait_and_all_recovers(dat
             assert trusts(two, one)
         finally:
             database.start()
-        eventually(lambda: apply(two, entry("/after")).status_code == 200)
-        eventually(lambda: f"spiffe://{TRUST_DOMAIN}/after" in ids(one))
-        eventually(lambda: "answers again" in json.dumps(two.events()))
+        eventually(lambda: apply(two, entry("/after")).status_code == 200, within=20)
+        eventually(lambda: f"spiffe://{TRUST_DOMAIN}/after" in ids(one), within=20)
+        eventually(lambda: "answers again" in json.dumps(two.events()), within=20)
         assert "can't be used" in json.dumps(two.events())
 
 

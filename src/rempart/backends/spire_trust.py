@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rempart.crypto.x509 import Certificate, spki_jwk
+from rempart.crypto.public_jwk import spki_jwk
+from rempart.crypto.x509 import Certificate
 from rempart.kernel.errors import BadInput
 from rempart.protocols.spire import server_pb2 as wire
 from rempart.workloads.model import Bundle

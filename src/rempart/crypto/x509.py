@@ -7,7 +7,6 @@ inside the system and as PEM at its edges; private keys as PKCS#8 DER.
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as ser
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rempart.kernel.errors import BadInput
@@ -55,7 +53,6 @@ UNREADABLE = (  # what the library raises for malformed certificates; not all of
     x509.UnsupportedGeneralNameType,
     x509.ExtensionNotFound,
 )
-_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _SIGNS_CERTIFICATES = x509.KeyUsage(**(_NO_USAGE | {"key_cert_sign": True}))
 _SIGNS_HANDSHAKES = x509.KeyUsage(**(_NO_USAGE | {"digital_signature": True}))
 
@@ -369,33 +366,3 @@ def sign_server(
     san = x509.SubjectAlternativeName(_host_names(host_names))
     purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
     return _sign_leaf(key._key.public_key(), san, purposes, issuing=issuing, issuing_key=issuing_key, now=now, ttl=ttl)
-
-
-def public_jwk(der: bytes) -> dict[str, str]:
-    """The key of a certificate as a JWK without `kid` (RFC 7518 sections 6.2 and 6.3).
-
-    Raises BadInput `bad_certificate` for other than RSA and the curves P-256, P-384 and P-521.
-    """
-    return _jwk(load(der).public_key())
-
-
-def spki_jwk(der: bytes) -> dict[str, str]:
-    """The same of a bare public key (SubjectPublicKeyInfo, RFC 5280 section 4.1)."""
-    try:
-        return _jwk(load_der_public_key(der))
-    except (ValueError, UnsupportedAlgorithm):
-        raise BadInput("bad_certificate", "this is not a public key") from None
-
-
-def _jwk(public: object) -> dict[str, str]:
-    def text(number: int, size: int = 0) -> str:
-        octets = number.to_bytes(size or (number.bit_length() + 7) // 8, "big")
-        return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
-
-    if isinstance(public, rsa.RSAPublicKey):
-        rsa_numbers = public.public_numbers()
-        return {"kty": "RSA", "n": text(rsa_numbers.n), "e": text(rsa_numbers.e)}
-    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name not in _CURVES:
-        raise BadInput("bad_certificate", "the key of this certificate is of a kind that is not used here")
-    numbers, size = public.public_numbers(), (public.curve.key_size + 7) // 8
-    return {"kty": "EC", "crv": _CURVES[public.curve.name], "x": text(numbers.x, size), "y": text(numbers.y, size)}

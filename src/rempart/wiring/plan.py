@@ -89,7 +89,6 @@ class _Planner:
             workload_api=app.workloads.spire.agent_socket if app.workloads.spire else "",
             unsafe_disabled=options.unsafe_disabled,
         )
-        self.workload_api = f"unix://{self.mesh.workload_api or self.state / 'run' / 'workload.sock'}"
 
     def plan(self) -> Plan:
         app = self.app
@@ -223,7 +222,7 @@ class _Planner:
                 operator_uid=self.options.operator_uid,
                 unsafe_disabled=off,
             ),
-            "people": people_settings(app, self.issuer, self.workload_api, off),
+            "people": people_settings(app, self.issuer, self.mesh.endpoint, off),
             "pdp": self._pdp(off),
             **audit_settings(app, self.state),
             "detector": ps.DetectorSettings(
@@ -310,7 +309,7 @@ class _Planner:
         name = program.name
         is_service = isinstance(program, Service)
         env = {
-            "SPIFFE_ENDPOINT_SOCKET": self.workload_api,
+            "SPIFFE_ENDPOINT_SOCKET": self.mesh.endpoint,
             "REMPART_SERVICE": name,
             "REMPART_SPIFFE_ID": member.spiffe_id,
             "REMPART_TRUST_DOMAIN": self.app.trust_domain,

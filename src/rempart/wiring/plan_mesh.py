@@ -49,6 +49,11 @@ class Mesh:
     address_per_second: int
     address_burst: int
 
+    @property
+    def endpoint(self) -> str:
+        """Where programs find the Workload API (SPIFFE_ENDPOINT_SOCKET)."""
+        return f"unix://{self.workload_api or self.state / 'run' / 'workload.sock'}"
+
     def names(self) -> tuple[str, ...]:
         return ("gateway", *(member.name for member in self.members))
 

@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
-from rempart.crypto.x509 import public_jwk
+from rempart.crypto.public_jwk import public_jwk
 from rempart.kernel.errors import BadInput
 from rempart.protocols.spiffe import workload_pb2 as wire
 
