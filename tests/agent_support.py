@@ -47,16 +47,16 @@ class AgentProcess:
         rempart = str(Path(sys.executable).with_name("rempart"))
         command = [*self.prefix, rempart, "agent", "run", *self.arguments]
         with (self.directory / "log").open("ab") as log:
+            said = self.log.count('"workload_api"')
             self.process = subprocess.Popen(
                 [*command, "--state", str(self.state), "--json"], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         if wait:
-            eventually(lambda: self._alive() and self.workload_api.exists() and self.status(), within=20)
+            eventually(lambda: self._ended() or self.log.count('"workload_api"') > said, within=20)
+            assert not self._ended(), self.log
 
-    def _alive(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log
-        return True
+    def _ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         assert self.process is not None

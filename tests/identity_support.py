@@ -239,10 +239,11 @@ def running_identity(
     upstream: DiskUpstream | None = None,
     trust_domain: str = TRUST_DOMAIN,
     agents: tuple[str, int] | None = None,
+    settings_agents: dict[str, Any] | None = None,
     **more: Any,
 ) -> Iterator[IdentityProcess]:
-    """By default this process's uid has the identity `/test`. `agents`: where it listens for agents of other hosts.
-    `more`: settings of identity."""
+    """By default this process's uid has the identity `/test`. `agents`: where it listens for agents of other hosts,
+    and `settings_agents` how they may join. `more`: settings of identity."""
     with short_directory("rpid") as directory:
         for name in ("data", "journal", "run", "run/admin", "secrets", "tls", "trust"):
             (directory / name).mkdir(mode=0o700)
@@ -275,6 +276,7 @@ def running_identity(
             "svid_ttl": svid_ttl,
             "issuing_ttl": issuing_ttl,
             "operator_uid": os.getuid(),
+            "agents": settings_agents or {},
             **more,
         }
         identity = IdentityProcess(directory, supervisor, settings, sockets)

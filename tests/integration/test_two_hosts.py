@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import pytest
 from tests.agent_support import AgentProcess, entry_for, running_agent
 from tests.identity_support import IdentityProcess, running_identity
+from tests.rough_relay import rough_relay
 from tests.support import eventually, free_port
 from tests.two_hosts import OtherHost, other_host
 
 from rempart.crypto.x509 import Certificate
 from rempart.kernel.errors import Unavailable
-from rempart.sdk.spiffe import fetch_jwt_svid, fetch_x509_svid
+from rempart.sdk.spiffe import JwtSvid, fetch_jwt_svid, fetch_x509_svid
 
 TTL = 6
 
@@ -60,6 +61,26 @@ def test_rotation_goes_on_over_a_slow_and_lossy_link(
 ) -> None:
     there, _, agent = hosts
     there.disturb("delay", "150ms", "50ms", "loss", "10%")
+    rotates(agent)
+
+
+def test_rotation_goes_on_where_connections_are_slow_and_break() -> None:
+    port = free_port()
+    with (
+        other_host() as there,
+        running_identity([], agents=(there.here, port)) as identity,
+        rough_relay(there.here, (there.here, port), delay_s=0.1, loss=0.03) as relay,
+        running_agent(identity, relay.port, host=there.here, prefix=there.prefix) as (agent, name),
+    ):
+        relay.loss = 0.1
+        entries = [entry_for(name, "/batch", ttl=TTL)]
+        assert identity.admin("POST", "/entries", {"entries": entries}).status_code == 200
+        eventually(lambda: _svid_or_none(agent), within=30)
+        rotates(agent)
+        assert relay.broken
+
+
+def rotates(agent: AgentProcess) -> None:
     serials = set()
     end = time.monotonic() + 2.5 * TTL
     while time.monotonic() < end:
@@ -68,8 +89,15 @@ def test_rotation_goes_on_over_a_slow_and_lossy_link(
         serials.add(found.serial)
         time.sleep(0.2)  # how often a workload asks
     assert len(serials) >= 3
-    token = eventually(lambda: fetch_jwt_svid("audience", agent.endpoint), within=20)
+    token = eventually(lambda: _token_or_none(agent), within=20)
     assert token.spiffe_id.endswith("/batch")
+
+
+def _token_or_none(agent: AgentProcess) -> JwtSvid | None:
+    try:
+        return fetch_jwt_svid("audience", endpoint=agent.endpoint)
+    except Unavailable:
+        return None
 
 
 def _svid_or_none(agent: AgentProcess) -> Certificate | None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,8 @@ async def run(options: AgentOptions, ready: Callable[[str], None]) -> None:
             clock=clock,
             alarm=alarm,
         )
-        await membership.begin(options.bundle)
+        if not await _unless(stop, membership.begin(options.bundle)):
+            return
         refusals = Refusals(journal, clock)
         identities = Identities(
             trust_domain=options.trust_domain,
@@ -159,6 +160,18 @@ async def run(options: AgentOptions, ready: Callable[[str], None]) -> None:
         stopping.cancel()
         for task in done - {stopping}:
             task.result()
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do it, and raise what it raises; False when `stop` came first."""
+    doing, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if doing not in done:
+        doing.cancel()
+        return False
+    doing.result()
+    return True
 
 
 async def _forget_unregistered(identities: Identities, changes: Changes) -> None:

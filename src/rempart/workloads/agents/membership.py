@@ -73,30 +73,19 @@ class Membership:
     # -- beginning -----------------------------------------------------------------------------------------------
 
     async def begin(self, bundle: str) -> None:
-        """As the agent of before where that is still valid, else join; then learn. `bundle` is what the operator said
-        to trust, "" to trust whoever answers.
+        """As the agent of before, with what it knew, where its SVID is valid: then nobody is asked, and the server may
+        be away. Else join and learn. `bundle` is what the operator said to trust, "" to trust whoever answers.
 
-        With a valid SVID and knowledge of before, the server may be away. Raises what joining raises, Integrity
-        `agent_state_broken`.
+        Raises what joining raises, Integrity `agent_state_broken`.
         """
         self._load()
         if not self._knowledge.roots and bundle:
             self._knowledge.trust(bundle)
             self._bundle = bundle
         self._server.use(self._knowledge.roots, self.svid)
-        try:
-            if self.svid is None:
-                await self._join()
-            await self.synchronise()
-        except Unavailable:
-            self.away_since = self._clock.now()
-            if not self._knowledge.version:
-                raise
-        except RempartError as error:
-            if error.code not in LOST or not self._evidence.again:
-                raise
-            self._knowledge.forget_entries()
+        if self.svid is None:
             await self._join()
+        if not self._knowledge.version:
             await self.synchronise()
 
     async def _join(self) -> None:
