@@ -21,14 +21,12 @@ class Consents:
     def __init__(self, store: ConsentStore, families: Families, recorder: Recorder, clock: Clock) -> None:
         self._store, self._families, self._recorder, self._clock = store, families, recorder, clock
 
-    async def covers(self, account_id: str, client_id: str, scopes: Sequence[str]) -> bool:
-        consent = await self._store.get(account_id, client_id)
-        return consent is not None and set(scopes) <= set(consent.scopes)
+    async def covers(self, account_id: str, client: Client, scopes: Sequence[str]) -> bool:
+        return set(scopes) <= set(await self._held(account_id, client))
 
     async def grant(self, account_id: str, client: Client, scopes: Sequence[str], origin: Origin) -> None:
         """Add these scopes to what the client has. Raises Unavailable."""
-        before = await self._store.get(account_id, client.id)
-        held = before.scopes if before else ()
+        held = await self._held(account_id, client)
         after = Consent(
             account_id=account_id,
             client_id=client.id,
@@ -38,6 +36,11 @@ class Consents:
         )
         await self._record(account_id, client.id, held, after.scopes, origin)
         await self._store.put(after)
+
+    async def _held(self, account_id: str, client: Client) -> Sequence[str]:
+        """What was given to an earlier client of the same id is not this one's."""
+        consent = await self._store.get(account_id, client.id)
+        return consent.scopes if consent is not None and consent.granted_at >= client.created_at else ()
 
     async def of_account(self, account_id: str) -> Sequence[Consent]:
         """In the order of client ids."""

@@ -141,7 +141,7 @@ class Interactions:
         if not reaches(session.amr, request.acr):
             return Step.STEP_UP
         if "consent" in request.prompt or (
-            client.consent and not await self._consents.covers(session.account_id, client.id, request.scopes)
+            client.consent and not await self._consents.covers(session.account_id, client, request.scopes)
         ):
             return Step.CONSENT
         return Step.READY

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import httpx
+import msgspec
 import pytest
 from tests.authorize_support import (
     CALLBACK,
@@ -101,6 +102,23 @@ def test_a_client_that_needs_consent_asks_once_per_scope() -> None:
         assert await consents.revoke(session.account_id, "shy", ORIGIN)
         assert not await consents.revoke(session.account_id, "shy", ORIGIN)
         assert sent(await it.authorize(**ask, prompt="none"), uri)["error"] == "consent_required"
+
+    within(body)
+
+
+def test_what_was_given_to_an_earlier_client_of_the_same_id_is_not_this_ones() -> None:
+    async def body(it: Room) -> None:
+        uri = SHY.redirect_uris[0]
+        ask = {"client_id": "shy", "redirect_uri": uri}
+        session = (await it.sign_in()).session
+        await it.authorization.consents.grant(session.account_id, SHY, ("openid", "email"), ORIGIN)
+        assert "code" in sent(await it.authorize(**ask, prompt="none"), uri)
+        it.clock.advance(1)
+        it.clients.clients["shy"] = later = msgspec.structs.replace(SHY, created_at=it.clock.now())
+        assert sent(await it.authorize(**ask, prompt="none"), uri)["error"] == "consent_required"
+        await it.authorization.consents.grant(session.account_id, later, ("openid",), ORIGIN)
+        assert [c.scopes for c in await it.authorization.consents.of_account(session.account_id)] == [("openid",)]
+        assert "code" in sent(await it.authorize(**ask, prompt="none"), uri)
 
     within(body)
 
