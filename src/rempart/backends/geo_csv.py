@@ -42,7 +42,7 @@ class GeoCsv:
                     network = ipaddress.ip_network(row["network"])
                     country = (row.get("country") or row.get("country_iso_code") or "").upper()
                     latitude, longitude = float(row["latitude"]), float(row["longitude"])
-                    if len(country) != 2 or abs(latitude) > 90 or abs(longitude) > 180:
+                    if len(country) != 2 or not (abs(latitude) <= 90 and abs(longitude) <= 180):
                         raise ValueError("no country of two letters, or no place on earth")
                     first, last = int(network[0]), int(network[-1])
                     rows[network.version].append((first, last, known.setdefault(country, country), latitude, longitude))
