@@ -314,7 +314,7 @@ def test_a_sidecar_refuses_as_the_gateway_does() -> None:
     with short_directory("rt") as directory, socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(directory / "epochs.sock"))
         listening.listen()
-        pdp = PdpProcess(directory, epochs_socket=str(directory / "epochs.sock"))
+        pdp = PdpProcess(directory, epochs_sockets=[str(directory / "epochs.sock")])
         try:
             with ThreadPoolExecutor() as pool:
                 starting = pool.submit(pdp.start)

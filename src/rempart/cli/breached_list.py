@@ -35,6 +35,8 @@ def bring_in(
         raise BadInput("bad_breach_corpus", f"there is no hash in {file.name}", "give a file of SHA1:COUNT lines")
     path = directory / BREACHED
     entries = write_list(path, hashes(file, least_count), count, odds)
+    for other in sorted(directory.parent.glob("people-[2-9]")):  # each instance reads its own
+        write_list(other / BREACHED, hashes(file, least_count), count, odds)
     if as_json:
         print_json({"entries": entries, "odds": odds, "bytes": path.stat().st_size})
     else:

@@ -11,6 +11,15 @@ from .tls import SDS_CLUSTER, WEB_CLUSTER, upstream_context
 ADMIN_CLUSTER = "admin"
 # Many servers drop an idle connection after 5 s (Node.js, uvicorn) or 2 s (gunicorn); a request sent just then is lost.
 _APPLICATION_IDLE_S = 1.5
+HEALTH = "/auth/jwks.json"  # served whatever people's stores do: who answers it, answers by itself for them
+_HEALTH: Json = {
+    "timeout": seconds(1),
+    "interval": seconds(1),
+    "no_traffic_interval": seconds(1),
+    "unhealthy_threshold": 2,
+    "healthy_threshold": 1,
+    "http_health_check": {"path": HEALTH, "host": "people"},
+}
 _BUFFER_BYTES = 65536
 
 
@@ -26,6 +35,10 @@ def upstream_cluster(settings: Settings, upstream: Upstream) -> Json:
         protocol=_protocol(upstream.http2),
         max_connection_s=limits.max_connection_s,
     )
+    if upstream.more:
+        places = [{"endpoint": {"address": address(where)}} for where in (upstream.address, *upstream.more)]
+        cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": places}]
+        cluster["health_checks"] = [_HEALTH]
     if upstream.spiffe_id:
         cluster["transport_socket"] = upstream_context(settings, upstream)
     most = limits.max_connections

@@ -65,7 +65,7 @@ def _sidecar(settings: SidecarSettings) -> tuple[list[Json], list[Json]]:
     clusters = {cluster_name(one): upstream_cluster(settings, one) for one in targets}
     if settings.ingress is not None:
         ingress = settings.ingress
-        application = Upstream("application", ingress.application, http2=ingress.http2)
+        application = Upstream("application", ingress.application, http2=ingress.http2, more=ingress.more)
         clusters[cluster_name(application)] = upstream_cluster(settings, application)
         clusters[JWKS_CLUSTER] = _jwks_cluster(settings, ingress.tokens)
         clusters[PDP_CLUSTER] = pdp_cluster(settings, ingress.pdp_socket)

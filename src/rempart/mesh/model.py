@@ -160,6 +160,7 @@ class Upstream:
     address: Address
     spiffe_id: str = ""
     http2: bool | None = None  # None: the protocol the caller speaks
+    more: tuple[Address, ...] = ()  # further instances of the same
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -231,7 +232,8 @@ class Limits:
 class Ingress:
     """mTLS from one of `callers` (exact SPIFFE IDs), then the PDP, then the application.
 
-    `http2` when the application speaks HTTP/2 without TLS (gRPC); HTTP/1.1 otherwise.
+    `http2` when the application speaks HTTP/2 without TLS (gRPC); HTTP/1.1 otherwise. `more`: further instances of the
+    application, of which those that answer `HEALTH` get requests in turn.
     """
 
     listen: Address
@@ -240,6 +242,7 @@ class Ingress:
     pdp_socket: str
     tokens: Tokens
     http2: bool = False
+    more: tuple[Address, ...] = ()
 
     def __post_init__(self) -> None:
         Address(path=self.pdp_socket)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,10 +142,11 @@ class Epochs:
 
 
 class Follower:
-    """Keeps `epochs` up with people, over the unix socket at `path`."""
+    """Keeps `epochs` up with people, over the unix sockets at `paths`, one of each instance. All tell the same, so one
+    that is heard is enough; each is followed, so that none must be missed first."""
 
-    def __init__(self, epochs: Epochs, path: str, clock: Clock) -> None:
-        self._epochs, self._path, self._clock = epochs, path, clock
+    def __init__(self, epochs: Epochs, paths: Sequence[str], clock: Clock) -> None:
+        self._epochs, self._paths, self._clock = epochs, tuple(paths), clock
         self._heard = clock.monotonic()
         self._first = asyncio.Event()
 
@@ -164,11 +165,17 @@ class Follower:
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for path in self._paths:
+                group.create_task(self._follow(path))
+
+    async def _follow(self, path: str) -> None:
         failures = 0
+        position = Told(self._epochs.run, self._epochs.seq)
         while True:
             try:
-                async for told in self._lines():
-                    failures, self._heard, self._epochs.stale = 0, self._clock.monotonic(), False
+                async for told in _lines(path, position):
+                    failures, self._heard, self._epochs.stale, position = 0, self._clock.monotonic(), False, told
                     self._epochs.take(told, self._clock.now())
                     self._first.set()
                     await self._epochs.save_at_ease()
@@ -179,11 +186,13 @@ class Follower:
             await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
             failures += 1
 
-    async def _lines(self) -> AsyncIterator[Told]:
-        reader, writer = await asyncio.open_unix_connection(self._path, limit=_LINE)
-        try:
-            writer.write(msgspec.json.encode({"run": self._epochs.run, "seq": self._epochs.seq}) + b"\n")
-            while line := await asyncio.wait_for(reader.readline(), _SILENCE):
-                yield msgspec.json.decode(line, type=Told)
-        finally:
-            writer.close()
+
+async def _lines(path: str, position: Told) -> AsyncIterator[Told]:
+    """What is told after `position`, everything where it is of another run."""
+    reader, writer = await asyncio.open_unix_connection(path, limit=_LINE)
+    try:
+        writer.write(msgspec.json.encode({"run": position.run, "seq": position.seq}) + b"\n")
+        while line := await asyncio.wait_for(reader.readline(), _SILENCE):
+            yield msgspec.json.decode(line, type=Told)
+    finally:
+        writer.close()

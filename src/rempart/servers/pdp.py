@@ -78,7 +78,7 @@ async def serve(boot: Boot) -> None:
         epochs = Epochs(boot.data_dir / "epochs.json")
         epochs.load(clock.now())
         decider = Decider(rules, None, clock, boot.name, explain, epochs)
-        follower = Follower(epochs, settings.epochs_socket, clock) if settings.epochs_socket else None
+        follower = Follower(epochs, settings.epochs_sockets, clock) if settings.epochs_sockets else None
         source = Source(
             Path(settings.policy_dir) if settings.policy_dir else None, settings.entrypoint, given, boot.data_dir
         )

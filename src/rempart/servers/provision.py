@@ -14,6 +14,8 @@ from typing import Any
 
 import rempart
 from rempart.kernel.errors import BadInput
+from rempart.wiring.catalog import instance_names
+from rempart.wiring.people_state import MOST_INSTANCES
 from rempart.wiring.plan_model import OPERATOR, Kind, Plan, Probe, Process
 from rempart.wiring.plan_model import Socket as SocketSpec
 
@@ -188,7 +190,8 @@ class Provisions:
             env["PYTHONUNBUFFERED"] = "1"
         if self.drop:
             env["PYTHONDONTWRITEBYTECODE"] = "1"
-        for name in ("TZ", "NO_COLOR", *(("PGPASSFILE",) if process.name in ("people", "identity") else ())):
+        of_databases = process.name in ("identity", *instance_names(MOST_INSTANCES))
+        for name in ("TZ", "NO_COLOR", *(("PGPASSFILE",) if of_databases else ())):
             if name in os.environ:
                 env[name] = os.environ[name]
         return {**env, **process.env}

@@ -37,6 +37,8 @@ from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import encode
+from rempart.wiring.catalog import instance_names
+from rempart.wiring.people_state import MOST_INSTANCES
 from rempart.wiring.process_settings import SequencerSettings
 
 from .asgi import asgi_server
@@ -62,7 +64,10 @@ class SequencerProcess:
         ring = LogKeyRing(boot.data_dir / "log.keys.sealed", settings.origin, key, SystemClock(), has_log=has_log)
         self._keys = ring
         self.journal = Journal(boot.journal_dir, boot.name)
-        self._personal = PersonalData(SqlitePersonKeys(boot.data_dir / "persons.db", key))
+        self._personal = PersonalData(
+            SqlitePersonKeys(boot.data_dir / "persons.db", key),
+            frozenset((*instance_names(MOST_INSTANCES), "sequencer")),
+        )
         log = MerkleLog(storage, ring, self._personal)
         self.sequencer = Sequencer(log, Path(settings.journals_dir), self.journal, self._open_index)
         self._boot = boot

@@ -22,6 +22,8 @@ from rempart.audit.journal import Journal
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
+from rempart.wiring.catalog import instance_names
+from rempart.wiring.people_state import MOST_INSTANCES
 from rempart.wiring.plan_model import Kind, Plan, Probe, Process, Socket
 
 from .control import LineServer, Peer, for_identity, for_operator
@@ -48,7 +50,7 @@ _STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("gateway", "client"),
     ("service",),
     ("sidecar",),
-    ("people", "observer", "shipper"),
+    (*instance_names(MOST_INSTANCES), "observer", "shipper"),
     ("pdp", "identity"),
     ("detector",),
     ("sequencer",),

@@ -22,10 +22,16 @@ class Own:
     calls: tuple[str, ...] = ()
     behind_sidecar: bool = False
     reads_access_logs: bool = False
+    instance_of: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What it is, whichever instance of that."""
+        return self.instance_of or self.name
 
     @property
     def module(self) -> str:
-        return f"rempart.servers.{self.name.replace('-', '_')}"
+        return f"rempart.servers.{self.kind.replace('-', '_')}"
 
 
 def _api(name: str) -> Socket:
@@ -79,10 +85,11 @@ IDENTITIES = frozenset(("identity", "sequencer", "shipper"))
 """What runs where nothing is protected and identities are all that is asked for."""
 
 
-def own_processes(called: frozenset[str], *, public: bool, shipping: bool = False) -> tuple[Own, ...]:
+def own_processes(called: frozenset[str], *, public: bool, shipping: bool = False, people: int = 1) -> tuple[Own, ...]:
     """`called`: what the application's programs name in `calls`. Identity has a face behind a sidecar only if somebody
     calls it, or if it is `public`: others shall read through the gateway what they need to trust it. `shipping`: there
-    are sinks."""
+    are sinks. `people`: instances of it, which share its sidecar."""
+    table = (*OWN, *(_another(number) for number in range(2, people + 1)))
     return tuple(
         replace(
             own,
@@ -92,9 +99,26 @@ def own_processes(called: frozenset[str], *, public: bool, shipping: bool = Fals
         )
         if own.name == "identity" and (public or own.name in called)
         else own
-        for own in OWN
+        for own in table
         if own.name != "shipper" or shipping
     )
+
+
+def epochs_path(number: int) -> str:
+    """Where the instance of people of that number, from 1, tells the PDP what is over."""
+    return "run/epochs.sock" if number == 1 else f"run/epochs-{number}.sock"
+
+
+def instance_names(people: int) -> tuple[str, ...]:
+    return ("people", *(f"people-{number}" for number in range(2, people + 1)))
+
+
+def _another(number: int) -> Own:
+    """One more instance of people. Its socket lies beside the first one's, for the sidecar of both."""
+    name = f"people-{number}"
+    api = Socket("api", f"run/svc/people/app-{number}.sock", owner=name, group="people", mode=0o660)
+    epochs = Socket("epochs", epochs_path(number), owner="pdp")
+    return Own(name, sockets=(api, epochs), sees=(View("run/workload.sock"),), instance_of="people")
 
 
 CONTROLS = frozenset(

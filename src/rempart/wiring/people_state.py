@@ -16,6 +16,7 @@ import msgspec
 
 from .check import Reader
 
+MOST_INSTANCES = 8
 SQLITE, DATABASE = "sqlite", "database"
 PROFILES = ("baseline", "fapi2")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -23,11 +24,13 @@ _WEAK_TLS = ("disable", "allow", "prefer", "require")  # none of them proves whi
 
 
 class StateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Addresses with their passwords filled in; `shared_key` 64 hexadecimal digits, or empty: this instance's own."""
+    """Addresses with their passwords filled in; `shared_key` 64 hexadecimal digits, or empty: this instance's own.
+    `instances` of people run on this host."""
 
     database: str = SQLITE
     sessions: str = DATABASE
     shared_key: str = ""
+    instances: int = 1
 
     def __repr__(self) -> str:
         kinds = (self.database.partition(":")[0], self.sessions.partition(":")[0])
@@ -44,7 +47,10 @@ def read_state(people: Reader, environment: Mapping[str, str] = os.environ) -> S
     shared_key = read_shared_key(people, environment)
     if shared_key and database == SQLITE:
         people.refuse("shared_key", "SQLite serves one instance, which has a key of its own", "leave it out")
-    return StateSettings(database=database, sessions=sessions, shared_key=shared_key)
+    instances = people.number("instances", 1, at_most=MOST_INSTANCES)
+    if instances > 1 and (database == SQLITE or not shared_key) and not people.failed("database", "shared_key"):
+        people.refuse("instances", "several instances share a database and a key", "set database and shared_key")
+    return StateSettings(database=database, sessions=sessions, shared_key=shared_key, instances=instances)
 
 
 def read_profile(people: Reader) -> str:

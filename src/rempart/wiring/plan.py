@@ -14,7 +14,7 @@ from rempart.kernel.errors import BadInput
 from rempart.people.administration.roles import complete
 
 from . import process_settings as ps
-from .catalog import IDENTITIES, ROOT_SIGNER, Own, own_processes
+from .catalog import IDENTITIES, ROOT_SIGNER, Own, epochs_path, own_processes
 from .plan_audit import audit_settings
 from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
@@ -72,7 +72,9 @@ class _Planner:
         self.url = "" if self.alone else public_url(*self.listen)
         self.issuer = self.url and self.url + "/auth"
         called = frozenset(callee for source in self._sources() for callee in source.calls)
-        own = own_processes(called, public=bool(app.workloads.public_url), shipping=bool(app.audit.sinks))
+        own = own_processes(
+            called, public=bool(app.workloads.public_url), shipping=bool(app.audit.sinks), people=app.state.instances
+        )
         self.own = tuple(one for one in own if not self.alone or one.name in IDENTITIES)
         self.gateway_id = f"spiffe://{app.trust_domain}/rempart/gateway"
         self.members = self._members(ports)
@@ -138,7 +140,8 @@ class _Planner:
                 mtls = ports.take(f"mtls:{own.name}", MTLS_FIRST)
                 spiffe_id = f"spiffe://{domain}/rempart/{own.name}"
                 address = f"unix:{self._svc(own.name)}/app.sock"
-                members.append(Member(own.name, spiffe_id, own.routes, own.calls, address, mtls, False, {}))
+                instances = app.state.instances if own.name == "people" else 1
+                members.append(Member(own.name, spiffe_id, own.routes, own.calls, address, mtls, False, {}, instances))
         for client in app.clients:
             members.append(Member(client.name, client.spiffe_id, (), client.calls, "", 0, False, {}))
         for member in members:
@@ -152,7 +155,7 @@ class _Planner:
 
     def _own(self) -> list[Process]:
         settings = self._settings()
-        processes = [self._own_process(own, settings[own.name]) for own in self.own]
+        processes = [self._own_process(own, settings[own.kind]) for own in self.own]
         signer = Process(
             name=ROOT_SIGNER.name,
             subject=ROOT_SIGNER.name,
@@ -170,7 +173,9 @@ class _Planner:
             Socket("admin", f"run/admin/{name}.sock"),
             Socket("metrics", f"run/metrics/{name}.sock", owner="observer"),
         ]
+        more: list[View] = []
         if name == "pdp":
+            more = [View(epochs_path(number)) for number in range(2, self.app.state.instances + 1)]
             gateway = Socket("pep:gateway", "run/pep/gateway.sock", owner="gateway")
             points = [
                 Socket(f"pep:{m.name}", f"run/pep/{m.name}.sock", owner=f"{m.name}-sidecar")
@@ -194,7 +199,7 @@ class _Planner:
             spiffe_id=f"spiffe://{self.app.trust_domain}/rempart/{name}" if own.behind_sidecar else "",
             settings=msgspec.to_builtins(settings),
             sockets=tuple(sockets),
-            sees=(View(f"data/{name}", True), View(f"journals/{name}", True), *own.sees),
+            sees=(View(f"data/{name}", True), View(f"journals/{name}", True), *own.sees, *more),
             probe_socket=f"run/metrics/{name}.sock",
             address=f"unix:{self._svc(name)}/app.sock" if own.behind_sidecar else "",
             reads_access_logs=own.reads_access_logs,
@@ -262,7 +267,7 @@ class _Planner:
             policy_dir=str(app.policy_dir) if app.policy_dir else None,
             entrypoint=app.entrypoint,
             requests_per_minute=app.rates.person_per_minute,
-            epochs_socket=str(self.state / "run" / "epochs.sock"),
+            epochs_sockets=[str(self.state / epochs_path(n + 1)) for n in range(app.state.instances)],
             unsafe_disabled=off,
         )
 

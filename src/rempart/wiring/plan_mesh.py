@@ -23,7 +23,8 @@ from rempart.mesh.model import (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A service or client in the mesh. `mtls_port` is 0 for a client; `tcp` says that its program insists on TCP."""
+    """A service or client in the mesh. `mtls_port` is 0 for a client; `tcp` says that its program insists on TCP.
+    With several `instances` the further ones listen beside `address`, as app-2.sock and so on."""
 
     name: str
     spiffe_id: str
@@ -33,6 +34,7 @@ class Member:
     mtls_port: int
     tcp: bool
     egress_ports: dict[str, int]
+    instances: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,10 @@ class Mesh:
             ingress = Ingress(
                 listen=Address(host="127.0.0.1", port=member.mtls_port),
                 application=Address.parse(member.address),
+                more=tuple(
+                    Address.parse(member.address.replace("app.sock", f"app-{number}.sock"))
+                    for number in range(2, member.instances + 1)
+                ),
                 callers=self._callers(member),
                 pdp_socket=self._pep(member.name),
                 tokens=self._tokens(),

@@ -20,6 +20,8 @@ def static_entries(app: AppSettings, gateway_id: str, members: Sequence[tuple[Me
     for member, kind in members:
         entries.append(entry(member.spiffe_id, f"supervisor:{kind.value}:{member.name}"))
         entries.append(entry(member.spiffe_id, f"supervisor:sidecar:{member.name}"))
+        for number in range(2, member.instances + 1):
+            entries.append(entry(member.spiffe_id, f"supervisor:{kind.value}:{member.name}-{number}"))
     return [*entries, *(entry(client.spiffe_id, *client.selectors) for client in app.clients if client.selectors)]
 
 

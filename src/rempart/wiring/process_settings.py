@@ -134,7 +134,7 @@ class PdpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     policy_dir: str | None = None
     entrypoint: str = "data.authz.decision"
     requests_per_minute: int
-    epochs_socket: str = ""  # where people tells whose tokens are superseded; empty: nobody tells
+    epochs_sockets: list[str] = []  # where each instance of people tells whose tokens are superseded; none: nobody
     unsafe_disabled: list[str] = []
 
 

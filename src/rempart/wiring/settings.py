@@ -10,6 +10,7 @@ from rempart.kernel.errors import BadInput
 from rempart.people.administration.roles import RoleRules
 
 from .audit_settings import AuditSettings, read_audit
+from .catalog import instance_names
 from .check import Problem, Problems, Reader
 from .detection_settings import DetectionSettings, read_detection
 from .locate import lines
@@ -19,7 +20,7 @@ from .people_mail import MailSettings, read_mail
 from .people_oauth import OFF, SIGNING, read_registration, read_signing
 from .people_roles import read_roles
 from .people_sessions import SessionSettings, read_sessions
-from .people_state import StateSettings, read_profile, read_state
+from .people_state import MOST_INSTANCES, StateSettings, read_profile, read_state
 from .workload_settings import WorkloadSettings, read_workloads
 
 FILE_NAME = "rempart.toml"
@@ -29,7 +30,7 @@ RESERVED_NAMES = frozenset(
         "supervisor",
         "identity",
         "root-signer",
-        "people",
+        *instance_names(MOST_INSTANCES),
         "pdp",
         "sequencer",
         "shipper",

@@ -228,7 +228,7 @@ def test_a_follower_is_told_everything_then_what_is_new_then_resumes() -> None:
         server = await asyncio.start_unix_server(feed.serve, str(directory / "s"))
         watching = asyncio.create_task(feed.watch())
         epochs = Epochs(directory / "epochs.json")
-        following = asyncio.create_task((follower := Follower(epochs, str(directory / "s"), clock)).run())
+        following = asyncio.create_task((follower := Follower(epochs, [str(directory / "s")], clock)).run())
         assert await follower.caught_up(5)
         await until(lambda: len(epochs.told_of) == epoch_feed._BATCH + 7)
         accounts.changed.append(("u1", 3, clock.now()))
@@ -239,7 +239,7 @@ def test_a_follower_is_told_everything_then_what_is_new_then_resumes() -> None:
         resumed = Epochs(directory / "epochs.json")
         resumed.load(clock.now())
         assert resumed.seq > 0
-        again = asyncio.create_task(Follower(resumed, str(directory / "s"), clock).run())
+        again = asyncio.create_task(Follower(resumed, [str(directory / "s")], clock).run())
         await until(lambda: least(resumed).get("u2") == 9)
         again.cancel()
         watching.cancel()
@@ -329,7 +329,7 @@ def test_while_the_accounts_cannot_be_read_nothing_is_told_and_the_silence_is_no
         server = await asyncio.start_unix_server(feed.serve, str(directory / "s"))
         watching = asyncio.create_task(feed.watch())
         epochs = Epochs()
-        follower = Follower(epochs, str(directory / "s"), clock)
+        follower = Follower(epochs, [str(directory / "s")], clock)
         following = asyncio.create_task(follower.run())
         assert not await follower.caught_up(0.5)
         assert not epochs.stale

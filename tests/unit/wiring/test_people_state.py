@@ -100,3 +100,14 @@ def test_no_secret_is_shown() -> None:
     assert problems == []
     assert state.shared_key == KEY
     assert repr(state) == "StateSettings(database='postgresql', sessions='rediss')"
+
+
+def test_several_instances_share_a_database_and_a_key() -> None:
+    shared = {"database": "postgresql:///people", "shared_key": "${KEY}"}
+    state, problems = read(**shared, instances=3)
+    assert (state.instances, problems) == (3, [])
+    for wrong in ({}, {"database": "postgresql:///people"}, {**shared, "shared_key": "${EMPTY}"}):
+        _, problems = read(**wrong, instances=2)
+        assert problems
+    for number in (0, 9, "2"):
+        assert read(**shared, instances=number)[1]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from rempart.kernel.errors import BadInput, Unavailable
+from rempart.wiring.people_state import StateSettings
 from rempart.wiring.plan import Options, Roots, make_plan
 from rempart.wiring.plan_model import Kind, Plan
 from rempart.wiring.plan_names import public_url, web_names
@@ -94,9 +96,31 @@ def test_people_tells_the_pdp_and_nobody_else_whose_tokens_are_superseded():
     assert (told.owner, told.mode) == ("pdp", 0o600)
     settings = plan().process("pdp").settings
     assert settings is not None
-    assert settings["epochs_socket"] == f"/s/{told.path}"
+    assert settings["epochs_sockets"] == [f"/s/{told.path}"]
     assert [p.name for p in plan().processes if told.path in {view.path for view in p.sees}] == ["pdp"]
     assert settings["data"]["roles"]["admin"]["manages"] == ["*"]
+
+
+def test_further_instances_of_people_stand_behind_the_same_sidecar():
+    several = dataclasses.replace(parse(APP, Path("/app")), state=StateSettings(instances=3))
+    everything_is_free = Ports({}, free=lambda host, port: True)
+    made = make_plan(several, Options(state=STATE), everything_is_free, Roots(spiffe="SPIFFE", web="WEB"))
+    third = made.process("people-3")
+    assert third.command == made.process("people").command
+    assert third.settings == made.process("people").settings
+    assert {view.path for view in third.sees} == {"data/people-3", "journals/people-3", "run/workload.sock"}
+    api = next(socket for socket in third.sockets if socket.name == "api")
+    assert (api.path, api.owner, api.group) == ("run/svc/people/app-3.sock", "people-3", "people")
+    told = [f"/s/run/epochs{suffix}.sock" for suffix in ("", "-2", "-3")]
+    assert made.process("pdp").settings["epochs_sockets"] == told
+    assert {path.removeprefix("/s/") for path in told} <= {view.path for view in made.process("pdp").sees}
+    (cluster,) = [
+        one for one in made.process("people-sidecar").config["static_resources"]["clusters"]
+        if one["name"] == "to_application"
+    ]  # fmt: skip
+    assert len(cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]) == 3
+    assert cluster["health_checks"]
+    assert "people-3-sidecar" not in {process.name for process in made.processes}
 
 
 def test_only_the_sidecar_shares_the_group_of_its_service():
