@@ -43,6 +43,20 @@ _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"  # one snapshot, as SQ
 _ENSURE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
+def connection_parameters(address: str, application: str) -> dict[str, Any]:
+    """Of psycopg.connect. Another host must prove its name over TLS."""
+    given = conninfo_to_dict(address)
+    host = str(given.get("host", ""))
+    remote = host not in _LOCAL and not host.startswith("/")
+    return {
+        "connect_timeout": 5,
+        "tcp_user_timeout": 10_000,
+        "application_name": application,
+        **({"sslmode": "verify-full"} if remote else {}),
+        **given,
+    }
+
+
 class _PostgresTx:
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
@@ -77,16 +91,7 @@ class PostgresDatabase:
     """
 
     def __init__(self, address: str) -> None:
-        given = conninfo_to_dict(address)
-        host = str(given.get("host", ""))
-        remote = host not in _LOCAL and not host.startswith("/")
-        self._parameters: dict[str, Any] = {
-            "connect_timeout": 5,
-            "tcp_user_timeout": 10_000,
-            "application_name": "rempart people",
-            **({"sslmode": "verify-full"} if remote else {}),
-            **given,
-        }
+        self._parameters = connection_parameters(address, "rempart people")
         self._idle: queue.LifoQueue[_Connection] = queue.LifoQueue()
         self._writer = JobThreads("postgres-writer", 1, self._commit, self._forget_one)
         self._readers = JobThreads("postgres-reader", _READERS, self._read, self._forget_one)
