@@ -25,8 +25,9 @@ _LAUNCHER = "import os,sys\nfor n, fd in enumerate(map(int, sys.argv[1].split(',
 class SequencerUnderTest:
     """`state` is laid out as docs/design.md says."""
 
-    def __init__(self, state: Path, *, services: tuple[str, ...] = ("wallet",)) -> None:
+    def __init__(self, state: Path, *, services: tuple[str, ...] = ("wallet",), **settings: Any) -> None:
         self.state = state
+        self._settings = settings
         self.journals = state / "journals"
         self.data = state / "data" / "sequencer"
         self.process: subprocess.Popen[bytes] | None = None
@@ -45,7 +46,7 @@ class SequencerUnderTest:
             self._sockets[name] = listening
 
     def start(self) -> None:
-        settings: dict[str, Any] = {"origin": ORIGIN, "journals_dir": str(self.journals)}
+        settings: dict[str, Any] = {"origin": ORIGIN, "journals_dir": str(self.journals), **self._settings}
         log_read, self.access_log = os.pipe()
         settings["access_logs"] = {"gateway": log_read}
         document = {

@@ -104,7 +104,7 @@ def test_state_and_checkpoint_are_replaced_and_outlive_the_process(open_storage:
     for state in (b"one", b"two", b"three"):
         storage.save_state(state)
         assert storage.load_state() == state
-        storage.publish(b"note " + state)
+        storage.replace("checkpoint", b"note " + state, durable=False)
     storage.close()
     again = open_storage()
     assert (again.load_state(), again.read("checkpoint")) == (b"three", b"note three")

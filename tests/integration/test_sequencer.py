@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -425,3 +426,51 @@ def test_the_log_is_followed_from_outside_over_http_through_a_rotation(
         assert (again["ok"], again["added"] >= 1, again["size"] > json.loads(first.stdout)["size"]) == (True,) * 3
     gone = rempart(tmp_path, *watch, "--once")
     assert (gone.returncode, "unreachable" in gone.stderr) == (3, True)
+
+
+def test_retention_by_command_deletes_what_is_over_and_not_what_is_held() -> None:
+    with short_directory("rpr") as state:
+        under_test = SequencerUnderTest(state, retention={"access": 30})
+        try:
+            under_test.start()
+            old = time.time() - 40 * 86_400
+            journal = Journal(under_test.journals / "pdp", "pdp")
+            for number in range(300):
+                event = replace(decision(f"dec_old{number}", f"usr_{number % 2}"), at=old)
+                journal.append(encode(event, "pdp"))
+            journal.commit()
+            journal.close()
+            with under_test.client() as client:
+                eventually(lambda: client.get("/events/dec_old299").status_code == 200)
+                held = rempart(state, "audit", "hold", "case-7", "--person", "usr_1", "--reason", "a lawsuit", "--json")
+                assert held.returncode == 0, held.stderr
+                listed = json.loads(rempart(state, "audit", "holds", "--json").stdout)["holds"]
+                assert [one["id"] for one in listed] == ["case-7"]
+                due = json.loads(rempart(state, "audit", "prune", "--dry-run", "--json").stdout)
+                done = json.loads(rempart(state, "audit", "prune", "--json").stdout)
+                assert due["deleted"] == done["deleted"] == 128
+                assert Path(done["runs"][0]["export"]).stat().st_mode & 0o777 == 0o600
+                eventually(lambda: client.get("/events/dec_old1").status_code == 200)
+                assert client.get("/events/dec_old0").status_code == 404
+                assert client.get("/proofs/dec_old1").status_code == 200
+                told = client.get(f"/events/{done['runs'][0]['event']}").json()["event"]["unmapped"]["rempart"]
+                assert (told["type"], told["details"]["deleted"]) == ("system.events_pruned", 128)
+                found = client.get("/search", params={"person": "usr_0", "limit": 1000}).json()["events"]
+                assert len(found) == 22, "those after the last full bundle"
+            assert rempart(state, "audit", "verify").returncode == 0
+            assert rempart(state, "audit", "hold", "case-7", "--lift").returncode == 0
+        finally:
+            under_test.close()
+
+
+def test_a_log_that_is_gone_is_not_begun_again_in_silence() -> None:
+    with short_directory("rpg") as state:
+        under_test = SequencerUnderTest(state)
+        under_test.start()
+        under_test.stop()
+        shutil.rmtree(under_test.data / "log")
+        (under_test.data / "state").unlink()
+        with pytest.raises(AssertionError):
+            under_test.start()
+        under_test.close()
+        assert "log_missing" in (state / "sequencer.log").read_text()

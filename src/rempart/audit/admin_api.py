@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+import re
+from typing import Protocol, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -12,20 +12,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rempart.kernel.errors import BadInput, NotFound
 
+from .administration import RecordAdministration
 from .api import MethodNotAllowed, Service, index_state, json_response, reading_app, served
+from .retention import Hold
 
 _MAX_BODY = 1 << 16
+_OWN = ("/log-keys", "/holds")  # read here and not by everybody who reads
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 T = TypeVar("T")
 
 
 class Administration(Service, Protocol):
-    """`operator` is the local user who asked (`uid:0`). Every change is recorded durably before it is made."""
+    administration: RecordAdministration
 
-    async def rotate_log_key(self, operator: str, overlap: float) -> Mapping[str, Any]: ...
 
-    async def erase_person(self, operator: str, person: str) -> Mapping[str, Any]: ...
-
-    def log_keys(self) -> Mapping[str, Any]: ...
+class _Prune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    dry: bool = False
 
 
 class _Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,14 +37,16 @@ class _Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def admin_app(service: Administration) -> ASGIApp:
-    """As `api.reading_app`, and POST `/log-keys/rotate`, `/index/rebuild`, `/persons/{id}/erase`; GET `/log-keys`."""
+    """As `api.reading_app`, and POST `/log-keys/rotate`, `/index/rebuild`, `/persons/{id}/erase`, `/holds`,
+    `/holds/{id}/lift`, `/prune`; GET `/log-keys`, `/holds`.
+    """
 
-    reading = reading_app(service)
+    reading, admin = reading_app(service), service.administration
 
     async def answer(request: Request) -> Response:
         path = request.scope["path"]
         if request.method == "GET":
-            return json_response(service.log_keys())
+            return json_response(admin.log_keys() if path == "/log-keys" else {"holds": admin.holds()})
         if request.method != "POST":
             raise MethodNotAllowed("bad_method", "nothing is done by this method", "use GET or POST")
         operator = request.client.host if request.client else ""
@@ -53,19 +57,28 @@ def admin_app(service: Administration) -> ASGIApp:
             wanted = _decoded(body, _Rotation)
             if not 0 <= wanted.overlap <= 366 * 86_400:
                 raise BadInput("bad_overlap", "the overlap is not from 0 seconds to a year")
-            return json_response(await service.rotate_log_key(operator, wanted.overlap))
+            return json_response(await admin.rotate_log_key(operator, wanted.overlap))
         if path == "/index/rebuild":
             service.sequencer.rebuild_index()
             return json_response(index_state(service.sequencer))
+        if path == "/prune":
+            return json_response(await admin.prune(operator, dry=_decoded(body, _Prune).dry))
+        if path == "/holds":
+            hold = _decoded(body, Hold)
+            if not _ID.fullmatch(hold.id) or not (hold.person or hold.workload or hold.service or hold.type):
+                raise BadInput("bad_hold", "a hold has an id of letters and digits, and says what it holds")
+            return json_response(await admin.put_hold(operator, hold))
         parts = path.split("/")
+        if len(parts) == 4 and parts[1] == "holds" and parts[3] == "lift":
+            return json_response(await admin.lift_hold(operator, parts[2]))
         if len(parts) == 4 and parts[1] == "persons" and parts[3] == "erase" and 0 < len(parts[2]) <= 128:
-            return json_response(await service.erase_person(operator, parts[2]))
+            return json_response(await admin.erase_person(operator, parts[2]))
         raise NotFound("no_such_resource", "nothing is at this path", "see docs/audit.md")
 
     own = served(answer)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] != "/log-keys"
+        is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] not in _OWN
         await (reading if is_read else own)(scope, receive, send)
 
     return app

@@ -18,14 +18,14 @@ from typing import Protocol
 
 import msgspec
 
-from rempart.kernel.errors import Integrity, Unavailable
+from rempart.kernel.errors import Integrity, NotFound, Unavailable
 
 from .checkpoint import Checkpoint
 from .merkle import EMPTY_ROOT, consistency_proof, fold_right, inclusion_proof, leaf_hash, perfect_root
 from .personal import PersonalData
 from .reader import Cursor
 from .storage import LogStorage
-from .tiles import ENTRIES, WIDTH, TileReader, encode_entries, tile_path
+from .tiles import ENTRIES, WIDTH, TileReader, deleted_event, encode_entries, kept_path, tile_path
 
 _KEEP_PARTIAL = 60.0  # seconds that a reader of an older checkpoint has to finish
 _PARTIAL = re.compile(r"(.+)\.p/(\d+)")
@@ -126,7 +126,7 @@ class MerkleLog:
     def publish(self) -> None:
         """Write `checkpoint` for readers if the newest one isn't there yet. Raises OSError, Unavailable."""
         if self._unpublished:
-            self.storage.publish(self.checkpoint.encode())
+            self.storage.replace("checkpoint", self.checkpoint.encode(), durable=False)  # opening makes it again
             self._unpublished = False
 
     def sign_again(self) -> None:
@@ -170,21 +170,39 @@ class MerkleLog:
     # -- reading: all of these raise Integrity `log_damaged` ---------------------------------------------------------
 
     def leaf(self, index: int) -> bytes:
-        """The bytes that are proved: with personal data encrypted."""
-        return self._tiles.entry(self.size, index)
+        """The bytes that are proved: with personal data encrypted. Raises NotFound `event_deleted`."""
+        found = self.bundle(index // WIDTH)[index % WIDTH]
+        if found is None:
+            raise NotFound("event_deleted", "retention deleted this event; its hash is in the tree", "see its export")
+        return found
+
+    def bundle(self, number: int) -> Sequence[bytes | None]:
+        """The leaves of one bundle; None for those that retention deleted."""
+        return self._tiles.entries(self.size, number)
 
     def entry(self, index: int) -> bytes:
-        """The event as it was recorded, but for what was erased."""
-        return self._opened(self.leaf(index))
+        """The event as it was recorded, but for what was erased; of a deleted one only that it was."""
+        return self._opened(index, self.bundle(index // WIDTH)[index % WIDTH])
 
     def entries(self, start: int, end: int) -> list[bytes]:
         """At least one and at most one bundle of the events from `start`, before `end`, as `entry` gives them."""
         bundle = start // WIDTH
-        found = self._tiles.entries(self.size, bundle)[start - bundle * WIDTH : end - bundle * WIDTH]
-        return [self._opened(one) for one in found]
+        found = self.bundle(bundle)[start - bundle * WIDTH : end - bundle * WIDTH]
+        return [self._opened(start + offset, one) for offset, one in enumerate(found)]
 
-    def _opened(self, leaf: bytes) -> bytes:
+    def _opened(self, index: int, leaf: bytes | None) -> bytes:
+        if leaf is None:
+            return deleted_event(index)
         return leaf if self._personal is None else self._personal.open(leaf)
+
+    def prune(self, number: int, kept: bytes) -> None:
+        """Delete the full bundle `number` but for `kept` (`tiles.encode_kept`); again is no harm.
+
+        Raises as `integrate`.
+        """
+        self.storage.replace(kept_path(number), kept)
+        self.storage.delete([tile_path(ENTRIES, number)])
+        self._tiles.forget_bundles()
 
     def tile(self, level: int | str, number: int, width: int) -> bytes | None:
         """As c2sp.org/tlog-tiles serves it, also where a longer one has replaced it; None if there is none."""
@@ -206,7 +224,7 @@ class MerkleLog:
         """Add every tile that `entries` change to `files`; `edge` becomes the longer tree's. Returns its size."""
         size = self.size
         bundle = self._tiles.entries(size, size // WIDTH) if size % WIDTH else []
-        pending = list(bundle)
+        pending = [entry for entry in bundle if entry is not None]  # a partial bundle is never pruned
         position = 0
         while position < len(entries):
             taken = entries[position : position + WIDTH - len(pending)]
@@ -262,7 +280,7 @@ class MerkleLog:
             last = (size - 1) // WIDTH
             entries = self._tiles.entries(size, last)
             hashes = self._tiles.hashes(size, 0, last)
-            if [leaf_hash(entry) for entry in entries] != list(hashes):
+            if any(entry is not None and leaf_hash(entry) != leaf for entry, leaf in zip(entries, hashes, strict=True)):
                 raise Integrity("log_damaged", f"{tile_path(ENTRIES, last)} is not what was committed")
         return edge
 

@@ -172,6 +172,10 @@ class Sequencer:
         first = self.log.size
         self.log.integrate(entries, {**self.log.cursors, **moved})
         self.counts.integrated += len(entries)
+        if any(summary.type == EventType.PERSON_ERASED for summary in summaries):
+            self.renew_index()  # and what it is told next is read from the log, without their data
+            self._recent, self._recent_ids = [], {}
+            return
         self._recent.extend(Indexed(first + offset, summary) for offset, summary in enumerate(summaries))
         self._recent_ids.update((summary.id, first + offset) for offset, summary in enumerate(summaries))
         if len(self._recent) > _MAX_UNINDEXED:  # the index is behind: it will read the log
@@ -237,6 +241,10 @@ class Sequencer:
     def drop_index(self) -> None:
         """Close a failed index; it is opened again, or made anew, when next needed."""
         self.counts.index_failures += 1
+        self.renew_index()
+
+    def renew_index(self) -> None:
+        """Close it, so that it is opened again when next needed."""
         if self._index is not None:
             self._index.close()
             self._index = None

@@ -39,8 +39,8 @@ class LogStorage(Protocol):
     def save_state(self, state: bytes) -> None:
         """Atomic and durable. After a failure the old one or the new one is there."""
 
-    def publish(self, checkpoint: bytes) -> None:
-        """Replace `checkpoint` for readers. Atomic, needn't be durable: opening makes it again."""
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Atomic: a reader, and who comes after a crash, finds the old bytes or the new."""
 
     def close(self) -> None: ...
 
@@ -104,8 +104,12 @@ class DirectoryStorage:
     def save_state(self, state: bytes) -> None:
         _replace(self._state_path, state, sync=True)
 
-    def publish(self, checkpoint: bytes) -> None:
-        _replace(self.directory / "checkpoint", checkpoint, sync=False)
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        path, touched = self.directory / name, set[Path]()
+        self._make_directory(path.parent, touched)
+        _replace(path, data, sync=durable)
+        for directory in sorted(touched, reverse=True):
+            _sync_directory(directory)
 
     def close(self) -> None:
         if self._lock_fd >= 0:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from rempart.kernel.errors import Integrity
@@ -70,6 +70,35 @@ def decode_entries(bundle: bytes) -> list[bytes]:
     return entries
 
 
+def kept_path(number: int) -> str:
+    """What retention left of a bundle; that the file exists says that the rest was deleted."""
+    return tile_path("kept", number).removeprefix("tile/")
+
+
+def encode_kept(entries: Mapping[int, bytes]) -> bytes:
+    """Entries by their place in the bundle: the place (8 bits), the length (16 bits), the bytes."""
+    return b"".join(bytes([at]) + len(entry).to_bytes(2, "big") + entry for at, entry in sorted(entries.items()))
+
+
+def decode_kept(raw: bytes) -> list[bytes | None]:
+    """WIDTH entries, None for a deleted one. Raises ValueError."""
+    entries: list[bytes | None] = [None] * WIDTH
+    at = 0
+    while at < len(raw):
+        end = at + 3 + int.from_bytes(raw[at + 1 : at + 3], "big")
+        if at + 3 > len(raw) or end > len(raw):
+            raise ValueError("ends within an entry")
+        entries[raw[at]] = raw[at + 3 : end]
+        at = end
+    return entries
+
+
+def deleted_event(index: int) -> bytes:
+    """What is shown in the place of an event that retention deleted."""
+    own = b'{"id":"deleted-%d","type":"deleted","source":"","at":0,"reason":"deleted by retention"}' % index
+    return b'{"metadata":{"uid":"deleted-%d"},"class_uid":0,"unmapped":{"rempart":%s}}' % (index, own)
+
+
 class TileReader:
     """Reads tiles of a log that had at least `size` leaves; a partial tile is also looked for in longer ones."""
 
@@ -94,20 +123,26 @@ class TileReader:
         raw = self._read(level, number, width)[: width * HASH_BYTES]
         return _split_hashes(raw, width, tile_path(level, number, width))
 
-    def entries(self, size: int, number: int) -> list[bytes]:
-        """The entries of bundle `number` in a tree of `size` leaves. Raises Integrity `log_damaged`."""
+    def entries(self, size: int, number: int) -> Sequence[bytes | None]:
+        """The entries of bundle `number` in a tree of `size` leaves, None for one that retention deleted.
+
+        Raises Integrity `log_damaged`.
+        """
         width = min(WIDTH, size - number * WIDTH)
         if width == WIDTH:
             return self._bundle(number)
         return self._decode(self._read(ENTRIES, number, width), number, width)[:width]
 
-    def entry(self, size: int, index: int) -> bytes:
-        return self.entries(size, index // WIDTH)[index % WIDTH]
+    def forget_bundles(self) -> None:
+        """After one was pruned."""
+        self._bundle.cache_clear()
 
     def tile(self, size: int, level: int | str, number: int, width: int) -> bytes | None:
         """The first `width` of a tile, as a tree of `size` leaves has it; None when it has not so many."""
         depth = 0 if level == ENTRIES else int(level)
         if not 0 < width <= WIDTH or number * WIDTH + width > size >> 8 * depth:
+            return None
+        if level == ENTRIES and self._storage.read(kept_path(number)) is not None:
             return None
         if level == ENTRIES:
             return encode_entries(self._decode(self._read(level, number, width), number, width)[:width])
@@ -116,7 +151,13 @@ class TileReader:
     def _read_full(self, level: int, number: int) -> Sequence[bytes]:
         return _split_hashes(self._read(level, number, WIDTH), WIDTH, tile_path(level, number))
 
-    def _read_full_bundle(self, number: int) -> list[bytes]:
+    def _read_full_bundle(self, number: int) -> Sequence[bytes | None]:
+        kept = self._storage.read(kept_path(number))
+        if kept is not None:
+            try:
+                return decode_kept(kept)
+            except ValueError as error:
+                raise _damaged(f"{kept_path(number)} {error}") from None
         return self._decode(self._read(ENTRIES, number, WIDTH), number, WIDTH)
 
     def _decode(self, raw: bytes, number: int, width: int) -> list[bytes]:

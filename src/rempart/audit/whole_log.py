@@ -2,7 +2,8 @@
 
 Shares no code with what writes the log, only the steps of `verifier`. A log is checked in these:
 1. the checkpoint is signed by the given key;
-2. every entry bundle has exactly the entries it must have, and nothing after them;
+2. every entry bundle has exactly the entries it must have, and nothing after them; where events were deleted
+   (`audit.retention`) their hashes are the tree's, and the log itself says that they were;
 3. every tile of every level has exactly the hashes that follow from the entries (c2sp.org/tlog-tiles);
 4. the root that follows from the entries is the checkpoint's;
 5. the root at the size of each checkpoint remembered from before is the one remembered: the log only grew.
@@ -10,7 +11,9 @@ Shares no code with what writes the log, only the steps of `verifier`. A log is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +22,7 @@ from pathlib import Path
 from .verifier import Head, Key, VerificationError, VerifyEd25519, leaf_hash, node_hash, open_checkpoint
 
 WIDTH = 256
+_PRUNED = b"system.events_pruned"
 
 
 @dataclass
@@ -61,14 +65,15 @@ class _Walk:
         self._remembered = {old.size: old.root for old in remembered if old.size <= head.size}
         self._known = list(remembered)
         self._problems = report.problems
+        self._deleted: list[int] = []  # numbers of bundles of which events are gone
+        self._told: list[tuple[int, int]] = []  # which events the log says were deleted
 
     def run(self) -> None:
         rows: list[list[bytes]] = [[]]
         stack: list[tuple[int, bytes]] = []  # (height, root) of complete subtrees, left to right
         size = 0
         self._compare_remembered(0, stack)
-        for number, entries in self._bundles():
-            hashes = [leaf_hash(entry) for entry in entries]
+        for number, hashes in self._bundles():
             for leaf in hashes:
                 push(stack, leaf)
                 size += 1
@@ -95,13 +100,17 @@ class _Walk:
             self._problems.append(f"log: only the first {size} of {self._head.size} events can be read")
         elif stack_root(stack) != self._head.root:
             self._problems.append("checkpoint: the events of the log don't give the signed root")
+        self._check_deletions()
         self._check_strangers()
 
     def _bundles(self) -> Iterator[tuple[int, list[bytes]]]:
-        """The entries of each bundle in order; stops at the first that can't be read."""
+        """The hashes of each bundle's entries in order; stops at the first that can't be read."""
         for number in range((self._head.size + WIDTH - 1) // WIDTH):
             width = min(WIDTH, self._head.size - number * WIDTH)
             name, raw, stored = self._read("entries", number, width)
+            if raw is None and (hashes := self._pruned(number)) is not None:
+                yield number, hashes
+                continue
             if raw is None:
                 self._problems.append(f"{name}: missing")
                 return
@@ -114,7 +123,49 @@ class _Walk:
                 self._problems.append(f"{name}: has {len(entries)} entries instead of {stored}")
                 if len(entries) < width:
                     return
-            yield number, entries[:width]
+            self._note_deletions(entries)
+            yield number, [leaf_hash(entry) for entry in entries[:width]]
+
+    def _pruned(self, number: int) -> list[bytes] | None:
+        """The hashes of a bundle of which events were deleted, from the tree; what stays must have its own."""
+        name = f"kept/{tile_number(number)}"
+        try:
+            raw = (self._directory / name).read_bytes()
+            tile = (self._directory / f"tile/0/{tile_number(number)}").read_bytes()
+        except OSError:
+            return None
+        if len(tile) != 32 * WIDTH:
+            return None  # told as missing, and by what checks tiles
+        hashes = [tile[at : at + 32] for at in range(0, len(tile), 32)]
+        stays = []
+        at = 0
+        while at < len(raw):
+            end = at + 3 + int.from_bytes(raw[at + 1 : at + 3], "big")
+            if end > len(raw) or leaf_hash(raw[at + 3 : end]) != hashes[raw[at]]:
+                self._problems.append(f"{name}: is not what the tree has of event {number * WIDTH + raw[at]}")
+                break
+            stays.append(raw[at + 3 : end])
+            at = end
+        self._note_deletions(stays)
+        self._deleted.append(number)
+        return hashes
+
+    def _note_deletions(self, entries: Sequence[bytes]) -> None:
+        """Which events the log says were deleted: its sequencer alone can say it."""
+        for entry in entries:
+            if _PRUNED in entry:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    own = json.loads(entry)["unmapped"]["rempart"]
+                    if own["type"] == "system.events_pruned" and own["source"] == "sequencer":
+                        self._told.append((int(own["details"]["first"]), int(own["details"]["end"])))
+
+    def _check_deletions(self) -> None:
+        for number in self._deleted:
+            first = number * WIDTH
+            if not any(start <= first and first + WIDTH <= end for start, end in self._told):
+                self._problems.append(
+                    f"log: of events {first} to {first + WIDTH - 1} some are gone, and it doesn't say so"
+                )
 
     def _check_tile(self, level: int, number: int, hashes: Sequence[bytes]) -> None:
         name, raw, stored = self._read(str(level), number, len(hashes))

@@ -79,8 +79,8 @@ class PostgresLog:
             raise _taken_over()
         self._saved += 1
 
-    def publish(self, checkpoint: bytes) -> None:
-        self._do(lambda db: db.execute(_PUT, ("checkpoint", checkpoint)))
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        self.write([(name, data)])
 
     def close(self) -> None:
         with self._lock:

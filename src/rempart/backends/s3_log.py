@@ -102,8 +102,8 @@ class S3Log:
             self._owned = True
             self._prove_conditions()
 
-    def publish(self, checkpoint: bytes) -> None:
-        self._ask("PUT", "checkpoint", checkpoint)
+    def replace(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        self._ask("PUT", name, data)
 
     def close(self) -> None:
         self._pool.shutdown()

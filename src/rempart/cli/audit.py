@@ -33,6 +33,7 @@ from .audit_events import (
 )
 from .audit_export import export
 from .audit_follow import tail
+from .audit_keeping import erase, hold, holds, prune
 from .audit_monitor import monitor
 from .audit_sinks import reindex, sinks
 from .output import print_json, print_table, say
@@ -278,18 +279,5 @@ class _Memory:
             say(f"the checkpoint could not be remembered in {self._path}: {error.strerror}")
 
 
-@app.command()
-def erase(
-    person: Annotated[str, typer.Argument(help="A person's id")],
-    state: StateOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Destroy the key of a person's data in the log, for good. Every hash and proof stays right."""
-    answer = call(state_dir(state), "sequencer", "POST", f"/persons/{quote(person, safe='')}/erase")
-    if json:
-        print_json(answer)
-    else:
-        say(f"nobody can read what the log holds of {person}; recorded as {answer['event']}")
-
-
-app.command()(monitor)
+for _command in (monitor, erase, prune, hold, holds):
+    app.command()(_command)

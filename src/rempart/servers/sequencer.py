@@ -13,12 +13,12 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from rempart.audit.access_log import Collapser, read_line
 from rempart.audit.admin_api import admin_app
+from rempart.audit.administration import RecordAdministration
 from rempart.audit.api import events_app, feed_app, metrics_app, reading_app, unavailable
 from rempart.audit.cosigning import Cosigning, Named
 from rempart.audit.journal import Journal
@@ -27,14 +27,14 @@ from rempart.audit.log_keys import LogKeyRing
 from rempart.audit.metrics import page
 from rempart.audit.personal import PersonalData
 from rempart.audit.pipes import LineReader
+from rempart.audit.retention import Holds, Retention
 from rempart.audit.sequencer import Sequencer
-from rempart.audit.storage import DirectoryStorage
 from rempart.backends.http_witness import HttpWitness
 from rempart.backends.sqlite_person_keys import SqlitePersonKeys
 from rempart.backends.sqlite_search import SqliteSearch
 from rempart.crypto.cosigning import CosignatureVerifier
 from rempart.kernel.clock import SystemClock
-from rempart.kernel.errors import BadInput, RempartError, Unavailable
+from rempart.kernel.errors import BadInput, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import encode
 from rempart.wiring.catalog import instance_names
@@ -43,6 +43,7 @@ from rempart.wiring.process_settings import SequencerSettings
 
 from .asgi import asgi_server
 from .boot import Boot
+from .log_store import open_storage
 
 _log = logging.getLogger("rempart.sequencer")
 _SHORTEST, _LONGEST = 0.02, 0.2  # seconds between looks at the journals: after work, and when idle
@@ -59,7 +60,12 @@ class SequencerProcess:
         key = boot.keys.get(boot.name)
         if key is None:
             raise BadInput("no_key", "the sequencer was given no key", "start it with `rempart up`")
-        storage = DirectoryStorage(boot.data_dir / "log", boot.data_dir / "state")
+        storage = open_storage(settings.store, boot.data_dir)
+        begun = boot.data_dir / "begun"
+        if begun.exists() and storage.load_state() is None:
+            raise Integrity(
+                "log_missing", "there was a log and it is gone", "restore it; never begin another in silence"
+            )
         has_log = storage.read("checkpoint") is not None
         ring = LogKeyRing(boot.data_dir / "log.keys.sealed", settings.origin, key, SystemClock(), has_log=has_log)
         self._keys = ring
@@ -69,7 +75,13 @@ class SequencerProcess:
             frozenset((*instance_names(MOST_INSTANCES), "sequencer")),
         )
         log = MerkleLog(storage, ring, self._personal)
+        begun.touch()
         self.sequencer = Sequencer(log, Path(settings.journals_dir), self.journal, self._open_index)
+        holds = Holds(boot.data_dir / "holds.json")
+        retention = Retention(log, settings.retention, holds, boot.data_dir / "exports")
+        self.administration = RecordAdministration(
+            self.sequencer, ring, holds, retention, self.journal, self.integrated
+        )
         self._boot = boot
         self._settings = settings
         self._stopping = asyncio.Event()
@@ -112,49 +124,6 @@ class SequencerProcess:
 
     def metrics(self) -> bytes:
         return page(self.sequencer)
-
-    # -- administration ------------------------------------------------------------------------------------------
-
-    def log_keys(self) -> dict[str, Any]:
-        """Public keys, oldest first; `signs` while it does."""
-        now = time.time()
-        keys = [
-            {"key": key.verifier, "since": key.since, "until": key.until or None, "signs": not 0 < key.until <= now}
-            for key in self._keys.keys
-        ]
-        return {"keys": keys}
-
-    async def rotate_log_key(self, operator: str, overlap: float) -> dict[str, Any]:
-        proposed = self._keys.propose()
-        event = Event(
-            type=EventType.LOG_KEY_ROTATED,
-            at=time.time(),
-            success=True,
-            severity=Severity.MEDIUM,
-            operator=operator,
-            before={"key": self._keys.verifier_key},
-            after={"key": proposed.verifier, "both_sign_for": overlap},
-        )
-        await self.journal.record(event)
-        await self.integrated()  # signed by the old key alone: its word that the new one is the log's
-        self._keys.adopt(proposed, overlap)
-        self.sequencer.log.sign_again()
-        return {**self.log_keys(), "event": event.id}
-
-    async def erase_person(self, operator: str, person: str) -> dict[str, Any]:
-        event = Event(
-            type=EventType.PERSON_ERASED,
-            at=time.time(),
-            success=True,
-            severity=Severity.MEDIUM,
-            operator=operator,
-            reason="erased from the record",
-            details={"account": person},
-        )
-        await self.journal.record(event)
-        await self.integrated()  # which destroys the key
-        self.sequencer.drop_index()
-        return {"person": person, "erased": True, "event": event.id}
 
     # -- running -------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,16 @@
-"""`[audit]` of rempart.toml: who witnesses the log, and where events go besides."""
+"""`[audit]` of rempart.toml: where the log is kept, how long, who witnesses it, and where events go besides."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rempart.crypto.cosigning import CosignatureVerifier
 from rempart.kernel.errors import BadInput
 
 from .audit_sinks import SinkSettings, read_sinks
+from .audit_store import LogStoreSettings, read_retention, read_store
 from .check import Reader
 
 
@@ -25,6 +27,8 @@ class AuditSettings:
     witnesses: tuple[WitnessSetting, ...] = ()
     quorum: int = 0
     sinks: tuple[SinkSettings, ...] = ()
+    store: LogStoreSettings = field(default_factory=LogStoreSettings)
+    retention: Mapping[str, int] = field(default_factory=dict)  # days by class of event
 
 
 def read_audit(reader: Reader, directory: Path) -> AuditSettings:
@@ -32,7 +36,8 @@ def read_audit(reader: Reader, directory: Path) -> AuditSettings:
     quorum = reader.number("quorum", len(witnesses), at_most=max(1, len(witnesses))) if witnesses else 0
     if len({witness.key for witness in witnesses}) < len(witnesses):
         reader.refuse("witness", "a witness is named twice", "name each once")
-    return AuditSettings(witnesses, quorum, read_sinks(reader.tables("sink"), directory))
+    sinks = read_sinks(reader.tables("sink"), directory)
+    return AuditSettings(witnesses, quorum, sinks, read_store(reader), read_retention(reader))
 
 
 def _witness(reader: Reader) -> WitnessSetting:

@@ -18,6 +18,8 @@ def audit_settings(app: AppSettings, state: Path) -> dict[str, msgspec.Struct]:
         event_sources=[service.name for service in app.services] + [client.name for client in app.clients],
         witnesses={witness.url: witness.key for witness in app.audit.witnesses},
         witness_quorum=app.audit.quorum,
+        store=app.audit.store,
+        retention=dict(app.audit.retention),
     )
     if not app.audit.sinks:
         return {"sequencer": sequencer}

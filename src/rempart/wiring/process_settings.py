@@ -9,6 +9,7 @@ import msgspec
 from rempart.people.administration.roles import RoleRules
 
 from .audit_sinks import SinkSettings
+from .audit_store import LogStoreSettings
 from .people_factors import FactorSettings
 from .people_mail import MailSettings
 from .people_sessions import SessionSettings
@@ -147,6 +148,8 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     event_sources: list[str] = []
     witnesses: dict[str, str] = {}  # URL → verifier key
     witness_quorum: int = 0
+    store: LogStoreSettings = LogStoreSettings()
+    retention: dict[str, int] = {}  # days by class of event
 
 
 class ShipperSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

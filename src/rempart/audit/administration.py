@@ -1,0 +1,102 @@
+"""What the operator changes about the record itself. Each is in the log before it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from rempart.kernel.event import Event, EventType, Recorder, Severity
+
+from .log_keys import LogKeyRing
+from .retention import Hold, Holds, Retention, Run
+from .sequencer import Sequencer
+
+
+class RecordAdministration:
+    """On the sequencer's loop. `integrated` returns once what was recorded is in the log and signed."""
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        keys: LogKeyRing,
+        holds: Holds,
+        retention: Retention,
+        recorder: Recorder,
+        integrated: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._sequencer, self._keys, self._holds, self._retention = sequencer, keys, holds, retention
+        self._recorder, self._integrated = recorder, integrated
+        self._pruning = asyncio.Lock()
+
+    def log_keys(self) -> dict[str, Any]:
+        """Public keys, oldest first; `signs` while it does."""
+        now = time.time()
+        keys = [
+            {"key": key.verifier, "since": key.since, "until": key.until or None, "signs": not 0 < key.until <= now}
+            for key in self._keys.keys
+        ]
+        return {"keys": keys}
+
+    async def rotate_log_key(self, operator: str, overlap: float) -> Mapping[str, Any]:
+        proposed = self._keys.propose()
+        after = {"key": proposed.verifier, "both_sign_for": overlap}
+        id = await self._record(
+            EventType.LOG_KEY_ROTATED, operator, before={"key": self._keys.verifier_key}, after=after
+        )  # signed by the old key alone: its word that the new one is the log's
+        self._keys.adopt(proposed, overlap)
+        self._sequencer.log.sign_again()
+        return {**self.log_keys(), "event": id}
+
+    async def erase_person(self, operator: str, person: str) -> Mapping[str, Any]:
+        id = await self._record(
+            EventType.PERSON_ERASED, operator, reason="erased from the record", details={"account": person}
+        )  # integrating it destroys the key and renews the index
+        return {"person": person, "erased": True, "event": id}
+
+    def holds(self) -> Sequence[Hold]:
+        return self._holds.all
+
+    async def put_hold(self, operator: str, hold: Hold) -> Mapping[str, Any]:
+        before = next((msgspec.to_builtins(one) for one in self._holds.all if one.id == hold.id), None)
+        after = msgspec.to_builtins(hold)
+        id = await self._record(
+            EventType.HOLD_CHANGED, operator, details={"hold": hold.id}, before=before, after=after, reason=hold.reason
+        )
+        self._holds.put(hold)
+        return {"hold": after, "event": id}
+
+    async def lift_hold(self, operator: str, id: str) -> Mapping[str, Any]:
+        before = msgspec.to_builtins(self._holds.get(id))
+        event = await self._record(EventType.HOLD_CHANGED, operator, details={"hold": id}, before=before)
+        self._holds.lift(id)
+        return {"lifted": id, "event": event}
+
+    async def prune(self, operator: str, *, dry: bool) -> Mapping[str, Any]:
+        """Others have their turn after each run: what is written meanwhile is in no full bundle that is looked at."""
+        async with self._pruning:
+            runs = []
+            for run in self._retention.due(time.time()):
+                told: dict[str, Any] = {"first": run.first, "end": run.end, "deleted": run.deleted}
+                runs.append(told if dry else await self._delete(operator, run, told))
+                await asyncio.sleep(0)
+            if runs and not dry:
+                self._sequencer.rebuild_index()  # of what was deleted it must not keep a word
+            return {"runs": runs, "deleted": sum(run["deleted"] for run in runs), "dry": dry}
+
+    async def _delete(self, operator: str, run: Run, told: dict[str, Any]) -> dict[str, Any]:
+        path, digest = self._retention.export(run)
+        stays = sum(len(kept) for kept in run.stays.values())
+        told |= {"kept": stays, "export": path.name, "sha256": digest}
+        id = await self._record(EventType.EVENTS_PRUNED, operator, details=told)
+        self._retention.delete(run)
+        return {**told, "export": str(path), "event": id}
+
+    async def _record(self, kind: EventType, operator: str, **fields: Any) -> str:
+        event = Event(type=kind, at=time.time(), success=True, severity=Severity.MEDIUM, operator=operator, **fields)
+        await self._recorder.record(event)
+        await self._integrated()
+        return event.id
