@@ -28,11 +28,13 @@ class RoughRelay:
             writer.close()
             return
         ends = [asyncio.create_task(self._pass(reader, on_writer)), asyncio.create_task(self._pass(on_reader, writer))]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
-        for one in (writer, on_writer):
-            one.transport.abort()
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            for one in (writer, on_writer):
+                one.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -63,6 +65,7 @@ def rough_relay(host: str, target: tuple[str, int], *, delay_s: float, loss: flo
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # transports that were aborted close their sockets in the loop's next turn
 
         asyncio.run_coroutine_threadsafe(end(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)

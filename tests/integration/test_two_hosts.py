@@ -13,7 +13,7 @@ from tests.support import eventually, free_port
 from tests.two_hosts import OtherHost, other_host
 
 from rempart.crypto.x509 import Certificate
-from rempart.kernel.errors import Unavailable
+from rempart.kernel.errors import Denied, Unavailable
 from rempart.sdk.spiffe import JwtSvid, fetch_jwt_svid, fetch_x509_svid
 
 TTL = 6
@@ -29,7 +29,7 @@ def hosts() -> Iterator[tuple[OtherHost, IdentityProcess, AgentProcess]]:
     ):
         entries = [entry_for(name, "/batch", ttl=TTL)]
         assert identity.admin("POST", "/entries", {"entries": entries}).status_code == 200
-        eventually(lambda: fetch_x509_svid(agent.endpoint), within=5)
+        eventually(lambda: _svid_or_none(agent), within=5)
         yield there, identity, agent
 
 
@@ -96,14 +96,14 @@ def rotates(agent: AgentProcess) -> None:
 def _token_or_none(agent: AgentProcess) -> JwtSvid | None:
     try:
         return fetch_jwt_svid("audience", endpoint=agent.endpoint)
-    except Unavailable:
+    except (Denied, Unavailable):
         return None
 
 
 def _svid_or_none(agent: AgentProcess) -> Certificate | None:
     try:
         return leaf(agent)
-    except Unavailable:
+    except (Denied, Unavailable):
         return None
 
 

@@ -97,6 +97,7 @@ class Scene:
             self.routes = {route: s["name"] for s in status["services"] for route in s.get("routes", ())}
             self.clients = frozenset(c["name"] for c in status.get("clients", ()))
             self.addresses = {s["name"]: str(s.get("address", "")) for s in status["services"]}
+            self.agents = str(status.get("agents") or "")
             self.accounts = [Account(a["user_id"], a["email"], a["password"], a["role"]) for a in accounts]
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput("bad_status", f"this is not what `rempart status --json` prints: {error!r}") from None

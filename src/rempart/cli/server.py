@@ -51,16 +51,15 @@ def run(
     pid, reports = fork_supervisor(prepared, detach=detach)
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with SIGINT ignored
         signal.signal(number, interrupt)
-    host, port = prepared.plan.tcp_ports["agents"]
     with open(reports, "rb", buffering=0) as lines:
         ready = False
         try:
-            status = {**follow_start(lines, began), "agents": f"{host}:{port}"}
+            status = follow_start(lines, began)
             ready = True
             if as_json:
                 print_json(status)
             else:
-                say(f"ready: agents of {settings.trust_domain} reach this server at {host}:{port}")
+                say(f"ready: agents of {settings.trust_domain} reach this server at {status['agents']}")
             if detach:
                 return
             ended = wait(pid, lines)

@@ -44,6 +44,7 @@ def status_document(supervisor: Supervising) -> dict[str, Any]:
         "gateway": {"url": plan.gateway_url, "ca": str(plan.state / "tls" / "ca.pem")},
         "issuer": plan.issuer,
         "workload_api": f"unix://{plan.state}/run/workload.sock",
+        "agents": "{}:{}".format(*plan.tcp_ports["agents"]) if "agents" in plan.tcp_ports else None,
         "services": [
             {
                 "name": service.name,

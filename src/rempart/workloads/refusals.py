@@ -81,6 +81,7 @@ class Refusals:
             severity=Severity.MEDIUM,
             reason=reason,
             service="identity",
+            workload=description.get("agent"),
             details={"code": code, "repeated": repeated, **description},
         )
         try:
