@@ -240,10 +240,11 @@ def running_identity(
     trust_domain: str = TRUST_DOMAIN,
     agents: tuple[str, int] | None = None,
     settings_agents: dict[str, Any] | None = None,
+    bundle: tuple[str, int] | None = None,
     **more: Any,
 ) -> Iterator[IdentityProcess]:
     """By default this process's uid has the identity `/test`. `agents`: where it listens for agents of other hosts,
-    and `settings_agents` how they may join. `more`: settings of identity."""
+    and `settings_agents` how they may join; `bundle`: for partners. `more`: settings of identity."""
     with short_directory("rpid") as directory:
         for name in ("data", "journal", "run", "run/admin", "secrets", "tls", "trust"):
             (directory / name).mkdir(mode=0o700)
@@ -264,6 +265,8 @@ def running_identity(
             sockets[name].listen(1024)
         if agents is not None:
             sockets["agents"] = socket.create_server(agents)
+        if bundle is not None:
+            sockets["bundle"] = socket.create_server(bundle)
         settings = {
             "trust_domain": trust_domain,
             "spiffe_root_pem": roots.current("spiffe").certificate,

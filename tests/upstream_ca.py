@@ -37,6 +37,7 @@ def make_ca(
     path_length: int | None = None,
     is_ca: bool = True,
     uri: str = "",
+    uris: tuple[str, ...] = (),
     days: float = 365,
 ) -> Ca:
     key: Any = (
@@ -61,11 +62,11 @@ def make_ca(
     )
     if above:
         known = above.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        named = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known)
-        builder = builder.add_extension(named, critical=False)
-    if uri:
-        name_of_uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
-        builder = builder.add_extension(name_of_uri, critical=False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known)
+        builder = builder.add_extension(issuer, critical=False)
+    if named := (*uris, *((uri,) if uri else ())):
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(one) for one in named])
+        builder = builder.add_extension(names, critical=False)
     return Ca(builder.sign(above.key if above else key, hashes.SHA256()), key)
 
 

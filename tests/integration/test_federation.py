@@ -176,3 +176,44 @@ def test_a_change_of_a_partner_is_pushed(tmp_path: Path) -> None:
                     assert not next(stream).federated_bundles
                     ready.set()
                     assert list(next(stream).federated_bundles) == [f"spiffe://{PARTNER}"]
+
+
+def test_a_partner_that_is_away_is_still_known_by_its_last_bundle(tmp_path: Path) -> None:
+    """Over restarts too, for as long as its certificates are valid: what was true when it was heard is the safest."""
+    ca, context = certified(tmp_path, "web")
+    with partner() as theirs, contextlib.ExitStack() as away:
+        url = away.enter_context(endpoint(context, lambda: bundle_of(theirs)))
+        relation = {"trust_domain": PARTNER, "url": url, "ca": str(ca)}
+        with running_identity([], partners=[relation]) as ours:
+            ours.admin("POST", "/entries", {"entries": entries(TRUST_DOMAIN, PARTNER)})
+            eventually(lambda: partners(ours)["roots"], within=5)
+            known = partners(ours)["roots"]
+            assert ours.admin("POST", f"/partners/{PARTNER}/refresh").json()["roots"] == 1
+            assert ours.admin("POST", "/partners/nobody.example/refresh").status_code == 404
+            away.close()
+            assert ours.admin("POST", f"/partners/{PARTNER}/refresh").status_code == 503
+            ours.stop()
+            ours.start()
+            eventually(lambda: "can't be fetched" in partners(ours)["failure"], within=5)
+            assert partners(ours)["roots"] == known
+            with WorkloadApiClient(ours.endpoint) as client:
+                assert client.fetch_x509_bundles().get_bundle_for_trust_domain(TrustDomain(PARTNER))
+
+
+@pytest.mark.parametrize("profile", ["https_web", "https_spiffe"])
+def test_our_own_endpoint_serves_both_profiles(tmp_path: Path, profile: str) -> None:
+    port = free_port()
+    with running_identity([], bundle_endpoint={"profile": profile}, bundle=("127.0.0.1", port)) as theirs:
+        relation = {"trust_domain": TRUST_DOMAIN, "url": f"https://127.0.0.1:{port}/bundle", "profile": profile}
+        first = bundle_of(theirs).decode()
+        if profile == "https_web":
+            web = tmp_path / "web.pem"
+            web.write_text(theirs.settings["web_root_pem"])
+            relation |= {"ca": str(web)}
+        else:
+            relation |= {"endpoint_id": f"spiffe://{TRUST_DOMAIN}/rempart/bundle-endpoint", "bundle": first}
+        with running_identity([], trust_domain=PARTNER, partners=[relation]) as ours:
+            eventually(lambda: partners(ours)["sequence"] is not None, within=5)
+            theirs.admin("POST", "/authorities/jwt/rotate")
+            assert ours.admin("POST", f"/partners/{TRUST_DOMAIN}/refresh").json()["sequence"] == 2
+            assert partners(ours)["failure"] == ""

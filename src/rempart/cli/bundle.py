@@ -6,13 +6,14 @@ import base64
 import hashlib
 import json
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from rempart.kernel.clock import rfc3339
 from rempart.kernel.errors import BadInput
 
-from .output import print_json, print_table
+from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, call, state_dir
 
 app = typer.Typer(no_args_is_help=True)
@@ -53,6 +54,20 @@ def _signer(one: dict[str, Any]) -> tuple[str, ...]:
         return one["kind"], active or "nothing signs", "", "", ""
     following = rfc3339(one["rotate_at"]) if one["rotate_at"] else ""
     return one["kind"], active["serial"], rfc3339(active["not_after"]), following, (one["signed_by"] or "")[:16]
+
+
+@app.command()
+def refresh(
+    trust_domain: Annotated[str, typer.Argument(help="The partner's", show_default=False)],
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a partner for its bundle now: after a compromise there, nobody should wait until it is due."""
+    answer = call(state_dir(state), "identity", "POST", f"/partners/{quote(trust_domain, safe='')}/refresh")
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"{answer['trust_domain']} is at bundle {answer['sequence']} with {answer['roots']} roots")
 
 
 @app.command()

@@ -113,7 +113,6 @@ def _rotate_root(directory: Path, authority: str, overlap: float | None, as_json
 def _replace_compromised(directory: Path, authority: str, overlap: float | None, as_json: bool) -> None:
     """Prints how long the old one was trusted, and who may not have heard of it."""
     from rempart.mesh.model import Limits
-    from rempart.workloads.workload_api import REFRESH_HINT
 
     kind = ISSUING.get(authority) or ROOTS[authority]
     started = time.monotonic()
@@ -132,20 +131,21 @@ def _replace_compromised(directory: Path, authority: str, overlap: float | None,
                 if document["phase"] == "steady":
                     break
     took = time.monotonic() - started
+    refresh = call(directory, "identity", "GET", "/bundle")["spiffe_refresh_hint"]
     if as_json:
         print_json(
             {
                 "authority": authority,
                 "trusted_for": took,
                 "connections_for": Limits().max_connection_s,
-                "partners_for": REFRESH_HINT,
+                "partners_for": refresh,
             }
         )
         return
     say(f"the old one was trusted for {took:.1f} s more; now nobody who follows the Workload API or SDS trusts it")
     say(
         f"still to end: connections that are open (within {Limits().max_connection_s:.0f} s), partner trust domains "
-        f"(within {REFRESH_HINT} s), and whoever keeps a copy of the bundle: give those the new one"
+        f"(within {refresh} s), and whoever keeps a copy of the bundle: give those the new one"
     )
 
 

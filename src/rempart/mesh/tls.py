@@ -1,12 +1,17 @@
 """TLS contexts: the gateway's towards clients, mTLS of a sidecar's listener, mTLS towards another sidecar.
 
 Peers are checked by Envoy's SPIFFE validator (the bundle of the trust domain that the certificate names) and by an
-exact match of the SPIFFE ID. Envoy alone accepts a leaf with two URI SANs, takes the bundle of the first and matches
-any of them: so `x-rempart-peer` shows all of them to the PDP, which refuses more than one, and RBAC looks at the whole.
+exact match of the SPIFFE ID; only the trust domains of the IDs that may be there are trusted at all. Envoy alone
+accepts a leaf with two URI SANs, takes the bundle of the first and matches any of them: so `x-rempart-peer` shows all
+of them to the PDP, which refuses more than one, and RBAC looks at the whole.
 Sessions are never resumed in the mesh: a resumed one would skip the check of the peer's certificate.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
+
+from rempart.kernel.spiffe import SpiffeId
 
 from .model import Certificates, Control, Files, Ingress, Sds, Settings, Upstream
 from .shape import Json, seconds, typed
@@ -129,21 +134,25 @@ def _peers(source: Certificates, allowed: tuple[str, ...]) -> Json:
     names: Json = {}
     if allowed:
         names["match_typed_subject_alt_names"] = [{"san_type": "URI", "matcher": {"exact": one}} for one in allowed]
+    domains = {SpiffeId.parse(one).trust_domain for one in allowed}
     if isinstance(source, Files):
-        return {"validation_context": {**names, "custom_validator_config": _spiffe_validator(source)}}
+        return {"validation_context": {**names, "custom_validator_config": _spiffe_validator(source, domains)}}
     return {
         "combined_validation_context": {
             "default_validation_context": names,
-            "validation_context_sds_secret_config": _secret("ALL"),
+            "validation_context_sds_secret_config": _secret(
+                f"spiffe://{domains.pop()}" if len(domains) == 1 else "ALL"
+            ),
         }
     }
 
 
-def _spiffe_validator(source: Files) -> Json:
+def _spiffe_validator(source: Files, domains: Collection[str]) -> Json:
+    bundles = [one for one in source.bundles if not domains or one[0] in domains]
     return {
         "name": "envoy.tls.cert_validator.spiffe",
         "typed_config": typed(
             "extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
-            trust_domains=[{"name": name, "trust_bundle": {"filename": bundle}} for name, bundle in source.bundles],
+            trust_domains=[{"name": name, "trust_bundle": {"filename": bundle}} for name, bundle in bundles],
         ),
     }

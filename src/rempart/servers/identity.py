@@ -41,6 +41,7 @@ from rempart.workloads.kubernetes import KubernetesFacts
 from rempart.workloads.local_x509 import LocalX509
 from rempart.workloads.metrics import IdentityMetrics
 from rempart.workloads.model import Entry, Selector
+from rempart.workloads.partner_routes import PartnerRoutes
 from rempart.workloads.ports import ContainerFacts
 from rempart.workloads.public_documents import PATH, PublicDocuments
 from rempart.workloads.refusals import Refusals
@@ -52,6 +53,7 @@ from rempart.workloads.supervisor_client import SupervisorClient
 from rempart.workloads.workload_api import WorkloadApi
 
 from .boot import Boot
+from .bundle_listener import BundleListener
 from .identity_agents import agent_store, serve_agents
 from .identity_state import open_identity_state
 
@@ -82,6 +84,7 @@ def _fixed_entries(settings: IdentitySettings) -> list[Entry]:
                 spiffe_id=SpiffeId.parse(static.spiffe_id),
                 selectors=selectors,
                 ttl=static.ttl,
+                federates_with=tuple(static.federates_with),
                 fixed=True,
             )
         )
@@ -173,6 +176,7 @@ async def run(boot: Boot) -> None:
             changes=changes,
             clock=clock,
             federation=federation,
+            refresh_hint=settings.refresh_hint,
         )
         await jwt.advance()
         await asyncio.gather(spiffe.start(FIRST_SIGNATURE_WITHIN), web.start(FIRST_SIGNATURE_WITHIN))
@@ -227,6 +231,7 @@ async def run(boot: Boot) -> None:
             servers=state.servers,
             more=[
                 *(AgentAdministration(agents.roster, operator).routes() if agents else ()),
+                *PartnerRoutes(federation).routes(),
                 *Diagnosis(attestor, registration, supervisor, signer, clock).routes(),
             ],
         )
@@ -240,6 +245,9 @@ async def run(boot: Boot) -> None:
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(page.serve(sockets=[boot.sockets[name]])) for name, page in pages.items()
         ]
+        if settings.bundle_endpoint is not None and "bundle" in boot.sockets:
+            endpoint = BundleListener(identities, boot.sockets["bundle"], signer, settings.bundle_endpoint, clock)
+            tasks.append(asyncio.create_task(endpoint.serve()))
         tasks += [
             asyncio.create_task(spiffe.keep_fresh()),
             asyncio.create_task(web.keep_fresh()),

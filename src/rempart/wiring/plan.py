@@ -20,7 +20,7 @@ from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
 from .plan_names import public_url, web_names
 from .plan_people import people_settings
-from .plan_workloads import identity_settings, static_entries
+from .plan_workloads import identity_listeners, identity_settings, static_entries
 from .ports import EGRESS_FIRST, MTLS_FIRST, Ports
 from .risks import risks
 from .settings import AppSettings, Client, Service
@@ -64,10 +64,7 @@ class _Planner:
         self.listen = options.listen or (app.listen_host, app.listen_port)
         if self.listen[1] == 0:
             self.listen = (self.listen[0], ports.take("gateway", 8443, self.listen[0]))
-        agents = app.workloads.agents
-        self.agents = agents.listen if agents else None
-        if agents and agents.listen[1] == 0:
-            self.agents = (agents.listen[0], ports.take("agents", 8081, agents.listen[0]))
+        self.listeners = identity_listeners(app, ports)
         self.alone = options.identities_only
         self.url = "" if self.alone else public_url(*self.listen)
         self.issuer = self.url and self.url + "/auth"
@@ -86,6 +83,7 @@ class _Planner:
             mtls_listen=app.mtls.listen,
             gateway_id=self.gateway_id,
             members=self.members,
+            remotes=app.workloads.remotes,
             address_per_second=app.rates.address_per_second,
             address_burst=app.rates.address_burst,
             workload_api=app.workloads.spire.agent_socket if app.workloads.spire else "",
@@ -132,9 +130,8 @@ class _Planner:
             )
             mtls = ports.take(f"mtls:{service.name}", MTLS_FIRST)
             tcp = bool(service.port)
-            members.append(
-                Member(service.name, service.spiffe_id, service.routes, service.calls, address, mtls, tcp, {})
-            )
+            known = (service.name, service.spiffe_id, service.routes, service.calls)
+            members.append(Member(*known, address, mtls, tcp, {}, foreign=service.callers))
         for own in self.own:
             if own.behind_sidecar:
                 mtls = ports.take(f"mtls:{own.name}", MTLS_FIRST)
@@ -183,8 +180,8 @@ class _Planner:
                 if m.mtls_port
             ]
             sockets += [gateway, *points]
-        if name == "identity" and self.agents:
-            sockets.append(Socket("agents", "agents", tcp=self.agents))
+        if name == "identity":
+            sockets += [Socket(purpose, purpose, tcp=address) for purpose, address in self.listeners.items()]
         if name == "sequencer":
             sockets += [Socket(f"events:{s.name}", f"run/events/{s.name}.sock", owner=s.name) for s in self._sources()]
             sockets.append(Socket("feed:detector", "run/feed/detector.sock", owner="detector"))
@@ -252,7 +249,13 @@ class _Planner:
             ps.EnforcementPoint(name=m.name, kind="sidecar", service=m.name) for m in self.members if m.mtls_port
         ]
         services = {
-            m.name: {"spiffe_id": m.spiffe_id, "routes": list(m.routes), "calls": list(m.calls)} for m in self.members
+            m.name: {
+                "spiffe_id": m.spiffe_id,
+                "routes": list(m.routes),
+                "calls": list(m.calls),
+                "callers": list(m.foreign),
+            }
+            for m in self.members
         }
         data: dict[str, Any] = {"trust_domain": app.trust_domain, "services": services, "gateway": self.gateway_id}
         data["scoped_tokens"] = app.scoped_tokens
@@ -374,7 +377,7 @@ class _Planner:
 
     def _tcp_ports(self) -> dict[str, tuple[str, int]]:
         gateways = {} if self.alone else {"the gateway": self.listen, "the gateway's mTLS": self.app.mtls.listen}
-        own = {name: where for name, where in (gateways | {"agents": self.agents}).items() if where}
+        own = {name: where for name, where in (gateways | self.listeners).items() if where}
         return own | {f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port}
 
     def _check_lengths(self, plan: Plan) -> None:

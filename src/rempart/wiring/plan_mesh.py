@@ -35,6 +35,17 @@ class Member:
     tcp: bool
     egress_ports: dict[str, int]
     instances: int = 1
+    foreign: tuple[str, ...] = ()
+    """SPIFFE IDs of other trust domains that may call it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A service of another trust domain that members may call."""
+
+    name: str
+    spiffe_id: str
+    address: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +56,7 @@ class Mesh:
     listen: tuple[str, int]
     gateway_id: str
     members: tuple[Member, ...]
+    remotes: tuple[Remote, ...] = ()
     unsafe_disabled: tuple[str, ...] = ()
     mtls_listen: tuple[str, int] | None = None
     workload_api: str = ""  # where another system gives identities; empty: on our own socket
@@ -114,7 +126,8 @@ class Mesh:
         )
 
     def _callers(self, member: Member) -> tuple[str, ...]:
-        """Whom a sidecar lets in at all: those that declare it in `calls`, and the gateway when it has routes.
+        """Whom a sidecar lets in at all: those that declare it in `calls`, the workloads of partners that it names, and
+        the gateway when it has routes.
 
         Every sidecar with an ingress fetches people's JWKS. A service that nobody may call lets the gateway in, whose
         requests the PDP then refuses: an empty list would let anybody in.
@@ -126,7 +139,7 @@ class Mesh:
             callers.insert(0, self.gateway_id)
         if member.name == "people" and self.gateway_id not in callers:
             callers.insert(0, self.gateway_id)
-        return tuple(dict.fromkeys(callers))
+        return tuple(dict.fromkeys((*callers, *member.foreign)))
 
     def _run_dir(self, name: str) -> str:
         return str(self.state / "run" / "envoy" / name)
@@ -152,4 +165,7 @@ class Mesh:
             listen = Address(host="127.0.0.1", port=member.egress_ports[callee])
         else:
             listen = Address(path=str(self.state / "run" / "egress" / member.name / f"{callee}.sock"))
+        remote = next((one for one in self.remotes if one.name == callee), None)
+        if remote is not None:
+            return Egress(listen, Upstream(callee, Address.parse(remote.address), remote.spiffe_id))
         return Egress(listen, self._upstream(self._member(callee)))

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rempart.kernel.spiffe import SpiffeId
+
 from . import process_settings as ps
 from .plan_mesh import Member
 from .plan_model import Kind
+from .ports import Ports
 from .settings import AppSettings
+
+FIRST = {"agents": 8081, "bundle": 8082}
 
 
 def static_entries(app: AppSettings, gateway_id: str, members: Sequence[tuple[Member, Kind]]) -> list[ps.StaticEntry]:
     """Who is who by rempart.toml: the program and the sidecar of each member, and clients by their own selectors."""
 
-    def entry(spiffe_id: str, *selectors: str) -> ps.StaticEntry:
-        return ps.StaticEntry(spiffe_id=spiffe_id, selectors=list(selectors))
+    def entry(spiffe_id: str, *selectors: str, partners: Sequence[str] = ()) -> ps.StaticEntry:
+        return ps.StaticEntry(spiffe_id=spiffe_id, selectors=list(selectors), federates_with=list(partners))
 
     entries = [entry(gateway_id, "supervisor:system:gateway")]
+    remotes = {remote.name: remote.spiffe_id for remote in app.workloads.remotes}
     for member, kind in members:
-        entries.append(entry(member.spiffe_id, f"supervisor:{kind.value}:{member.name}"))
-        entries.append(entry(member.spiffe_id, f"supervisor:sidecar:{member.name}"))
+        foreign = (*member.foreign, *(remotes[callee] for callee in member.calls if callee in remotes))
+        partners = sorted({SpiffeId.parse(one).trust_domain for one in foreign})
+        entries.append(entry(member.spiffe_id, f"supervisor:{kind.value}:{member.name}", partners=partners))
+        entries.append(entry(member.spiffe_id, f"supervisor:sidecar:{member.name}", partners=partners))
         for number in range(2, member.instances + 1):
-            entries.append(entry(member.spiffe_id, f"supervisor:{kind.value}:{member.name}-{number}"))
+            selector = f"supervisor:{kind.value}:{member.name}-{number}"
+            entries.append(entry(member.spiffe_id, selector, partners=partners))
     return [*entries, *(entry(client.spiffe_id, *client.selectors) for client in app.clients if client.selectors)]
 
 
@@ -49,6 +58,8 @@ def identity_settings(
             ps.RegistrarSettings(spiffe_id=one.spiffe_id, paths=list(one.paths)) for one in app.workloads.registrars
         ],
         public_url=app.workloads.public_url,
+        refresh_hint=app.workloads.refresh_hint,
+        bundle_endpoint=app.workloads.bundle_endpoint.settings if app.workloads.bundle_endpoint else None,
         partners=list(app.workloads.partners),
         docker_socket=app.workloads.docker_socket,
         state=app.workloads.state,
@@ -59,3 +70,16 @@ def identity_settings(
         agents=app.workloads.agents.settings if app.workloads.agents else ps.AgentSettings(),
         unsafe_disabled=unsafe_disabled,
     )
+
+
+def identity_listeners(app: AppSettings, ports: Ports) -> dict[str, tuple[str, int]]:
+    """Where identity listens for other hosts: `agents`, and `bundle` for partners."""
+    wanted = {
+        "agents": app.workloads.agents.listen if app.workloads.agents else None,
+        "bundle": app.workloads.bundle_endpoint.listen if app.workloads.bundle_endpoint else None,
+    }
+    return {
+        purpose: listen if listen[1] else (listen[0], ports.take(purpose, FIRST[purpose], listen[0]))
+        for purpose, listen in wanted.items()
+        if listen is not None
+    }

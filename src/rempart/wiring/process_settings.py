@@ -23,6 +23,7 @@ class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     spiffe_id: str
     selectors: list[str]
     ttl: int = 0
+    federates_with: list[str] = []
 
 
 class RegistrarSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,6 +42,15 @@ class PartnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     endpoint_id: str = ""
     ca: str = ""
     bundle: str = ""
+
+
+class BundleEndpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where partners fetch our bundle. `profile` https_spiffe: under an SVID of its own; https_web: under `cert` and
+    `key` (PEM), or without them under the certificate of the gateway's names."""
+
+    profile: str = "https_spiffe"
+    cert: str = ""
+    key: str = ""
 
 
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,6 +89,8 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     kubelet_url: str = ""
     kubelet_ca: str = ""
     kubelet_token: str = ""
+    refresh_hint: int = 300  # seconds after which partners shall ask for our bundle again
+    bundle_endpoint: BundleEndpointSettings | None = None
     public_url: str = ""  # https origin at which the gateway is reached by others
     state: WorkloadState = WorkloadState()
     agents: AgentSettings = AgentSettings()

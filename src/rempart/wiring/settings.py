@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rempart.kernel.errors import BadInput
+from rempart.kernel.spiffe import SpiffeId
 from rempart.people.administration.roles import RoleRules
 
 from .audit_settings import AuditSettings, read_audit
@@ -63,6 +64,8 @@ class Service:
     port: int | None = None
     routes: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
+    """SPIFFE IDs of other trust domains that may call it."""
     health: str | None = None
     env: dict[str, str] = field(default_factory=dict)
 
@@ -258,6 +261,7 @@ def _service(reader: Reader, domain: str) -> Service:
         port=reader.port("port"),
         routes=tuple(reader.route(index, route, RESERVED_ROUTES) for index, route in enumerate(reader.words("routes"))),
         calls=reader.words("calls"),
+        callers=_callers(reader, domain),
         health=reader.text("health", pattern=r"/[!-~]*") or None,
         env=reader.environment("env"),
     )
@@ -266,6 +270,20 @@ def _service(reader: Reader, domain: str) -> Service:
         reader.refuse("port" if service.port else "", f"service {name!r} needs exactly one of socket and port", remedy)
     reader.no_more()
     return service
+
+
+def _callers(reader: Reader, domain: str) -> tuple[str, ...]:
+    """Workloads of partners; those of this trust domain say themselves whom they call."""
+    callers = reader.words("callers")
+    for caller in callers:
+        try:
+            foreign = SpiffeId.parse(caller)
+        except BadInput as error:
+            reader.refuse("callers", error.reason, error.remedy)
+            continue
+        if foreign.trust_domain == domain or not foreign.path:
+            reader.refuse("callers", f"{caller} is no workload of a partner", "those of this trust domain have `calls`")
+    return callers
 
 
 def _client(reader: Reader, domain: str) -> Client:
@@ -288,9 +306,13 @@ def _between(root: Reader, settings: AppSettings) -> None:
     ids: dict[str, str] = {}
     ports: dict[int, str] = {settings.listen_port: "the gateway"}
     routes: dict[str, str] = {}
-    callable_names = {service.name for service in settings.services} | set(CALLABLE_SYSTEM)
+    remotes = {remote.name: remote.spiffe_id for remote in settings.workloads.remotes}
     members: list[tuple[str, int, Service | Client]] = [("service", i, s) for i, s in enumerate(settings.services)]
     members += [("client", i, c) for i, c in enumerate(settings.clients)]
+    for name in remotes.keys() & {member.name for _, _, member in members}:
+        root.problems.add(("workloads", "remote"), f"{name!r} is a service here as well", "choose another name")
+    partners = {one.trust_domain for one in settings.workloads.partners}
+    callable_names = {service.name for service in settings.services} | set(CALLABLE_SYSTEM) | set(remotes)
     for kind, index, member in members:
         where: tuple[str | int, ...] = (kind, index)
         for value, seen, key in ((member.name, names, "name"), (member.spiffe_id, ids, "spiffe_id")):
@@ -305,6 +327,10 @@ def _between(root: Reader, settings: AppSettings) -> None:
                 )
             elif callee == member.name:
                 root.problems.add((*where, "calls"), f"{member.name!r} calls itself", "leave it out")
+        foreign = [remotes[callee] for callee in member.calls if callee in remotes]
+        foreign += member.callers if isinstance(member, Service) else ()
+        for domain in sorted({one.split("/")[2] for one in foreign if one.count("/") > 2} - partners):
+            root.problems.add(where, f"{domain} is no partner", "add it as a [[workloads.federation]]")
         if isinstance(member, Client):
             continue
         if member.port is not None:

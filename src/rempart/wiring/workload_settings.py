@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .check import Reader
-from .process_settings import AgentSettings, PartnerSettings, SpireSettings
+from .plan_mesh import Remote
+from .process_settings import AgentSettings, BundleEndpointSettings, PartnerSettings, SpireSettings
 from .workload_state import WorkloadState, read_workload_state
 
 DEFAULT_AGENTS = ("0.0.0.0", 8081)  # nosec B104 - other hosts are who it is for; nothing listens unless the table is there
+DEFAULT_BUNDLE = ("0.0.0.0", 8082)  # nosec B104 - as above, for partners
 _PATH = re.compile(r"/|(/[A-Za-z0-9._-]+)+")
 
 
@@ -49,6 +52,14 @@ class AgentsPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleEndpointPlan:
+    """Where partners fetch our bundle, on a listener of its own."""
+
+    listen: tuple[str, int]
+    settings: BundleEndpointSettings
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadSettings:
     registrars: tuple[Registrar, ...] = ()
     upstream: UpstreamFiles | None = None
@@ -59,6 +70,9 @@ class WorkloadSettings:
     state: WorkloadState = field(default_factory=WorkloadState)
     agents: AgentsPlan | None = None
     spire: SpireSettings | None = None
+    refresh_hint: int = 300
+    bundle_endpoint: BundleEndpointPlan | None = None
+    remotes: tuple[Remote, ...] = ()
 
 
 def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadSettings:
@@ -73,7 +87,46 @@ def read_workloads(workloads: Reader, directory: Path, domain: str) -> WorkloadS
         state=read_workload_state(workloads),
         agents=_agents(workloads, directory, domain),
         spire=_spire(workloads, domain),
+        refresh_hint=workloads.seconds("refresh_hint", 300, at_least=10, at_most=86400),
+        bundle_endpoint=_bundle_endpoint(workloads.table("bundle_endpoint"), directory),
+        remotes=_remotes(workloads, domain),
     )
+
+
+def _bundle_endpoint(reader: Reader, directory: Path) -> BundleEndpointPlan | None:
+    """`[workloads.bundle_endpoint]`: `listen`, `profile`, and for https_web `cert` and `key` (PEM files)."""
+    if not reader.content:
+        return None
+    listen = reader.address("listen", *DEFAULT_BUNDLE)
+    settings = BundleEndpointSettings(
+        profile=reader.text("profile", pattern="https_web|https_spiffe", default="https_spiffe"),
+        cert=_text_file(reader, "cert", directory),
+        key=_text_file(reader, "key", directory),
+    )
+    if bool(settings.cert) != bool(settings.key) or (settings.cert and settings.profile != "https_web"):
+        reader.refuse("cert", "cert and key go together, and with https_web", "leave both out, or give both")
+    elif settings.cert:
+        try:
+            files = (directory / reader.text("cert"), directory / reader.text("key"))
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files, password=lambda: "")
+        except (ssl.SSLError, OSError):
+            reader.refuse("cert", "this is no PEM certificate with its key, or the key is sealed", "see both files")
+    reader.no_more()
+    return BundleEndpointPlan(listen, settings)
+
+
+def _remotes(workloads: Reader, domain: str) -> tuple[Remote, ...]:
+    """`[[workloads.remote]]`: `name`, `spiffe_id`, `address` of services of other trust domains."""
+    found = []
+    for reader in workloads.tables("remote"):
+        name = reader.name("name", required=True)
+        spiffe_id = reader.spiffe_id("spiffe_id", default="")
+        if (not spiffe_id or spiffe_id.startswith(f"spiffe://{domain}/")) and not reader.failed("spiffe_id"):
+            reader.refuse("spiffe_id", "a remote service is of another trust domain", "write spiffe://PARTNER/NAME")
+        address = reader.text("address", required=True, pattern=r"([0-9.]+|\[[0-9a-f:]+\]):[0-9]{1,5}")
+        reader.no_more()
+        found.append(Remote(name, spiffe_id, address))
+    return tuple(found)
 
 
 def _agents(workloads: Reader, directory: Path, domain: str) -> AgentsPlan | None:

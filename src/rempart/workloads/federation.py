@@ -99,6 +99,8 @@ class Federation:
         after = parse_bundle(text, trust_domain, ours=self._ours())
         if before is not None:
             _check_newer(before, after)
+        self._told.pop(trust_domain, None)
+        if before is not None:
             if before.contents == after.contents and before.sequence == after.sequence:
                 self._bundles[trust_domain] = after  # the hint may differ
                 return after
@@ -113,7 +115,6 @@ class Federation:
         while True:
             try:
                 bundle = await self.refresh(trust_domain)
-                self._told.pop(trust_domain, None)
                 wait = bundle.refresh
             except RempartError as error:
                 wait = RETRY

@@ -22,7 +22,7 @@ from .attestation import Attestor
 from .changes import Changes
 from .issuing import IssuingAuthority
 from .jwt_authority import check_audiences, claimed_domain, validate_foreign
-from .model import Bundle, Entry, Facts, JwtSvid, X509Svid
+from .model import REFRESH_HINT, Bundle, Entry, Facts, JwtSvid, X509Svid
 from .ports import JwtSigner, KnownEntries, PartnerBundles, X509Signer
 from .process import Process
 from .refusals import Refusals
@@ -87,9 +87,11 @@ class Identities:
         clock: Clock,
         federation: PartnerBundles | None = None,
         jitter: Callable[[], float] | None = None,
+        refresh_hint: int = REFRESH_HINT,
     ) -> None:
         """`jitter`: which part of half of its life a certificate is used for before there is the next."""
         self._jitter = jitter or spread
+        self.refresh_hint = refresh_hint
         self._federation = federation
         self.trust_domain = trust_domain
         self.changes = changes
@@ -167,6 +169,13 @@ class Identities:
             return None
         await self._deliver(slot.svid, grant.facts, entry, kind="web")
         return slot.svid, slot.refresh_at
+
+    async def web_certificate(self) -> X509Svid:
+        """The server certificate of the gateway's names, for a listener of our own. Raises Unavailable."""
+        svid = (await self._current(None)).svid
+        if svid is None:
+            raise Unavailable("no_issuing_authority", "there is no web certificate")
+        return svid
 
     async def _current(self, entry: Entry | None) -> _Slot:
         """The slot of an entry (None: the web certificate) with a certificate in the first half of its life.
@@ -314,7 +323,8 @@ class Identities:
     # -- trust ---------------------------------------------------------------------------------------------------
 
     def bundle(self) -> Bundle:
-        return Bundle(self.trust_domain, self._spiffe.roots, self._jwt.public_keys(), self._jwt.sequence)
+        roots, keys = self._spiffe.roots, self._jwt.public_keys()
+        return Bundle(self.trust_domain, roots, keys, self._jwt.sequence, self.refresh_hint)
 
     def bundles(self, entries: Sequence[Entry]) -> tuple[Bundle, ...]:
         """What the holder of these entries trusts: our own domain first, then those it federates with."""

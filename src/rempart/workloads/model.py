@@ -243,6 +243,10 @@ class ServerRows:
     rows: tuple[ServerRow, ...]
 
 
+REFRESH_HINT = 300
+"""Seconds after which whoever fetched a bundle should fetch it again, unless it says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """The trust domain's public keys. `sequence` grows with every change and never goes back, over restarts too."""
@@ -251,6 +255,7 @@ class Bundle:
     roots: tuple[Certificate, ...]
     jwt_keys: tuple[Mapping[str, Any], ...]
     sequence: int
+    refresh_hint: int = REFRESH_HINT
 
     @property
     def id(self) -> str:

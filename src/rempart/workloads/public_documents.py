@@ -14,10 +14,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .identities import Identities
-from .workload_api import REFRESH_HINT, spiffe_bundle
+from .workload_api import spiffe_bundle
 
 PATH = "/workloads"
-_CACHE = {"cache-control": f"public, max-age={REFRESH_HINT}"}
+
+
+def _cached(seconds: int) -> dict[str, str]:
+    return {"cache-control": f"public, max-age={seconds}"}
 
 
 def discovery(issuer: str) -> dict[str, Any]:
@@ -46,13 +49,13 @@ class PublicDocuments:
         ]
 
     async def configuration(self, request: Request) -> Response:
-        return JSONResponse(discovery(self._issuer), headers=_CACHE)
+        return JSONResponse(discovery(self._issuer), headers=_cached(self._identities.refresh_hint))
 
     async def keys(self, request: Request) -> Response:
         names = ("kty", "crv", "x", "y", "kid", "alg")
         known = self._identities.bundle().jwt_keys
         keys = [{**{name: jwk[name] for name in names}, "use": "sig"} for jwk in known]
-        return JSONResponse({"keys": keys}, headers=_CACHE)
+        return JSONResponse({"keys": keys}, headers=_cached(self._identities.refresh_hint))
 
     async def bundle(self, request: Request) -> Response:
-        return JSONResponse(spiffe_bundle(self._identities.bundle()), headers=_CACHE)
+        return JSONResponse(spiffe_bundle(self._identities.bundle()), headers=_cached(self._identities.refresh_hint))

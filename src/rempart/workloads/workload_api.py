@@ -25,8 +25,6 @@ from .process import Process
 from .streams import LOOK_AGAIN, push_changes
 
 SERVICE = "/SpiffeWorkloadAPI/"
-REFRESH_HINT = 300
-"""Seconds after which whoever fetched the bundle should fetch it again."""
 _JWK = ("kty", "crv", "x", "y", "n", "e", "kid")
 SECURITY_HEADER = "workload.spiffe.io"
 
@@ -49,7 +47,11 @@ def spiffe_bundle(bundle: Bundle) -> dict[str, Any]:
         for root in bundle.roots
     ]
     jwt_keys = [{**{n: jwk[n] for n in _JWK if n in jwk}, "use": "jwt-svid"} for jwk in bundle.jwt_keys]
-    return {"keys": [*x509_keys, *jwt_keys], "spiffe_sequence": bundle.sequence, "spiffe_refresh_hint": REFRESH_HINT}
+    return {
+        "keys": [*x509_keys, *jwt_keys],
+        "spiffe_sequence": bundle.sequence,
+        "spiffe_refresh_hint": bundle.refresh_hint,
+    }
 
 
 class WorkloadApi:

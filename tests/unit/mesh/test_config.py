@@ -17,6 +17,7 @@ from rempart.mesh.config import envoy_config
 from rempart.mesh.model import Address, Control, Egress, GatewaySettings, Ingress, Limits, Route, Settings, Upstream
 from rempart.mesh.validate import validate
 
+FOREIGN = "spiffe://partner.example/front"
 GRPC = Ingress(Address.parse("127.0.0.1:1"), Address.parse("127.0.0.1:2"), CALLERS, "/p", TOKENS, http2=True)
 
 
@@ -97,7 +98,25 @@ def test_ingress_wants_a_certificate_of_a_declared_caller_and_never_resumes() ->
     assert context["common_tls_context"]["tls_params"]["tls_minimum_protocol_version"] == "TLSv1_2"
     exact = [one["matcher"]["exact"] for one in next(every(context, "match_typed_subject_alt_names"))]
     assert tuple(exact) == CALLERS
-    assert next(every(context, "validation_context_sds_secret_config"))["name"] == "ALL"
+    assert next(every(context, "validation_context_sds_secret_config"))["name"] == "spiffe://bank.example"
+
+
+def test_only_the_trust_domains_of_those_who_may_be_there_are_trusted() -> None:
+    """A partner's CA could sign a leaf with a partner's and a local URI name, and Envoy takes the bundle of the first:
+    who calls a local service must not know the partner's bundle."""
+    foreign = Ingress(Address.parse("127.0.0.1:1"), Address.parse("127.0.0.1:2"), (*CALLERS, FOREIGN), "/p", TOKENS)
+    abroad = Egress(Address.parse("unix:/a.sock"), Upstream("abroad", Address.parse("10.0.0.1:1"), FOREIGN))
+    home = Egress(Address.parse("unix:/b.sock"), WALLET)
+    config = envoy_config(sidecar(ingress=foreign, egress=(abroad, home)))
+    ingress = listener(config, "ingress")["filter_chains"][0]["transport_socket"]
+    assert next(every(ingress, "validation_context_sds_secret_config"))["name"] == "ALL"
+    trusted = {
+        one["name"]: found["name"]
+        for one in config["static_resources"]["clusters"]
+        for found in every(one, "validation_context_sds_secret_config")
+    }
+    home_domain = "spiffe://bank.example"
+    assert trusted == {"to_abroad": "spiffe://partner.example", "to_wallet": home_domain, "jwks": home_domain}
 
 
 def test_a_client_workload_has_no_ingress_and_asks_no_pdp() -> None:

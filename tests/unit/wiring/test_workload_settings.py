@@ -101,3 +101,50 @@ def test_identity_has_a_sidecar_only_where_somebody_may_reach_it() -> None:
     assert [one.routes for one in called.exposed if one.name == "identity"] == [()]
     public = plan('[workloads]\npublic_url = "https://bank.example"\n')
     assert [one.routes for one in public.exposed if one.name == "identity"] == [("/workloads",)]
+
+
+PARTNER = '[[workloads.federation]]\ntrust_domain = "partner.example"\nurl = "https://partner.example/bundle"\n'
+FRONT = "spiffe://partner.example/front"
+HELLO = f'[[service]]\nname = "hello"\ncommand = ["x"]\nsocket = "a.sock"\ncallers = ["{FRONT}"]\n'
+REMOTE = f'[[workloads.remote]]\nname = "abroad"\nspiffe_id = "{FRONT}"\naddress = "10.0.0.7:15001"\n'
+ASKS = '[[client]]\nname = "agent"\ncalls = ["abroad"]\n'
+
+
+def test_who_calls_or_is_called_across_domains_is_given_the_partners_bundle_and_nobody_else() -> None:
+    made = plan(PARTNER + HELLO + REMOTE + ASKS + '[[client]]\nname = "other"\ncalls = ["hello"]\n')
+    identity = next(process for process in made.processes if process.name == "identity").settings
+    given = {entry["spiffe_id"].rpartition("/")[2]: entry["federates_with"] for entry in identity["entries"]}
+    assert (given["hello"], given["agent"], given["other"]) == (["partner.example"], ["partner.example"], [])
+    pdp = next(process for process in made.processes if process.name == "pdp").settings
+    assert pdp["data"]["services"]["hello"]["callers"] == [FRONT]
+    assert next(one for one in made.processes if one.name == "agent").env["REMPART_ABROAD_URL"].endswith("abroad.sock")
+
+
+def test_the_bundle_endpoint_has_a_listener_of_its_own() -> None:
+    made = plan('[workloads]\nrefresh_hint = 60\n[workloads.bundle_endpoint]\nlisten = "0.0.0.0:0"\n')
+    identity = next(process for process in made.processes if process.name == "identity")
+    assert next(one.tcp for one in identity.sockets if one.name == "bundle") == ("0.0.0.0", 8082)
+    assert made.tcp_ports["bundle"] == ("0.0.0.0", 8082)
+    assert (identity.settings["refresh_hint"], identity.settings["bundle_endpoint"]["profile"]) == (60, "https_spiffe")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HELLO, "partner.example is no partner"),
+        (REMOTE + ASKS, "partner.example is no partner"),
+        (PARTNER + HELLO.replace(FRONT, "spiffe://bank.example/front"), "no workload of a partner"),
+        (PARTNER + HELLO.replace(FRONT, "spiffe://partner.example"), "no workload of a partner"),
+        (PARTNER + HELLO.replace(FRONT, "https://x"), "is not a SPIFFE ID"),
+        (PARTNER + REMOTE.replace(FRONT, "spiffe://bank.example/front"), "of another trust domain"),
+        (PARTNER + REMOTE.replace("10.0.0.7:15001", "partner:15001"), "address"),
+        (PARTNER + REMOTE + HELLO.replace('"hello"', '"abroad"'), "is a service here as well"),
+        ('[workloads.bundle_endpoint]\nlisten = "0.0.0.0:1"\ncert = "/etc/passwd"\n', "cert and key go together"),
+        ('[workloads.bundle_endpoint]\nprofile = "https_web"\ncert = "/etc/passwd"\nkey = "/etc/passwd"\n', "no PEM"),
+        ("[workloads]\nrefresh_hint = 1\n", "refresh_hint"),
+    ],
+)
+def test_mistakes_across_domains_are_told(text: str, said: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        read(text)
+    assert said in refusal.value.reason

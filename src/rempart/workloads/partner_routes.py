@@ -1,0 +1,31 @@
+"""Partners for the operator: how they stand, and asking one for its bundle now instead of when it is due.
+
+`GET /partners` is in `api`; `POST /partners/{trust domain}/refresh` is for after a partner's compromise.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from rempart.kernel.errors import NotFound
+
+from .federation import Federation
+
+
+class PartnerRoutes:
+    def __init__(self, federation: Federation) -> None:
+        self._federation = federation
+
+    def routes(self) -> list[Route]:
+        return [Route("/partners/{name}/refresh", self.refresh, methods=["POST"])]
+
+    async def refresh(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._federation.fetched:
+            raise NotFound(
+                "unknown_partner", f"{name[:255]!r} is not fetched from anywhere", "see `rempart bundle show`"
+            )
+        bundle = await self._federation.refresh(name)
+        return JSONResponse({"trust_domain": name, "sequence": bundle.sequence, "roots": len(bundle.roots)})
