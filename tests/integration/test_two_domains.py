@@ -26,7 +26,7 @@ from tests.integration.conftest import Running, running, write_tiny
 from tests.support import eventually, free_port, short_directory
 from tests.upstream_ca import Ca, make_ca
 
-from rempart.crypto.x509 import public_jwk
+from rempart.crypto.public_jwk import public_jwk
 
 HERE, THERE, EVIL = "here.example", "there.example", "evil.example"
 AGENT = f"spiffe://{HERE}/agent"

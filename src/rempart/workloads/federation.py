@@ -100,10 +100,9 @@ class Federation:
         if before is not None:
             _check_newer(before, after)
         self._told.pop(trust_domain, None)
-        if before is not None:
-            if before.contents == after.contents and before.sequence == after.sequence:
-                self._bundles[trust_domain] = after  # the hint may differ
-                return after
+        if before is not None and before.contents == after.contents and before.sequence == after.sequence:
+            self._bundles[trust_domain] = after  # the hint may differ
+            return after
         await self._record(after, before)
         await asyncio.to_thread(self._save, {**self._bundles, trust_domain: after})
         self._bundles[trust_domain] = after
