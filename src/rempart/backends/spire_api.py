@@ -36,7 +36,7 @@ class SpireApi:
 
     async def entries(self) -> list[wire.Entry]:
         found: list[wire.Entry] = []
-        token = ""
+        token = ""  # nosec B105 - where a page begins
         while True:
             request = wire.ListEntriesRequest(page_size=PAGE, page_token=token)
             page = await self._call(_ENTRY + "ListEntries", request, wire.ListEntriesResponse)
@@ -76,7 +76,7 @@ class SpireApi:
 
     async def agents(self) -> list[wire.Agent]:
         found: list[wire.Agent] = []
-        token = ""
+        token = ""  # nosec B105 - where a page begins
         while True:
             request = wire.ListAgentsRequest(page_size=PAGE, page_token=token)
             page = await self._call(_AGENT + "ListAgents", request, wire.ListAgentsResponse)

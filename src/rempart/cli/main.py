@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "client": ("client", "OAuth clients"),
     "server": ("server", "Sign for the agents of other hosts"),
     "agent": ("agent", "The agent of this host, and the agents of a server"),
+    "migrate": ("migrate", "Take over from SPIRE"),
     "entry": ("entry", "SPIFFE registration entries"),
     "svid": ("svid", "Identities of the calling workload"),
     "bundle": ("bundle", "Trust bundles"),

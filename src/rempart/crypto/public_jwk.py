@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -43,3 +45,17 @@ def _jwk(public: object) -> dict[str, str]:
         raise BadInput("bad_certificate", "the key of this certificate is of a kind that is not used here")
     numbers, size = public.public_numbers(), (public.curve.key_size + 7) // 8
     return {"kty": "EC", "crv": _CURVES[public.curve.name], "x": text(numbers.x, size), "y": text(numbers.y, size)}
+
+
+def jwk_spki(jwk: Mapping[str, str]) -> bytes:
+    """The bare public key of a JWK on one of these curves. Raises BadInput `bad_certificate`."""
+
+    def number(name: str) -> int:
+        return int.from_bytes(base64.urlsafe_b64decode(jwk[name] + "=="), "big")
+
+    curves: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
+    try:
+        key = ec.EllipticCurvePublicNumbers(number("x"), number("y"), curves[jwk["crv"]]).public_key()
+    except (KeyError, ValueError):
+        raise BadInput("bad_certificate", "this is not the public key of a curve") from None
+    return key.public_bytes(ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)

@@ -26,6 +26,7 @@ from rempart.kernel.event import Event, EventType, Severity
 from rempart.kernel.spiffe import SpiffeId
 from rempart.servers.asgi import asgi_server
 from rempart.wiring.process_settings import IdentitySettings
+from rempart.workloads.adoption import Adoption
 from rempart.workloads.agents.administration import AgentAdministration
 from rempart.workloads.api import Administration
 from rempart.workloads.attestation import Attestor
@@ -232,6 +233,7 @@ async def run(boot: Boot) -> None:
             more=[
                 *(AgentAdministration(agents.roster, operator).routes() if agents else ()),
                 *PartnerRoutes(federation).routes(),
+                *Adoption(settings.trust_domain, state.bundle, journal, clock, changes.announce, operator).routes(),
                 *Diagnosis(attestor, registration, supervisor, signer, clock).routes(),
             ],
         )

@@ -22,7 +22,7 @@ from rempart.wiring.workload_state import WorkloadState
 from rempart.workloads.bundle_state import BundleState
 from rempart.workloads.changes import Changes
 from rempart.workloads.model import Entry
-from rempart.workloads.ports import BundleStore
+from rempart.workloads.ports import AdoptingStore
 from rempart.workloads.registration import Registration
 from rempart.workloads.shared_bundle import SharedBundle
 from rempart.workloads.shared_registration import SharedRegistration
@@ -36,7 +36,7 @@ class IdentityState:
     """`follow`: what runs as long as the server does. `known_to_all` returns when every other server tells its
     workloads what this one publishes. `database`: what servers share; None: this one is alone."""
 
-    bundle: BundleStore
+    bundle: AdoptingStore
     registration: Registration
     follow: Sequence[Callable[[], Coroutine[None, None, None]]]
     known_to_all: Callable[[], Awaitable[None]]
@@ -102,7 +102,7 @@ def _alone(
     changes: Changes,
 ) -> IdentityState:
     store = SqliteEntryStore(data_dir / "entries.sqlite")
-    bundle = BundleState(data_dir / "bundle.sealed", key)
+    bundle = BundleState(data_dir / "bundle.sealed", key, clock)
     bundle.load()
     registration = Registration(trust_domain, fixed, store, recorder, clock, changes.announce)
 
@@ -112,7 +112,8 @@ def _alone(
     async def close() -> None:
         await asyncio.to_thread(store.close)
 
-    return IdentityState(bundle, registration, (), known, close)
+    follow = (lambda: bundle.keep_expired_out(changes.announce),)
+    return IdentityState(bundle, registration, follow, known, close)
 
 
 def _server_id(data_dir: Path) -> str:

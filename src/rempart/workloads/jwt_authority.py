@@ -176,7 +176,8 @@ class JwtAuthority:
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         """The SPIFFE ID and all claims; raises Unauthenticated `invalid_jwt_svid` with why, BadInput `bad_audience`."""
-        return validate_token(token, audience, self.public_keys(), self._trust_domain, self._issuer, self._clock.now())
+        issuer = None if claimed_kid(token) in self._store.others.adopted else self._issuer
+        return validate_token(token, audience, self.public_keys(), self._trust_domain, issuer, self._clock.now())
 
 
 def validate_foreign(token: str, audience: str, bundle: Bundle, *, now: float) -> tuple[SpiffeId, dict[str, Any]]:
@@ -184,6 +185,14 @@ def validate_foreign(token: str, audience: str, bundle: Bundle, *, now: float) -
     standard defines are passed on, for what others mean is known over there."""
     spiffe_id, claims = validate_token(token, audience, bundle.jwt_keys, bundle.trust_domain, None, now)
     return spiffe_id, {name: value for name, value in claims.items() if name in _REGISTERED}
+
+
+def claimed_kid(token: str) -> str:
+    """Which key a token says that it is signed by, unverified; empty when it doesn't."""
+    try:
+        return str(read_compact(token).header.get("kid", ""))
+    except (RempartError, Malformed):
+        return ""
 
 
 def claimed_domain(token: str) -> str:

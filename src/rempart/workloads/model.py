@@ -203,10 +203,21 @@ class PublishedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """Public keys that others of the same trust domain vouch with: its other servers, and whom it moves away from."""
+    """Public keys that others of the same trust domain vouch with: its other servers, and systems that it moves away
+    from; `adopted` are the ids of the JWT keys of those."""
 
     roots: tuple[Certificate, ...] = ()
     keys: tuple[Mapping[str, Any], ...] = ()
+    adopted: frozenset[str] = frozenset()
+
+
+class Adopted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Authorities of another system of the same trust domain, trusted `until` then (seconds since the epoch). `roots`
+    are PEM."""
+
+    roots: list[str]
+    keys: list[dict[str, str]]
+    until: float
 
 
 @dataclass(frozen=True, slots=True)

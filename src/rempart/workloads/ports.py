@@ -11,6 +11,7 @@ from rempart.kernel.spiffe import SpiffeId
 from .agents.model import Agent, JoinToken
 from .containers import Container
 from .model import (
+    Adopted,
     Authorities,
     Entry,
     EntryChanges,
@@ -190,6 +191,19 @@ class BundleStore(Protocol):
     async def save(self, *, roots: Sequence[Certificate], keys: Sequence[PublishedKey]) -> None:
         """What we publish from now on. Durable when it returns; raises Unavailable `bundle_state_failed` |
         `store_unavailable`, and then nothing has changed."""
+
+
+class AdoptingStore(BundleStore, Protocol):
+    """Durable when a call returns; raises as `BundleStore.save`."""
+
+    def adopted(self) -> Mapping[str, Adopted]:
+        """By name, those whose time is over left out."""
+
+    async def adopt(self, name: str, what: Adopted) -> None:
+        """Trust it as well from now on, in place of what was adopted under that name."""
+
+    async def disown(self, name: str) -> bool:
+        """Trust it no more; False when nothing was adopted under that name."""
 
 
 class ContainerEngine(Protocol):

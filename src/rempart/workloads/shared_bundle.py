@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -22,7 +22,7 @@ from rempart.kernel.errors import Conflict, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.kernel.ids import new_id
 
-from .model import Authorities, PublishedKey, ServerRow, ServerRows
+from .model import Adopted, Authorities, PublishedKey, ServerRow, ServerRows
 from .ports import ServerStore
 
 PERIOD = 0.5
@@ -31,6 +31,8 @@ DEAD_AFTER = 10.0
 STALE = 60.0
 """A row that old at the first look is taken for dead at once: it need not be watched for `DEAD_AFTER` first."""
 MARGIN = 60.0
+_ADOPTED = "adopted:"
+"""Begins the ids of rows that stand for no server of ours."""
 _CONTEXT = b"rempart/workloads/server/v1/"
 
 
@@ -113,6 +115,35 @@ class SharedBundle:
             self._row, self._ours = row, ours
             self._changed_at = rows.sequence
             self._take(rows)
+
+    def adopted(self) -> Mapping[str, Adopted]:
+        now, found = self._clock.now(), {}
+        for id_, seen in self._others.items():
+            until = seen.row.at + seen.published.vouches_for
+            if id_.startswith(_ADOPTED) and until > now:
+                keys = [key.jwk for key in seen.published.keys]
+                found[id_.removeprefix(_ADOPTED)] = Adopted(list(seen.published.roots), keys, until)
+        return found
+
+    async def adopt(self, name: str, what: Adopted) -> None:
+        async with self._changing:
+            known, now = self._others.get(_ADOPTED + name), self._clock.now()
+            keys = [PublishedKey(key, what.until) for key in what.keys]
+            number = known.published.number + 1 if known else 1
+            published = _Published(list(what.roots), keys, what.until - now, number)
+            sealed = aead.seal(self._key, msgspec.json.encode(published), self._context(_ADOPTED + name))
+            row = ServerRow(id=_ADOPTED + name, incarnation="", beat=0, seen=0, at=now, sealed=sealed)
+            self._take(await self._store.publish(row, remove=(), above=self.sequence))
+
+    async def disown(self, name: str) -> bool:
+        async with self._changing:
+            known = self._others.get(_ADOPTED + name)
+            if known is None:
+                return False
+            row = self._beating(self._row.seen)
+            self._take(await self._store.publish(row, remove=[known.row], above=self.sequence))
+            self._row = row
+            return True
 
     async def told_to_all(self) -> None:
         """Wait until every server that lives tells its workloads what we publish; one that is silent counts as dead
@@ -250,7 +281,8 @@ class SharedBundle:
     def _merge(self) -> None:
         order = [self._others[id_].published for id_ in sorted(self._others)]
         roots = tuple(Certificate.parse(der) for one in order for pem in one.roots for der in pem_to_ders(pem))
-        self.others = Authorities(roots, tuple(key.jwk for one in order for key in one.keys))
+        kids = [key.jwk["kid"] for id_, seen in self._others.items() if id_.startswith(_ADOPTED) for key in _keys(seen)]
+        self.others = Authorities(roots, tuple(key.jwk for one in order for key in one.keys), frozenset(kids))
 
     def _context(self, id_: str) -> bytes:
         return _CONTEXT + id_.encode()
@@ -276,6 +308,10 @@ class SharedBundle:
         )
         with contextlib.suppress(Unavailable):  # the recorder itself is what fails; the supervisor watches that
             await self._recorder.record(event)
+
+
+def _keys(seen: _Seen) -> Sequence[PublishedKey]:
+    return seen.published.keys
 
 
 def _fingerprints(published: _Published) -> tuple[str, ...]:
