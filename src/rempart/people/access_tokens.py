@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from .model import FIRST_PARTY, Account
 from .signing_keys import SigningKeys
 
 LONGEST_TTL = 86400  # seconds, whatever a client is registered with
+_REMEMBERED = 1024  # tokens, some 3 KB each
 SESSION = "session"  # the scope of one's own session: all that the role may; other clients get less
 
 
@@ -22,6 +24,8 @@ class AccessTokens:
     def __init__(self, keys: SigningKeys, clock: Clock, *, issuer: str, audience: str, ttl: int) -> None:
         self._keys, self._clock = keys, clock
         self.issuer, self.audience, self.ttl = issuer, audience, ttl
+        self._verified: OrderedDict[str, Claims] = OrderedDict()
+        self._verified_by = keys.jwks
 
     def mint(
         self,
@@ -71,5 +75,19 @@ class AccessTokens:
         return verify_access_token(token, self._keys.jwks, self.issuer, self.audience, self._clock.now())
 
     def read(self, token: str) -> Claims:
-        """One for anybody: who calls must care for `aud`. Raises Unauthenticated `invalid_token`."""
-        return verify_access_token(token, self._keys.jwks, self.issuer, None, self._clock.now())
+        """One for anybody: who calls must care for `aud`. Raises Unauthenticated `invalid_token`.
+
+        A token comes many times: what was verified is remembered until it expires or the key set changes.
+        """
+        jwks, now = self._keys.jwks, self._clock.now()
+        if jwks is not self._verified_by:
+            self._verified.clear()
+            self._verified_by = jwks
+        known = self._verified.get(token)
+        if known is not None and known.issued_at <= now < known.expires_at:
+            return known
+        claims = verify_access_token(token, jwks, self.issuer, None, now)
+        self._verified[token] = claims
+        if len(self._verified) > _REMEMBERED:
+            self._verified.popitem(last=False)
+        return claims
