@@ -24,10 +24,20 @@ class Answer:
 
 
 class SinkHttp:
-    """`url` is of the receiver and has no trailing slash; `headers` go with every request."""
+    """`url` is of the receiver and has no trailing slash; `headers` go with every request. `shown` stands for it in
+    errors where the URL itself is a secret."""
 
-    def __init__(self, url: str, trust: Trust, headers: Mapping[str, str], auth: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        trust: Trust,
+        headers: Mapping[str, str],
+        auth: tuple[str, str] | None = None,
+        *,
+        shown: str = "",
+    ) -> None:
         self.url = url
+        self.shown = shown or url
         self._client = httpx.AsyncClient(
             verify=trust.context() if url.startswith("https:") else False,
             headers=dict(headers),
@@ -51,10 +61,11 @@ class SinkHttp:
                     if len(found) > _LARGEST_ANSWER:
                         raise self._unavailable("answers without end")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
-            raise self._unavailable(f"does not answer: {type(error).__name__} {error}"[:300]) from None
+            why = "" if self.shown != self.url else f" {error}"
+            raise self._unavailable(f"does not answer: {type(error).__name__}{why}"[:300]) from None
         status = answer.status_code
         if status in (429, 503):
-            raise busy(self.url, status, answer.headers.get("retry-after", ""))
+            raise busy(self.shown, status, answer.headers.get("retry-after", ""))
         if status in (401, 403):
             raise self._unavailable(f"refuses our credentials ({status})")
         if status >= 500 or 300 <= status < 400:
@@ -62,7 +73,9 @@ class SinkHttp:
         return Answer(status, bytes(found))
 
     def _unavailable(self, what: str) -> Unavailable:
-        return Unavailable("sink_unavailable", f"{self.url} {what}", "see [[audit.sink]] in rempart.toml")
+        return Unavailable(
+            "sink_unavailable", f"{self.shown} {what}", "see [[audit.sink]] or [[alerting.channel]] in rempart.toml"
+        )
 
     async def close(self) -> None:
         await self._client.aclose()

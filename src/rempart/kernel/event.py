@@ -76,6 +76,9 @@ class EventType(StrEnum):
     ATTACK_TRIED = "attack.tried"
     ALARM = "system.alarm"
     ALERT_RAISED = "alert.raised"
+    ALERT_CHANGED = "alert.changed"
+    CHANNEL_FAILED = "alert.channel_failed"
+    CHANNEL_RECOVERED = "alert.channel_recovered"
     APPLICATION = "application"
 
 

@@ -179,6 +179,12 @@ def _rows() -> tuple[Kind, ...]:
         # -- watch
         k(_T.ALERT_RAISED, "The watch says: somebody should look at this", o.FINDING, 1, ("detection",), r.SECURITY,
           "medium–critical", ("alert",)),
+        k(_T.ALERT_CHANGED, "Somebody acknowledged or resolved an incident, or silenced alerts", o.ENTITY, 3,
+          ("detection",), r.SECURITY, "info", ("incident", "silence", "note", "before", "after")),
+        k(_T.CHANNEL_FAILED, "An alert channel does not take notices; they wait", o.APPLICATION, OTHER,
+          ("detection",), r.SYSTEM, "high", ("channel",)),
+        k(_T.CHANNEL_RECOVERED, "It takes notices again", o.APPLICATION, OTHER, ("detection",), r.SYSTEM, "info",
+          ("channel",)),
         k(_T.ATTACK_TRIED, "`rempart attack` tried an attack on this system", o.FINDING, 1, ("attack",),
           r.SECURITY, "info–high", ("attack", "stride", "stopped_by")),
         k(_T.ALARM, "Rempart noticed that something is wrong with itself", o.FINDING, 1,

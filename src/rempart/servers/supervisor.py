@@ -50,7 +50,7 @@ _STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("gateway", "client"),
     ("service",),
     ("sidecar",),
-    (*instance_names(MOST_INSTANCES), "observer", "shipper"),
+    (*instance_names(MOST_INSTANCES), "observer", "shipper", "notifier"),
     ("pdp", "identity"),
     ("detector",),
     ("sequencer",),

@@ -63,6 +63,7 @@ OWN: tuple[Own, ...] = (
         reads_access_logs=True,
     ),
     Own("detector", sees=(View("run/feed/detector.sock"),)),
+    Own("notifier", sees=(View("run/feed/notifier.sock"),)),
     Own("shipper", sees=(View("run/feed/shipper.sock"),)),
     Own(
         "observer",
@@ -85,10 +86,12 @@ IDENTITIES = frozenset(("identity", "sequencer", "shipper"))
 """What runs where nothing is protected and identities are all that is asked for."""
 
 
-def own_processes(called: frozenset[str], *, public: bool, shipping: bool = False, people: int = 1) -> tuple[Own, ...]:
+def own_processes(
+    called: frozenset[str], *, public: bool, without: frozenset[str] = frozenset(), people: int = 1
+) -> tuple[Own, ...]:
     """`called`: what the application's programs name in `calls`. Identity has a face behind a sidecar only if somebody
-    calls it, or if it is `public`: others shall read through the gateway what they need to trust it. `shipping`: there
-    are sinks. `people`: instances of it, which share its sidecar."""
+    calls it, or if it is `public`: others shall read through the gateway what they need to trust it. `without`: what
+    this application has no use for. `people`: instances of it, which share its sidecar."""
     table = (*OWN, *(_another(number) for number in range(2, people + 1)))
     return tuple(
         replace(
@@ -100,7 +103,7 @@ def own_processes(called: frozenset[str], *, public: bool, shipping: bool = Fals
         if own.name == "identity" and (public or own.name in called)
         else own
         for own in table
-        if own.name != "shipper" or shipping
+        if own.name not in without
     )
 
 

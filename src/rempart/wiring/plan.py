@@ -15,7 +15,7 @@ from rempart.people.administration.roles import complete
 
 from . import process_settings as ps
 from .catalog import IDENTITIES, ROOT_SIGNER, Own, epochs_path, own_processes
-from .plan_audit import audit_settings
+from .plan_audit import audit_settings, unused
 from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
 from .plan_names import public_url, web_names
@@ -69,9 +69,8 @@ class _Planner:
         self.url = "" if self.alone else public_url(*self.listen)
         self.issuer = self.url and self.url + "/auth"
         called = frozenset(callee for source in self._sources() for callee in source.calls)
-        own = own_processes(
-            called, public=bool(app.workloads.public_url), shipping=bool(app.audit.sinks), people=app.state.instances
-        )
+        public = bool(app.workloads.public_url)
+        own = own_processes(called, public=public, without=unused(app), people=app.state.instances)
         self.own = tuple(one for one in own if not self.alone or one.name in IDENTITIES)
         self.gateway_id = f"spiffe://{app.trust_domain}/rempart/gateway"
         self.members = self._members(ports)
@@ -187,6 +186,8 @@ class _Planner:
             sockets.append(Socket("feed:detector", "run/feed/detector.sock", owner="detector"))
             if self.app.audit.sinks:
                 sockets.append(Socket("feed:shipper", "run/feed/shipper.sock", owner="shipper"))
+            if self.app.alerting.channels:
+                sockets.append(Socket("feed:notifier", "run/feed/notifier.sock", owner="notifier"))
         return Process(
             name=name,
             subject=name,

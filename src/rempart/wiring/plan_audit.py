@@ -1,4 +1,5 @@
-"""What rempart.toml says of the record, as the processes `sequencer` and `shipper` are told it."""
+"""What rempart.toml says of the record, as the processes are told it that keep it, send it on and tell of
+alerts."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from .process_settings import SequencerSettings, ShipperSettings
+from .process_settings import NotifierSettings, SequencerSettings, ShipperSettings
 from .settings import AppSettings
 
 
@@ -21,8 +22,20 @@ def audit_settings(app: AppSettings, state: Path) -> dict[str, msgspec.Struct]:
         store=app.audit.store,
         retention=dict(app.audit.retention),
     )
-    if not app.audit.sinks:
-        return {"sequencer": sequencer}
-    feed = str(state / "run" / "feed" / "shipper.sock")
-    shipper = ShipperSettings(sinks=list(app.audit.sinks), feed_socket=feed, host_name=app.trust_domain)
-    return {"sequencer": sequencer, "shipper": shipper}
+    feeds = state / "run" / "feed"
+    found: dict[str, msgspec.Struct] = {
+        "sequencer": sequencer,
+        "shipper": ShipperSettings(
+            sinks=list(app.audit.sinks), feed_socket=str(feeds / "shipper.sock"), host_name=app.trust_domain
+        ),
+        "notifier": NotifierSettings(
+            channels=list(app.alerting.channels), pace=app.alerting.pace, feed_socket=str(feeds / "notifier.sock")
+        ),
+    }
+    return {name: settings for name, settings in found.items() if name not in unused(app)}
+
+
+def unused(app: AppSettings) -> frozenset[str]:
+    """Processes that have nothing to do."""
+    wanted = {"shipper": bool(app.audit.sinks), "notifier": bool(app.alerting.channels)}
+    return frozenset(name for name, used in wanted.items() if not used)

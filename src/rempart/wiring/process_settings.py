@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
+from rempart.detection.alerting.incidents import Pace
 from rempart.people.administration.roles import RoleRules
 
+from .alert_channels import ChannelSettings
 from .audit_sinks import SinkSettings
 from .audit_store import LogStoreSettings
 from .people_factors import FactorSettings
@@ -170,6 +172,14 @@ class ShipperSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     sinks: list[SinkSettings]
     feed_socket: str
     host_name: str
+
+
+class NotifierSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`feed_socket`: the sequencer's."""
+
+    channels: list[ChannelSettings]
+    pace: Pace
+    feed_socket: str
 
 
 class DetectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -10,6 +10,7 @@ from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
 from rempart.people.administration.roles import RoleRules
 
+from .alert_channels import AlertingSettings, read_alerting
 from .audit_settings import AuditSettings, read_audit
 from .catalog import instance_names
 from .check import Problem, Problems, Reader
@@ -35,6 +36,8 @@ RESERVED_NAMES = frozenset(
         "pdp",
         "sequencer",
         "shipper",
+        "detector",
+        "notifier",
         "observer",
         "gateway",
         "operator",
@@ -122,6 +125,7 @@ class AppSettings:
     mtls: MtlsSettings = field(default_factory=MtlsSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
+    alerting: AlertingSettings = field(default_factory=AlertingSettings)
 
 
 def load(directory: Path) -> AppSettings:
@@ -194,6 +198,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
     workloads = root.table("workloads")
     audit = root.table("audit")
     detection = root.table("detection")
+    alerting = root.table("alerting")
     roles, mail = people.table("roles"), people.table("mail")
     settings = AppSettings(
         directory=directory,
@@ -223,9 +228,24 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         mtls=read_mtls(gateway, directory),
         audit=read_audit(audit, directory),
         detection=read_detection(detection, directory),
+        alerting=read_alerting(alerting, directory),
     )
     _between(root, settings)
-    for reader in (app, gateway, policy, identity, tokens, rates, roles, people, workloads, audit, detection, root):
+    for reader in (
+        app,
+        gateway,
+        policy,
+        identity,
+        tokens,
+        rates,
+        roles,
+        people,
+        workloads,
+        audit,
+        detection,
+        alerting,
+        root,
+    ):
         reader.no_more()
     return settings
 

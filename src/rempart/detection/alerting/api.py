@@ -1,0 +1,147 @@
+"""The notifier's face for the operator: incidents, silences, channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rempart.kernel.errors import BadInput, NotFound, RempartError
+from rempart.kernel.problem import CONTENT_TYPE, problem
+
+from .delivery import Delivery
+from .desk import Desk
+from .model import Standing
+
+_MAX_BODY = 1 << 14
+_MAX_TEXT = 500
+T = TypeVar("T")
+
+
+class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    note: str = ""
+
+
+class _Silence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`seconds` from now."""
+
+    why: str
+    seconds: float
+    rule: str = ""
+    principal: str = ""
+
+
+def desk_app(desk: Desk, metrics: Callable[[], bytes]) -> ASGIApp:
+    """GET `/incidents[?standing=]`, `/incidents/{id}`, `/silences`, `/channels`, `/metrics`, `/healthz`;
+    POST `/incidents/{id}/acknowledge|resolve`, `/silences`, `/channels/{name}/test`; DELETE `/silences/{id}`."""
+
+    async def answer(request: Request) -> Response:
+        parts = request.scope["path"].strip("/").split("/")
+        operator = request.client.host if request.client else ""
+        match (request.method, *parts):
+            case ("GET", "healthz"):
+                return _json({"ready": True})
+            case ("GET", "metrics"):
+                return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+            case ("GET", "incidents"):
+                return _json({"incidents": _listed(desk, request.query_params.get("standing", ""))})
+            case ("GET", "incidents", id):
+                return _json(desk.incidents.find(id).document())
+            case ("POST", "incidents", id, "acknowledge" | "resolve" as verb):
+                note = (await _body(request, _Note)).note[:_MAX_TEXT]
+                change = desk.acknowledge if verb == "acknowledge" else desk.resolve
+                return _json((await change(id, operator, note)).document())
+            case ("GET", "silences"):
+                return _json({"silences": msgspec.to_builtins(list(desk.incidents.silences.values()))})
+            case ("POST", "silences"):
+                wanted = await _body(request, _Silence)
+                if max(map(len, (wanted.why, wanted.rule, wanted.principal))) > _MAX_TEXT:
+                    raise BadInput("bad_silence", f"a text is longer than {_MAX_TEXT} characters")
+                silence = await desk.silence(operator, wanted.why, wanted.seconds, wanted.rule, wanted.principal)
+                return _json(msgspec.to_builtins(silence), 201)
+            case ("DELETE", "silences", id):
+                return _json(msgspec.to_builtins(await desk.unsilence(id, operator)))
+            case ("GET", "channels"):
+                return _json({"channels": [_channel(one) for one in desk.deliveries], "read": desk.cursor})
+            case ("POST", "channels", name, "test"):
+                return _json({"notice": desk.test(name).id}, 202)
+        raise NotFound("no_such_resource", "nothing is at this path", "see docs/alerts.md")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            response = await answer(Request(scope, receive))
+        except RempartError as error:
+            document = problem(error.status, error.code, error.reason, remedy=error.remedy)
+            response = _json(document, error.status, CONTENT_TYPE)
+        await response(scope, receive, send)
+
+    return app
+
+
+def page(desk: Desk) -> bytes:
+    """Prometheus's text format 0.0.4."""
+    counts = dict.fromkeys(Standing, 0)
+    for incident in desk.incidents.incidents.values():
+        counts[incident.standing] += 1
+    lines = [
+        "# HELP rempart_incidents Incidents that are kept, by standing",
+        "# TYPE rempart_incidents gauge",
+        *(f'rempart_incidents{{standing="{standing}"}} {count}' for standing, count in counts.items()),
+        "# HELP rempart_notifier_lag_events Events of the log that were not read yet",
+        "# TYPE rempart_notifier_lag_events gauge",
+        f"rempart_notifier_lag_events {max(0, desk.size - desk.cursor)}",
+    ]
+    for name, kind, about, value in (
+        ("sent_total", "counter", "Notices that the channel took", lambda one: one.sent),
+        ("failures_total", "counter", "Attempts that failed", lambda one: one.failures),
+        ("lost_total", "counter", "Notices that gave way because too many waited", lambda one: one.lost),
+        ("waiting", "gauge", "Notices that wait", lambda one: len(one.waiting)),
+        ("failing", "gauge", "1 while the last attempt failed", lambda one: int(bool(one.failing))),
+    ):
+        lines += [f"# HELP rempart_alert_channel_{name} {about}", f"# TYPE rempart_alert_channel_{name} {kind}"]
+        lines += [f'rempart_alert_channel_{name}{{channel="{one.name}"}} {value(one)}' for one in desk.deliveries]
+    return "\n".join([*lines, ""]).encode()
+
+
+def _channel(one: Delivery) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "least": one.least.value,
+        "waiting": len(one.waiting),
+        "sent": one.sent,
+        "failures": one.failures,
+        "lost": one.lost,
+        "failing": one.failing,
+    }
+
+
+def _listed(desk: Desk, standing: str) -> list[dict[str, Any]]:
+    """Newest first; without `standing` those that are not resolved."""
+    if standing not in ("", "all", *Standing):
+        raise BadInput("bad_parameter", "there is no such standing", "use open, acknowledged, resolved or all")
+    found = [
+        incident.document()
+        for incident in desk.incidents.incidents.values()
+        if standing in ("all", incident.standing) or (not standing and incident.standing is not Standing.RESOLVED)
+    ]
+    return sorted(found, key=lambda one: one["last"], reverse=True)
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    body = await request.body()
+    if len(body) > _MAX_BODY:
+        raise BadInput("body_too_large", f"more than {_MAX_BODY} bytes")
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput("bad_body", f"the body is not what is expected here: {error}"[:300]) from None
+
+
+def _json(document: object, status: int = 200, media_type: str = "application/json") -> Response:
+    return Response(msgspec.json.encode(document), status, media_type=media_type)
