@@ -24,6 +24,7 @@ from . import (
     nodes,
     pages,
     paths,
+    recorded,
     rollbacks,
     smuggling,
     tokens,
@@ -51,6 +52,7 @@ _MODULES = (
     workloads,
     nodes,
     host,
+    recorded,
     money,
     rollbacks,
 )

@@ -106,7 +106,7 @@ def attacks() -> Iterator[Attack]:
             title,
             f"{tried}, in a copy of the log",
             "the verifier finds it",
-            lambda scene, tamper=tamper: _tampered(scene, tamper),  # type: ignore[misc]  # mypy infers no default argument
+            lambda scene, tamper=tamper: tampered(scene, tamper),  # type: ignore[misc]  # mypy infers no default argument
         )
 
 
@@ -214,7 +214,7 @@ def _unregistered(scene: Scene) -> Outcome:
 Tamper = Callable[[Path], bool]
 
 
-def _tampered(scene: Scene, tamper: Tamper) -> Outcome:
+def tampered(scene: Scene, tamper: Tamper) -> Outcome:
     """`tamper` changes the copy and returns False when there is nothing of its kind to change."""
     state, verify = scene.means.state, scene.means.verify_log
     if state is None or verify is None:
@@ -224,7 +224,7 @@ def _tampered(scene: Scene, tamper: Tamper) -> Outcome:
         try:
             for _ in range(5):
                 shutil.rmtree(copy, ignore_errors=True)
-                _copy(state, copy)
+                copy_log(state, copy)
                 sound = verify(copy)
                 if sound.ok:
                     break  # a copy of a growing log may be of two moments
@@ -240,7 +240,7 @@ def _tampered(scene: Scene, tamper: Tamper) -> Outcome:
     return blocked(found.said[:200], "Merkle log and signed checkpoint", "rempart audit verify")
 
 
-def _copy(state: Path, copy: Path) -> None:
+def copy_log(state: Path, copy: Path) -> None:
     """What the verifier reads, and nothing secret."""
     shutil.copytree(state / "data" / "sequencer" / "log", copy / "data" / "sequencer" / "log")
     for name in ("log.vkey", "state"):
