@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from rempart.crypto.passwords import Argon2id, check_encoded
 from rempart.crypto.totp import parse_secret
@@ -27,6 +27,7 @@ from .model import GONE, Account, Credentials, Origin, RefreshFamily, check_limi
 from .password_rules import PasswordRules, generate_password
 from .ports import AccountStore, Outbox, RefreshStore
 
+_INVITED = "link: invite"  # as `administration.links` says it
 _ATTEMPTS = 5  # at a change that others interfere with
 
 
@@ -50,7 +51,20 @@ class Added:
     password: str | None = field(repr=False)
 
 
+class Tell(Protocol):
+    """Lets a person hear, at the address of the account given, that somebody changed what proves them."""
+
+    def __call__(self, account: Account, change: str, origin: Origin) -> None:
+        """Returns at once, whatever becomes of it."""
+
+
+def _nobody(account: Account, change: str, origin: Origin) -> None:
+    """Where nobody is told."""
+
+
 class Accounts:
+    """`tell` is asked for changes that others than the person may make: password and address."""
+
     def __init__(
         self,
         store: AccountStore,
@@ -64,11 +78,13 @@ class Accounts:
         *,
         totp_key: bytes,
         rules: PasswordRules,
+        tell: Tell | None = None,
     ) -> None:
         self._store, self._outbox, self._families = store, outbox, families
         self._pool, self._hasher, self._recorder, self._clock = pool, hasher, recorder, clock
         self.roles = roles
         self._totp_key, self._rules = totp_key, rules
+        self._tell: Tell = tell or _nobody
         self._publishing = asyncio.Lock()
 
     async def get(self, account_id: str) -> Account:
@@ -165,6 +181,8 @@ class Accounts:
                 await self._recorder.record(self._event(kind, actor, before, before, error.reason))
                 raise
             await self.publish()
+            if after.email != before.email:
+                self._tell(before, "e-mail address changed", actor.origin)  # where they read it until now
             return after
         raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
@@ -187,6 +205,8 @@ class Accounts:
         event = replace(self._event(EventType.PASSWORD_RESET, actor, before, after), reason=why)
         await self._store.set_credentials(after, encoded, sealed, event)
         await self.publish()
+        if why != _INVITED:  # they know: they were invited just now
+            self._tell(after, "password changed" if actor.person == account_id else "password reset", actor.origin)
         return Added(after, generated)
 
     async def erase(self, account_id: str, actor: Actor) -> Account:

@@ -11,19 +11,30 @@ TIMEOUT = 5.0  # seconds, for all of it: far below `backchannel.LEASE`
 
 
 class HttpLogoutSender:
-    """Implements `people.authorize.ports.LogoutSender`. No proxy of the environment, no redirect, no cookie."""
+    """Implements `people.authorize.ports.LogoutSender`. No proxy of the environment, no redirect, no cookie.
 
-    def __init__(self) -> None:
+    `authorities`, PEM, are believed beside the public ones."""
+
+    def __init__(self, authorities: str = "") -> None:
+        self._authorities = authorities
         self._client: httpx.AsyncClient | None = None
 
     async def post(self, uri: str, logout_token: str) -> bool:
         import asyncio
+        import ssl
 
         import httpx
 
         if self._client is None:
+            trusted = ssl.create_default_context()
+            if self._authorities:
+                trusted.load_verify_locations(cadata=self._authorities)
             self._client = httpx.AsyncClient(
-                follow_redirects=False, trust_env=False, timeout=TIMEOUT, limits=httpx.Limits(max_connections=32)
+                verify=trusted,
+                follow_redirects=False,
+                trust_env=False,
+                timeout=TIMEOUT,
+                limits=httpx.Limits(max_connections=32),
             )
         try:
             async with asyncio.timeout(TIMEOUT):

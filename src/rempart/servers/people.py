@@ -170,6 +170,7 @@ async def compose(
         (domain, "rempart"),
         PasswordLists((COMMON, data_dir / BREACHED)),
     )
+    notices = Notices(mailer_of(settings, data_dir), domain, clock)
     accounts = Accounts(
         store,
         store,
@@ -181,6 +182,7 @@ async def compose(
         Roles(settings.roles),
         totp_key=secret("totp"),
         rules=rules,
+        tell=notices.tell,
     )
     own = compose_own(
         settings,
@@ -194,7 +196,7 @@ async def compose(
         pool,
         hasher,
         record,
-        Notices(mailer_of(settings, data_dir), domain, clock),
+        notices,
         clock,
         secret,
     )
@@ -224,7 +226,7 @@ async def compose(
         clock=clock,
     )
     bearers = oauth.bearers
-    sender = HttpLogoutSender()
+    sender = HttpLogoutSender(settings.backchannel_ca)
     authorization = compose_authorization(
         issuer=settings.issuer,
         trust_domain=domain,

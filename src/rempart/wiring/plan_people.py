@@ -20,6 +20,7 @@ def people_settings(app: AppSettings, issuer: str, workload_api: str, unsafe_dis
         sessions=app.sessions,
         security_profile=app.security_profile,
         client_registration=app.client_registration,
+        backchannel_ca=app.backchannel_ca,
         mtls_url=public_url(*app.mtls.listen) if app.mtls.listen else "",
         mtls_authorities=app.mtls.authorities,
         workload_api=workload_api,

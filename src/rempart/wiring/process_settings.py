@@ -123,6 +123,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     sessions: SessionSettings = SessionSettings()
     security_profile: str = "baseline"  # or "fapi2"
     client_registration: str = "off"  # or "invited"
+    backchannel_ca: str = ""  # PEM of authorities believed, beside the public ones, where clients are told of logouts
     mtls_url: str = ""  # origin where clients are asked for certificates
     mtls_authorities: str = ""  # PEM of those whose certificates name clients
     workload_api: str = ""  # where the keys of JWT-SVIDs come from; empty: a JWT-SVID buys nothing

@@ -12,6 +12,7 @@ from rempart.people.administration.roles import RoleRules
 
 from .alert_channels import AlertingSettings, read_alerting
 from .audit_settings import AuditSettings, read_audit
+from .authorities import read_authorities
 from .catalog import instance_names
 from .check import Problem, Problems, Reader
 from .detection_settings import DetectionSettings, read_detection
@@ -123,6 +124,7 @@ class AppSettings:
     signing_algorithm: str = SIGNING[0]
     factors: FactorSettings = field(default_factory=FactorSettings)
     mtls: MtlsSettings = field(default_factory=MtlsSettings)
+    backchannel_ca: str = ""
     audit: AuditSettings = field(default_factory=AuditSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     alerting: AlertingSettings = field(default_factory=AlertingSettings)
@@ -226,6 +228,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         signing_algorithm=read_signing(tokens),
         factors=read_factors(people, declared),
         mtls=read_mtls(gateway, directory),
+        backchannel_ca=read_authorities(people, "backchannel_ca", directory),
         audit=read_audit(audit, directory),
         detection=read_detection(detection, directory),
         alerting=read_alerting(alerting, directory),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from rempart.kernel.errors import BadInput, RempartError, Throttled
 
+from ..pages.languages import DEFAULT, LANGUAGE_COOKIE, Texts, choose
 from ..requests import Endpoint, oauth, read_body
 from .model import Outgoing
 from .ports import KeyProofs
@@ -24,14 +26,7 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-_TEXTS = {
-    "en": ("Continue", "This request can't be answered", "Go back to the application and try again."),
-    "fr": (
-        "Continuer",
-        "Impossible de répondre à cette demande",
-        "Revenez à l’application et réessayez.",
-    ),
-}
+_SLUG = re.compile(r"[^a-z0-9]+")
 
 
 def respond(request: Request, outgoing: Outgoing, *, script: str) -> Response:
@@ -45,13 +40,13 @@ def respond(request: Request, outgoing: Outgoing, *, script: str) -> Response:
         f'<input type="hidden" name="{html.escape(name)}" value="{html.escape(value)}">'
         for name, value in outgoing.parameters.items()
     )
-    language = language_of(request)
-    button = _TEXTS[language][0]
+    texts = texts_of(request)
+    button = html.escape(texts.plain("request.continue"))
     body = (
         f'<form method="post" action="{html.escape(outgoing.redirect_uri)}">{fields}'
         f'<button type="submit">{button}</button></form><script src="{html.escape(script)}"></script>'
     )
-    return _page(language, button, body, script="'self'", action=source_of(outgoing.redirect_uri))
+    return _page(texts.language, button, body, script="'self'", action=source_of(outgoing.redirect_uri))
 
 
 def redirect(path: str, parameters: Mapping[str, str]) -> Response:
@@ -61,13 +56,13 @@ def redirect(path: str, parameters: Mapping[str, str]) -> Response:
 
 def error_page(request: Request, error: RempartError) -> Response:
     """For what must not be redirected (RFC 9700 section 4.11)."""
-    language = language_of(request)
-    _, title, advice = _TEXTS[language]
+    texts = texts_of(request)
+    title, advice = (html.escape(texts.plain(f"request.{what}")) for what in ("title", "advice"))
     body = (
-        f'<h1>{title}</h1><p lang="en">{html.escape(error.reason)}</p><p>{advice}</p>'
+        f"<h1>{title}</h1><p>{html.escape(_reason(texts, error))}</p><p>{advice}</p>"
         f"<p><code>{html.escape(error.code)}</code></p>"
     )
-    response = _page(language, title, body, status=error.status)
+    response = _page(texts.language, title, body, status=error.status)
     if isinstance(error, Throttled):
         response.headers["retry-after"] = str(error.retry_after)
     return response
@@ -95,9 +90,32 @@ async def raw_parameters(request: Request) -> bytes:
     return await read_body(request)
 
 
-def language_of(request: Request) -> str:
-    first = request.headers.get("accept-language", "")[:20].strip().lower()
-    return "fr" if first.startswith("fr") else "en"
+def texts_of(request: Request) -> Texts:
+    """In the language that pages would choose for this visitor."""
+    query = request.query_params
+    return Texts(
+        choose(
+            asked=query.get("lang"),
+            kept=request.cookies.get(LANGUAGE_COOKIE),
+            ui_locales=query.get("ui_locales", ""),
+            accept=request.headers.get("accept-language", ""),
+        )
+    )
+
+
+def reason_key(reason: str) -> str:
+    """Of the catalogue's text for a reason that we give ourselves."""
+    return "request." + _SLUG.sub("_", reason.lower()).strip("_")
+
+
+def _reason(texts: Texts, error: RempartError) -> str:
+    """The catalogue's text; for what has none in English the reason itself, else what its status means."""
+    if isinstance(error, Throttled):
+        return texts.plain("request.waiting", seconds=error.retry_after)
+    for key in (reason_key(error.reason), f"error.{error.code}"):
+        if texts.has(key):
+            return texts.plain(key)
+    return error.reason if texts.language == DEFAULT else texts.plain(f"error.status.{error.status}")
 
 
 def _page(

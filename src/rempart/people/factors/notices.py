@@ -16,12 +16,18 @@ from ..ports import Mailer
 
 AT_ONCE = 32  # mails under way; beyond, none is sent
 _SUBJECTS = {"en": "Your sign-in at {service} was changed", "fr": "Votre connexion à {service} a été modifiée"}
-_TEXTS = {
-    "en": "Hello,\n\n{what}\n\nWhen: {when}\n\nEverything that was signed in has ended. If this was not you, choose a"
-    " new password at once and tell an administrator.\n\n{service}\n",
-    "fr": "Bonjour,\n\n{what}\n\nQuand : {when}\n\nToutes les connexions ouvertes ont été fermées. Si ce n’était pas"
-    " vous, choisissez aussitôt un nouveau mot de passe et prévenez un administrateur.\n\n{service}\n",
+_FRAME = "{hello}\n\n{what}\n\n{when}\n\n{ended}{advice}\n\n{service}\n"
+_HELLO = {"en": "Hello,", "fr": "Bonjour,"}
+_WHEN = {"en": "When: {when}", "fr": "Quand : {when}"}
+_ENDED = {
+    "en": "Everything that was signed in has ended. ",
+    "fr": "Toutes les connexions ouvertes ont été fermées. ",
 }
+_ADVICE = {
+    "en": "If this was not you, choose a new password at once and tell an administrator.",
+    "fr": "Si ce n’était pas vous, choisissez aussitôt un nouveau mot de passe et prévenez un administrateur.",
+}
+_KEEPS_SESSIONS = frozenset({"e-mail address changed"})
 _FRENCH = {
     "authenticator app added": "une application d’authentification a été ajoutée",
     "authenticator app removed": "l’application d’authentification a été retirée",
@@ -30,7 +36,10 @@ _FRENCH = {
     "backup codes renewed": "les codes de secours ont été renouvelés",
     "all factors removed": "tous les seconds facteurs ont été retirés",
     "password changed": "le mot de passe a été changé",
+    "password reset": "le mot de passe a été remplacé par un administrateur",
+    "e-mail address changed": "l’adresse électronique du compte a été changée",
 }
+_ENGLISH = {"password reset": "the password was replaced by an administrator"}
 _log = logging.getLogger(__name__)
 
 
@@ -57,9 +66,14 @@ class Notices:
 
     async def _send(self, to: str, change: str, locale: str) -> None:
         language = "fr" if locale.lower().startswith("fr") else "en"
-        what = _FRENCH.get(change, change) if language == "fr" else change
-        text = _TEXTS[language].format(
-            what=f"{what[:1].upper()}{what[1:]}.", when=rfc3339(self._clock.now()), service=self._service
+        what = (_FRENCH if language == "fr" else _ENGLISH).get(change, change)
+        text = _FRAME.format(
+            hello=_HELLO[language],
+            what=f"{what[:1].upper()}{what[1:]}.",
+            when=_WHEN[language].format(when=rfc3339(self._clock.now())),
+            ended="" if change in _KEEPS_SESSIONS else _ENDED[language],
+            advice=_ADVICE[language],
+            service=self._service,
         )
         try:
             await self._mailer.send(to, _SUBJECTS[language].format(service=self._service), text)

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 LANGUAGES = {"en": "English", "fr": "Français"}
 DEFAULT = "en"
+LANGUAGE_COOKIE = "__Host-rempart-language"
 _RANGE = re.compile(r"([A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,40})?(?:;q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?")
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")

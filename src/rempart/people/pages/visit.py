@@ -18,14 +18,13 @@ from rempart.people.requests import Origins
 from rempart.people.sessions.cookies import SESSION_COOKIE, token_of
 
 from .forms import FORM_COOKIE, FormGuard, new_browser
-from .languages import LANGUAGES, Texts, choose
+from .languages import LANGUAGE_COOKIE, LANGUAGES, Texts, choose
 from .model import Entered, HalfDone, SignedIn
 from .page import HEADERS, Pages
 from .ports import BrowserSessions
 
 STEP_COOKIE = "__Host-rempart-step"
 DEVICE_COOKIE = "__Host-rempart-device"
-LANGUAGE_COOKIE = "__Host-rempart-language"
 SIGN_IN = "/auth/sign-in"
 ACCOUNT = "/auth/account"
 RECENT = 570.0  # seconds since the last proof, for changing what proves one: the factors' room takes ten minutes

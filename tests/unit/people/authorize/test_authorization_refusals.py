@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote_from_bytes, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 from tests.authorize_support import CALLBACK, ORIGIN, Room, right_request, room, sent
 from tests.people_harness import ISSUER
 
-from rempart.kernel.errors import Unavailable
+from rempart.kernel.errors import BadInput, Unavailable
+from rempart.people.authorize import answers
 from rempart.people.authorize.arrivals import AT_ONCE, WITHIN
+from rempart.people.pages.languages import LANGUAGES, catalogue
 
 Body = Callable[[Room], Awaitable[None]]
 
@@ -226,3 +231,53 @@ def test_no_endpoint_breaks(
         assert answer.headers.get("location", ISSUER).startswith((ISSUER, CALLBACK))
 
     shared(body)
+
+
+def _reasons() -> set[str]:
+    """What a person may be shown of a request that can't be answered by a redirect."""
+    found: set[str] = set()
+    for module in ("authorize_api", "logout", "logout_api", "parameters"):
+        tree = ast.parse((Path(answers.__file__).parent / f"{module}.py").read_text())
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or function.name in (
+                "push",
+                "_invalid",
+            ):
+                continue
+            for node in ast.walk(function):
+                match node:
+                    case ast.Call(func=ast.Name(id="BadInput"), args=[_, ast.Constant(value=str(reason)), *_]):
+                        found.add(reason)
+    return found
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_reason_is_told_in_the_language_of_the_page(language: str) -> None:
+    reasons = _reasons()
+    assert len(reasons) >= 11
+    texts = catalogue(language)
+    assert {reason for reason in reasons if answers.reason_key(reason) not in texts} == set()
+
+
+def test_a_page_for_what_cant_be_answered_speaks_the_visitors_language() -> None:
+    def page(headers: dict[str, str], query: str = "") -> str:
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        request = Request({"type": "http", "method": "GET", "headers": raw, "query_string": query.encode()})
+        error = BadInput("unknown_client", "this application is not registered here")
+        return bytes(answers.error_page(request, error).body).decode()
+
+    french = "Cette application n’est pas enregistrée ici."
+    assert french in page({"accept-language": "fr-CA,en;q=0.5"})
+    assert french in page({"accept-language": "en", "cookie": "__Host-rempart-language=fr"})
+    assert french in page({"accept-language": "de"}, "ui_locales=fr")
+    assert '<html lang="fr">' in page({"accept-language": "fr"})
+    assert "This application is not registered here." in page({"accept-language": "en;q=1, fr;q=0.2"})
+    for wrong in ("<script>", "é" * 400, ";;;", "fr;q=9"):
+        assert "<script>alert" not in page({"accept-language": wrong})
+
+
+def test_a_reason_without_a_text_is_told_by_its_status() -> None:
+    request = Request({"type": "http", "method": "GET", "headers": [(b"accept-language", b"fr")], "query_string": b""})
+    body = bytes(answers.error_page(request, Unavailable("store_unavailable", "gone")).body).decode()
+    assert "gone" not in body
+    assert catalogue("fr")["error.status.503"] in body.replace("&#x27;", "'")
