@@ -17,6 +17,7 @@ from rempart.kernel.errors import Conflict, NotFound
 
 CLOCK_SKEW = 60  # seconds that a verifier's clock may be behind
 MOST_PUBLISHED = 48  # keys; verifiers bound the key sets that they take
+MOST_RETIRED = 32  # keys that are still listed; each turn records the whole ring, twice
 Pair = tuple[SigningKey, SigningKey]  # the one that signs, and the next
 
 
@@ -141,7 +142,8 @@ class Ring:
         return Ring((*kept, *(key for pair in pairs for key in _started(pair, now=now, published_at=now, ttl=ttl))))
 
     def settle(self, *, now: float, ttl: float, remember: float) -> Ring:
-        """Retire what has no token left, forget retired keys after `remember` seconds, note a longer token life."""
+        """Retire what has no token left, forget retired keys after `remember` seconds and all but the last ones, note a
+        longer token life."""
         kept = []
         for key in self.keys:
             if key.state is KeyState.VERIFY_ONLY and (key.retires_at or 0) <= now:
@@ -151,7 +153,9 @@ class Ring:
             if key.state is KeyState.ACTIVE and key.longest_ttl < ttl:
                 key = replace(key, longest_ttl=ttl)
             kept.append(key)
-        return Ring(tuple(kept))
+        retired = sorted((key for key in kept if key.state is KeyState.RETIRED), key=lambda key: key.retires_at or 0)
+        forgotten = {key.kid for key in retired[:-MOST_RETIRED]}
+        return Ring(tuple(key for key in kept if key.kid not in forgotten))
 
     def _turned(self, fresh: Mapping[str, SigningKey], *, now: float, ttl: float) -> Ring:
         turned = []

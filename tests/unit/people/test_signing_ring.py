@@ -23,7 +23,7 @@ from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Conflict, Integrity, NotFound, Unavailable
 from rempart.people.model import Origin
 from rempart.people.signing_keys import SealedRing, SigningKeys
-from rempart.people.signing_ring import CLOCK_SKEW, MOST_PUBLISHED, KeyState, Ring
+from rempart.people.signing_ring import CLOCK_SKEW, MOST_PUBLISHED, MOST_RETIRED, KeyState, Ring
 
 BOTH = ("EdDSA", "ES256")
 TTL, LEAD, LIFE = 600.0, 100.0, 5000.0
@@ -104,6 +104,17 @@ def test_a_key_verifies_as_long_as_its_longest_token() -> None:
     assert KEYS[0].kid not in {key.kid for key in settled.published()}
     assert next(key for key in settled.keys if key.kid == KEYS[0].kid).retired_for == "age"
     assert len(settled.settle(now=end + 100, ttl=60, remember=50).keys) == 2
+
+
+def test_of_retired_keys_the_last_ones_are_listed() -> None:
+    turned = ring()
+    made = [SigningKey.generate("EdDSA") for _ in range(MOST_RETIRED + 5)]
+    for number, key in enumerate(made):
+        turned = turned.retire(turned.active("EdDSA").kid, key, now=float(number), ttl=TTL)
+    settled = turned.settle(now=100.0, ttl=TTL, remember=1e9)
+    retired = [key.retires_at for key in settled.keys if key.state is KeyState.RETIRED]
+    assert retired == [float(number) for number in range(5, MOST_RETIRED + 5)]
+    assert len(settled.keys) == MOST_RETIRED + 2
 
 
 def test_a_leaked_key_is_out_at_once_in_whatever_state() -> None:
