@@ -1,6 +1,6 @@
 """`POST /login` against argon2id alone: what everything around the hash costs.
 
-The real people process on its unix socket (throttle, two database accesses, RS256, a durable event) and, in turns with
+The real people process on its unix socket (throttle, two database accesses, ES256, a durable event) and, in turns with
 it, as many threads as it has workers that do nothing but verify the same kind of hash. Turns, because a machine
 is rarely as fast in one second as in the next; the ratio is the median of the turns.
 """
