@@ -20,8 +20,9 @@ from tests.upstream_ca import make_ca
 
 from rempart.backends.docker_engine import DockerEngine
 from rempart.backends.kubelet import Kubelet
+from rempart.backends.kubernetes_tokens import TokenReview
 from rempart.crypto import x509
-from rempart.kernel.errors import Unavailable
+from rempart.kernel.errors import Unauthenticated, Unavailable
 from rempart.workloads import authority
 from rempart.workloads.containers import Container
 from rempart.workloads.docker import DockerFacts
@@ -159,3 +160,57 @@ def test_a_kubelet_over_tls_with_a_token_that_is_replaced(tmp_path: Path) -> Non
         for other in (Kubelet(url, ca=stranger, token=token), Kubelet(url, ca=ca, token=tmp_path / "none")):
             with pytest.raises(Unavailable):
                 asyncio.run(other.pods())
+
+
+def test_a_token_review_over_tls(tmp_path: Path) -> None:
+    """Answers as the API reference of authentication.k8s.io/v1 TokenReview has them."""
+    ca, context = certified(tmp_path, "api")
+    port = free_port()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Reviewer)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    own = tmp_path / "token"
+    own.write_text("the servers own\n")
+    url = f"https://127.0.0.1:{port}"
+    extra = {
+        f"authentication.kubernetes.io/{name}": [value]
+        for name, value in (("pod-name", "agent-x"), ("pod-uid", "u1"), ("node-name", "node-1"), ("node-uid", "u2"))
+    }
+    user = {"username": "system:serviceaccount:rempart:agent", "uid": "u3", "groups": [], "extra": extra}
+    good = {"authenticated": True, "audiences": ["rempart-server"], "user": user}
+    with served(server):
+        review = TokenReview(url, ca=ca, token=own).review
+        Reviewer.status = good
+        account = asyncio.run(review("a.b.c", "rempart-server"))
+        assert (account.namespace, account.name, account.node_uid) == ("rempart", "agent", "u2")
+        asked = json.loads(Reviewer.asked[-1])
+        assert asked["spec"] == {"token": "a.b.c", "audiences": ["rempart-server"]}
+        assert Reviewer.authorized[-1] == "Bearer the servers own"
+        for status in (
+            {"authenticated": False, "error": "token expired"},
+            {**good, "authenticated": "true"},
+            {**good, "audiences": ["https://kubernetes"]},
+            {"authenticated": True, "user": user},
+            {**good, "user": {**user, "extra": {}}},
+            {**good, "user": {**user, "username": "admin"}},
+        ):
+            Reviewer.status = status
+            with pytest.raises(Unauthenticated):
+                asyncio.run(review("a.b.c", "rempart-server"))
+        with pytest.raises(Unauthenticated):
+            asyncio.run(review("x" * 100_000, "rempart-server"))
+    with pytest.raises(Unavailable):
+        asyncio.run(review("a.b.c", "rempart-server"))
+
+
+class Reviewer(Handler):
+    status: ClassVar[dict[str, Any]] = {}
+    authorized: ClassVar[list[str | None]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(self.rfile.read(int(self.headers["content-length"])).decode())
+        self.authorized.append(self.headers.get("authorization"))
+        body = json.dumps({"kind": "TokenReview", "status": self.status}).encode()
+        self.send_response(201)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

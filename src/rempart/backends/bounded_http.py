@@ -20,8 +20,9 @@ async def get_json(
     within_s: float,
     most: int,
     headers: Mapping[str, str] | None = None,
+    post: Any = None,
 ) -> Mapping[str, Any]:
-    """`within_s` for all of it, `most` in bytes. Redirects are not followed.
+    """`post`: POST this (JSON) instead. `within_s` for all of it, `most` in bytes. Redirects are not followed.
 
     Raises Unavailable `no_answer`.
     """
@@ -32,13 +33,13 @@ async def get_json(
         async with (
             asyncio.timeout(within_s),
             httpx.AsyncClient(transport=transport, timeout=within_s, trust_env=False) as client,
-            client.stream("GET", url, headers=headers) as answer,
+            client.stream("GET" if post is None else "POST", url, headers=headers, json=post) as answer,
         ):
             async for part in answer.aiter_bytes():
                 body += part
                 if len(body) > most:
                     raise Unavailable("no_answer", f"{url} answers with more than {most} bytes")
-        document = strict_json.loads(bytes(body)) if answer.status_code == 200 else None
+        document = strict_json.loads(bytes(body)) if answer.status_code in (200, 201) else None
     except (httpx.HTTPError, OSError, TimeoutError, BadInput) as error:
         raise Unavailable("no_answer", f"{url} does not answer: {type(error).__name__}") from None
     if not isinstance(document, dict):

@@ -47,6 +47,10 @@ def run(  # nosec B107 - kubelet_token is the name of a file
     svid: Annotated[
         tuple[Path, Path] | None, typer.Option("--svid", metavar="CERT KEY", help="Join by an existing X.509-SVID")
     ] = None,
+    k8s: Annotated[
+        tuple[str, Path] | None,
+        typer.Option("--k8s", metavar="CLUSTER TOKEN", help="Join by a projected service-account token (file)"),
+    ] = None,
     socket: Annotated[Path | None, typer.Option(help="Workload API; default run/workload.sock in the state")] = None,
     profile: Annotated[str, typer.Option(help="dev or production")] = "dev",
     docker_socket: Annotated[str, typer.Option(help="Docker's, for docker: selectors")] = "",
@@ -78,7 +82,7 @@ def run(  # nosec B107 - kubelet_token is the name of a file
         servers=[_address(one) for one in server],
         trust_domain=parse_trust_domain(trust_domain),
         bundle=_bundle(bundle, trust_domain) if bundle else "",
-        evidence=_evidence(join_token_file, x509pop, svid),
+        evidence=_evidence(join_token_file, x509pop, svid, k8s),
         state=directory,
         socket=(socket or directory / "run" / "workload.sock").absolute(),
         profile=profile,
@@ -120,11 +124,20 @@ def _bundle(file: Path, trust_domain: str) -> str:
     return encode(spiffe_bundle(Bundle(trust_domain, roots, (), 0))).decode()
 
 
-def _evidence(token_file: Path | None, x509pop: tuple[Path, Path] | None, svid: tuple[Path, Path] | None) -> Evidence:
-    from rempart.workloads.agents.evidence import Possessed, ShownToken
+def _evidence(
+    token_file: Path | None,
+    x509pop: tuple[Path, Path] | None,
+    svid: tuple[Path, Path] | None,
+    k8s: tuple[str, Path] | None,
+) -> Evidence:
+    from rempart.workloads.agents.evidence import Possessed, ProjectedToken, ShownToken
 
-    if sum(one is not None for one in (token_file, x509pop, svid)) > 1:
-        raise BadInput("bad_usage", "an agent joins in one way", "choose one of --join-token-file, --x509pop, --svid")
+    if sum(one is not None for one in (token_file, x509pop, svid, k8s)) > 1:
+        ways = "choose one of --join-token-file, --x509pop, --svid, --k8s"
+        raise BadInput("bad_usage", "an agent joins in one way", ways)
+    if k8s is not None:
+        cluster, mounted = k8s
+        return ProjectedToken(cluster, lambda: _read(mounted).decode("utf-8", "replace").strip())
     if x509pop is not None or svid is not None:
         method = "svid" if svid is not None else "x509pop"
         certificate, key = svid or x509pop or (Path(), Path())

@@ -171,7 +171,7 @@ def verify_jwt(
     token: str,
     jwks: Jwks,
     *,
-    typ: str,
+    typ: str | None,
     issuer: str | None,
     audience: str | None,
     now: float,
@@ -179,6 +179,7 @@ def verify_jwt(
 ) -> dict[str, Any]:
     """The claims of a token that passes all eight steps; else Unauthenticated `invalid_token` with the reason.
 
+    `typ` None: the header must have none, as Kubernetes writes it.
     `audience` None leaves `aud` to the caller, who must look at it; so does `issuer` None with `iss`, where all keys
     are one issuer's.
     `leeway`, in seconds and at most 60, is the clock difference allowed on `exp`, `nbf` and `iat`.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rempart.audit.journal import Journal
+from rempart.backends.kubernetes_tokens import PublishedKeys, TokenReview
 from rempart.backends.sql import Database
 from rempart.backends.sql_agents import SCHEMA, SqlAgents
 from rempart.backends.sqlite_sql import SqliteDatabase
@@ -16,9 +17,18 @@ from rempart.crypto.x509 import pem_to_ders
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
-from rempart.wiring.process_settings import AgentSettings
+from rempart.wiring.process_settings import AgentSettings, ClusterSettings
 from rempart.workloads.agents.api import AgentApi
-from rempart.workloads.agents.joining import ExistingSvid, Joining, JoinMethod, JoinToken, Nonces, Possession
+from rempart.workloads.agents.joining import (
+    Cluster,
+    ExistingSvid,
+    Joining,
+    JoinMethod,
+    JoinToken,
+    Kubernetes,
+    Nonces,
+    Possession,
+)
 from rempart.workloads.agents.roster import Roster, agent_refusals
 from rempart.workloads.agents.signing import AgentSigning
 from rempart.workloads.agents.telling import Telling
@@ -78,6 +88,9 @@ def serve_agents(
 
         methods["svid"] = ExistingSvid(roster, nonces, trusted, settings.svid, clock)
 
+    if settings.kubernetes:
+        methods["k8s"] = Kubernetes(roster, {one.name: _cluster(one, clock) for one in settings.kubernetes})
+
     async def record(event: Event) -> None:
         await journal.record_bytes(encode(event, journal.source), repeat=True)
 
@@ -97,3 +110,13 @@ def serve_agents(
         clock=clock,
     )
     return Agents(roster, AgentListener(api.app(), listening, x509, identities.trust_domain, clock), refusals)
+
+
+def _cluster(settings: ClusterSettings, clock: Clock) -> Cluster:
+    ca, token = (Path(name) if name else None for name in (settings.ca, settings.token))
+    tokens = (
+        TokenReview(settings.api, ca=ca, token=token)
+        if settings.api
+        else PublishedKeys(Path(settings.jwks), settings.issuer, clock)
+    )
+    return Cluster(tokens, frozenset(settings.service_accounts), settings.audience)

@@ -55,11 +55,25 @@ class BundleEndpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
     key: str = ""
 
 
+class ClusterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A Kubernetes cluster: its API server, or the file of its keys with the issuer that its tokens name."""
+
+    name: str
+    service_accounts: list[str]
+    audience: str
+    api: str = ""
+    ca: str = ""
+    token: str = ""
+    jwks: str = ""
+    issuer: str = ""
+
+
 class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How agents may join besides by join token. `x509pop_roots` is PEM; `svid`: ids at and below these."""
 
     x509pop_roots: str = ""
     svid: list[str] = []
+    kubernetes: list[ClusterSettings] = []
 
 
 class SpireSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

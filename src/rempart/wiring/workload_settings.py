@@ -9,11 +9,12 @@ from pathlib import Path
 
 from .check import Reader
 from .plan_mesh import Remote
-from .process_settings import AgentSettings, BundleEndpointSettings, PartnerSettings, SpireSettings
+from .process_settings import AgentSettings, BundleEndpointSettings, ClusterSettings, PartnerSettings, SpireSettings
 from .workload_state import WorkloadState, read_workload_state
 
 DEFAULT_AGENTS = ("0.0.0.0", 8081)  # nosec B104 - other hosts are who it is for; nothing listens unless the table is there
 DEFAULT_BUNDLE = ("0.0.0.0", 8082)  # nosec B104 - as above, for partners
+_ACCOUNT = re.compile(r"[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}")
 _PATH = re.compile(r"/|(/[A-Za-z0-9._-]+)+")
 
 
@@ -130,7 +131,7 @@ def _remotes(workloads: Reader, domain: str) -> tuple[Remote, ...]:
 
 
 def _agents(workloads: Reader, directory: Path, domain: str) -> AgentsPlan | None:
-    """`[workloads.agents]`: `listen`, `x509pop_ca` (a PEM file), `svid`."""
+    """`[workloads.agents]`: `listen`, `x509pop_ca` (a PEM file), `svid`, and `[[workloads.agents.kubernetes]]`."""
     reader = workloads.table("agents")
     if not reader.content:
         return None
@@ -138,9 +139,34 @@ def _agents(workloads: Reader, directory: Path, domain: str) -> AgentsPlan | Non
     allowed = reader.words("svid")
     if not all(one.startswith(f"spiffe://{domain}/") for one in allowed):
         reader.refuse("svid", "only ids of this trust domain may join by an SVID", f"write spiffe://{domain}/…")
-    settings = AgentSettings(x509pop_roots=_text_file(reader, "x509pop_ca", directory), svid=list(allowed))
+    settings = AgentSettings(
+        x509pop_roots=_text_file(reader, "x509pop_ca", directory),
+        svid=list(allowed),
+        kubernetes=[_cluster(one) for one in reader.tables("kubernetes")],
+    )
     reader.no_more()
     return AgentsPlan(listen, settings)
+
+
+def _cluster(reader: Reader) -> ClusterSettings:
+    cluster = ClusterSettings(
+        name=reader.text("cluster", pattern=r"[A-Za-z0-9._-]{1,63}", required=True),
+        service_accounts=list(reader.words("service_accounts", required=True)),
+        audience=reader.text("audience", default="rempart-server"),
+        api=reader.text("api", pattern=r"https://[^@\s]+"),
+        ca=reader.text("ca", pattern=r"/.+"),
+        token=reader.text("token", pattern=r"/.+"),
+        jwks=reader.text("jwks", pattern=r"/.+"),
+        issuer=reader.text("issuer"),
+    )
+    if bool(cluster.api) == bool(cluster.jwks) and not reader.failed("api", "jwks"):
+        reader.refuse("api", "a cluster is asked at its api, or known by a file with its jwks", "give one of the two")
+    if cluster.jwks and not cluster.issuer:
+        reader.refuse("issuer", "with jwks, the issuer that tokens name is needed", "see `iss` in a token")
+    if not all(_ACCOUNT.fullmatch(one) for one in cluster.service_accounts):
+        reader.refuse("service_accounts", "a service account is NAMESPACE:NAME", 'write ["rempart:agent"]')
+    reader.no_more()
+    return cluster
 
 
 def _kubelet(reader: Reader) -> KubeletSettings:

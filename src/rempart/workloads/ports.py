@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rempart.crypto.x509 import Certificate, EcKey
 from rempart.kernel.spiffe import SpiffeId
 
-from .agents.model import Agent, JoinToken
+from .agents.model import Agent, JoinToken, ServiceAccount
 from .containers import Container
 from .model import (
     Adopted,
@@ -99,6 +99,14 @@ class AgentStore(Protocol):
 
     async def sweep(self, before: float) -> None:
         """Forget tokens and agents that expired before that; banned agents stay, for a ban to stay."""
+
+
+class ServiceAccountTokens(Protocol):
+    """A Kubernetes cluster, which knows its own service-account tokens."""
+
+    async def review(self, token: str, audience: str) -> ServiceAccount:
+        """Whose it is, where it is valid now and for this audience. Raises Unauthenticated `k8s_token_refused`,
+        Unavailable `no_answer`."""
 
 
 class ServerConnection(Protocol):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event
 from rempart.workloads import authority
+from rempart.workloads.agents.model import Agent, JoinToken
 from rempart.workloads.model import Entry, Told
 
 DOMAIN = "bank.example"
@@ -79,3 +80,33 @@ class SigningSupervisor:
             names=["localhost"],
             now=self.clock.now(),
         )
+
+
+class MemoryAgents:
+    """An `AgentStore`."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Agent] = {}
+        self.tokens: dict[str, JoinToken] = {}
+
+    async def agents(self) -> list[Agent]:
+        return [self.known[name] for name in sorted(self.known)]
+
+    async def find(self, spiffe_id: str) -> Agent | None:
+        return self.known.get(spiffe_id)
+
+    async def change(self, spiffe_id: str, how: Callable[[Agent | None], Agent | None]) -> Agent | None:
+        after = how(self.known.get(spiffe_id))
+        self.known.pop(spiffe_id, None)
+        if after is not None:
+            self.known[spiffe_id] = after
+        return after
+
+    async def put_token(self, token: JoinToken) -> None:
+        self.tokens[token.digest] = token
+
+    async def take_token(self, digest: str) -> JoinToken | None:
+        return self.tokens.pop(digest, None)
+
+    async def sweep(self, before: float) -> None:
+        self.known = {k: one for k, one in self.known.items() if one.banned or one.expires_at >= before}

@@ -47,6 +47,18 @@ class ShownToken:
 
 
 @dataclass(frozen=True)
+class ProjectedToken:
+    """Kubernetes' service-account token, read anew each time: it is replaced every hour."""
+
+    cluster: str
+    read: Callable[[], str]
+    again: bool = True
+
+    async def join(self, server: ServerConnection, csr: bytes) -> Join:
+        return Join(method="k8s", csr=csr, cluster=self.cluster, token=self.read())
+
+
+@dataclass(frozen=True)
 class Possessed:
     """A certificate and its key, read anew each time: `x509pop` or `svid`. `read` gives the chain (DER) and the key
     (PEM)."""

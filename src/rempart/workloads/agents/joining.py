@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from rempart.crypto.possession import verify_possession
 from rempart.crypto.svid import verify_svid
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, Denied, Throttled, Unauthenticated
+from rempart.workloads.ports import ServiceAccountTokens
 
 from .messages import Join
 from .roster import Roster
@@ -116,6 +117,43 @@ class ExistingSvid:
         if not any((str(found) + "/").startswith(one.rstrip("/") + "/") for one in self._allowed):
             raise Denied("svid_not_allowed", f"{found} may not join as an agent", "see [workloads.agents] svid")
         return Attested(self._roster.agent_id("svid", *found.path.strip("/").split("/")), rejoins=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """`allowed`: service accounts that agents run as, `namespace:name`."""
+
+    tokens: ServiceAccountTokens
+    allowed: frozenset[str]
+    audience: str
+
+
+class Kubernetes:
+    """`k8s`: a projected service-account token of a pod; each node of a cluster is one agent. Who can read the token of
+    an agent's pod can be that node."""
+
+    def __init__(self, roster: Roster, clusters: Mapping[str, Cluster]) -> None:
+        self._roster, self._clusters = roster, clusters
+
+    async def attest(self, join: Join) -> Attested:
+        cluster = self._clusters.get(join.cluster)
+        if cluster is None:
+            raise Unauthenticated("k8s_token_refused", f"the cluster {join.cluster[:80]!r} is not known here")
+        account = await cluster.tokens.review(join.token, cluster.audience)
+        who = f"{account.namespace}:{account.name}"
+        if who not in cluster.allowed:
+            raise Denied("k8s_account_not_allowed", f"the service account {who} is no agent's", "see service_accounts")
+        facts = {
+            "cluster": join.cluster,
+            "agent_ns": account.namespace,
+            "agent_sa": account.name,
+            "agent_pod_name": account.pod_name,
+            "agent_pod_uid": account.pod_uid,
+            "agent_node_name": account.node_name,
+            "agent_node_uid": account.node_uid,
+        }
+        named = tuple(f"k8s_psat:{name}:{value}" for name, value in facts.items())
+        return Attested(self._roster.agent_id("k8s", join.cluster, account.node_uid), named, rejoins=True)
 
 
 class Joining:

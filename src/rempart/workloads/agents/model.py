@@ -52,3 +52,15 @@ class JoinToken:
     digest: str
     spiffe_id: str
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccount:
+    """Whom a projected service-account token is of: the pod it was mounted into, and that pod's node."""
+
+    namespace: str
+    name: str
+    pod_name: str
+    pod_uid: str
+    node_name: str
+    node_uid: str
