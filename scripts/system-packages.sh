@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Debian packages that the tests start for real. As root they are installed; otherwise the missing ones are named.
 set -euo pipefail
-declare -A need=([/usr/lib/postgresql]=postgresql [/usr/bin/prometheus]=prometheus [/usr/bin/prometheus-alertmanager]=prometheus-alertmanager [/usr/bin/redis-server]=redis-server [/usr/bin/chromium]=chromium [/usr/bin/curl]=curl [/usr/bin/openssl]=openssl [/usr/sbin/runuser]=util-linux [/usr/sbin/ip]=iproute2)
+declare -A need=([/usr/lib/postgresql]=postgresql [/usr/bin/prometheus]=prometheus [/usr/bin/prometheus-alertmanager]=prometheus-alertmanager [/usr/bin/redis-server]=redis-server [/usr/share/doc/rsyslog-gnutls]=rsyslog-gnutls [/usr/bin/chromium]=chromium [/usr/bin/curl]=curl [/usr/bin/openssl]=openssl [/usr/sbin/runuser]=util-linux [/usr/sbin/ip]=iproute2)
 missing=()
 for path in "${!need[@]}"; do [ -e "$path" ] || missing+=("${need[$path]}"); done
 command -v npm >/dev/null || missing+=(nodejs npm)

@@ -34,7 +34,12 @@ class SequencerUnderTest:
         self.access_log: int = -1
         for path in (state / "run" / "admin", state / "run" / "events", self.journals, self.data):
             path.mkdir(parents=True, exist_ok=True)
-        paths = {"admin": "admin/sequencer.sock", "audit": "audit.sock", "metrics": "metrics.sock"}
+        paths = {
+            "admin": "admin/sequencer.sock",
+            "audit": "audit.sock",
+            "metrics": "metrics.sock",
+            "feed:shipper": "feed.sock",
+        }
         paths |= {f"events:{name}": f"events/{name}.sock" for name in services}
         self.paths = {name: state / "run" / path for name, path in paths.items()}
         self._sockets: dict[str, socket.socket] = {}

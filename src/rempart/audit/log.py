@@ -182,15 +182,18 @@ class MerkleLog:
 
     def entry(self, index: int) -> bytes:
         """The event as it was recorded, but for what was erased; of a deleted one only that it was."""
-        return self._opened(index, self.bundle(index // WIDTH)[index % WIDTH])
+        return self.opened(index, self.bundle(index // WIDTH)[index % WIDTH])
 
     def entries(self, start: int, end: int) -> list[bytes]:
         """At least one and at most one bundle of the events from `start`, before `end`, as `entry` gives them."""
-        bundle = start // WIDTH
-        found = self.bundle(bundle)[start - bundle * WIDTH : end - bundle * WIDTH]
-        return [self._opened(start + offset, one) for offset, one in enumerate(found)]
+        return [self.opened(start + offset, one) for offset, one in enumerate(self.leaves(start, end))]
 
-    def _opened(self, index: int, leaf: bytes | None) -> bytes:
+    def leaves(self, start: int, end: int) -> Sequence[bytes | None]:
+        """The same as they are proved; None for those that retention deleted."""
+        bundle = start // WIDTH
+        return self.bundle(bundle)[start - bundle * WIDTH : end - bundle * WIDTH]
+
+    def opened(self, index: int, leaf: bytes | None) -> bytes:
         if leaf is None:
             return deleted_event(index)
         return leaf if self._personal is None else self._personal.open(leaf)

@@ -46,9 +46,10 @@ class SearchIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An event as it stands in the log: one line of OCSF JSON."""
+    """An event as it was recorded: one line of OCSF JSON. `id`: its leaf hash in the log (hex)."""
 
     index: int
+    id: str
     payload: bytes
 
 

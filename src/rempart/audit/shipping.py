@@ -105,7 +105,10 @@ class Shipment:
         return page
 
     async def _ship_page(self, page: Page) -> None:
-        items = [Item(page.start + offset, bytes(event)) for offset, event in enumerate(page.events)]
+        items = [
+            Item(page.start + offset, id, bytes(event))
+            for offset, (id, event) in enumerate(zip(page.ids, page.events, strict=True))
+        ]
         at = 0
         while at < len(items):
             batch = items[at : at + self.progress.batch]

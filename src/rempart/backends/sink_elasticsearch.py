@@ -1,7 +1,7 @@
 """Events into Elasticsearch or OpenSearch: `_bulk` with `create`, one index a month, a template of our own.
 
-A document is the event as it stands in the log, its `_id` the event's leaf hash there: sent again, it is refused as
-known, and whoever finds it in the index can check it against the log. Untrusted: whoever owns the cluster can change
+A document is the event as it was recorded, its `_id` the event's leaf hash in the log: sent again, it is refused as
+known, and whoever finds it in the index finds it in the log. Untrusted: whoever owns the cluster can change
 and delete what it holds, which the log shows.
 
 Nothing outsiders put into an event can keep it out: fields of theirs (`details`, `before`, `after`) are kept and not
@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from rempart.audit.merkle import leaf_hash
 from rempart.audit.ports import Item, Sent
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import EventType
@@ -96,7 +95,7 @@ class ElasticsearchSink:
         for item in batch:
             month, clock = _month(item.payload, clock)
             action = b'{"create":{"_index":"%s-%s","_id":"%s"}}\n'
-            lines.append(action % (self._index.encode(), month.encode(), leaf_hash(item.payload).hex().encode()))
+            lines.append(action % (self._index.encode(), month.encode(), item.id.encode()))
             lines.append(item.payload + b"\n")
         answer = await self._http.send("POST", f"/_bulk?{_ONLY}", b"".join(lines), _CONTENT)
         if answer.status == 413:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rempart.audit.merkle import leaf_hash
 from rempart.audit.ports import Item, Sent
 from rempart.crypto.webhooks import WebhookSigner
 from rempart.kernel.clock import Clock, rfc3339
@@ -30,7 +29,7 @@ class WebhookSink:
     async def send(self, batch: Sequence[Item], mark: Mapping[str, Any]) -> Sent:
         events = b",".join(item.payload for item in batch)
         body = b'{"type":"rempart.events","timestamp":"%s","data":{"events":[%s]}}' % (_time(batch[-1]), events)
-        id = f"{leaf_hash(batch[0].payload).hex()[:32]}-{len(batch)}"
+        id = f"{batch[0].id[:32]}-{len(batch)}"
         answer = await self._http.send("POST", "", body, self._signer.headers(id, int(self._clock.now()), body))
         if answer.status == 413 and len(batch) > 1:
             raise busy(self._http.url, 413)

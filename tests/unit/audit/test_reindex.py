@@ -1,4 +1,4 @@
-"""The index may be thrown away at any moment: integration goes on, nothing is integrated twice, and it is built again."""
+"""The index may be thrown away at any moment: integration goes on, nothing is taken twice, and it is built again."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ class Log:
         if start >= self.size:
             await asyncio.sleep(0.01)
         end = min(self.size, start + self.page)
-        return Page(start, self.size, [msgspec.Raw(b'{"n":%d}' % n) for n in range(start, end)])
+        numbers = range(start, end)
+        return Page(start, self.size, [f"{n:064x}" for n in numbers], [msgspec.Raw(b'{"n":%d}' % n) for n in numbers])
 
 
 class Receiver:

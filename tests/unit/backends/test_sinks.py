@@ -38,7 +38,8 @@ SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
 def item(index: int, type: EventType = EventType.LOGIN, at: float = _AT, **fields: Any) -> Item:
-    return Item(index, encode(Event(type=type, at=at, success=True, id=f"evt_{index}", **fields), "people"))
+    payload = encode(Event(type=type, at=at, success=True, id=f"evt_{index}", **fields), "people")
+    return Item(index, leaf_hash(payload).hex(), payload)
 
 
 class Http:
@@ -72,7 +73,7 @@ class Http:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.thread.start()
 
     def close(self) -> None:
@@ -123,7 +124,7 @@ def test_a_document_is_the_event_itself_under_its_leaf_hash_in_its_month(http: H
     assert bulked[2]["authorization"] == "ApiKey a2V5"
     lines = bulked[3].split(b"\n")
     assert [json.loads(line) for line in lines[:-1:2]] == [
-        {"create": {"_index": f"rempart-2026.{month}", "_id": leaf_hash(one.payload).hex()}}
+        {"create": {"_index": f"rempart-2026.{month}", "_id": one.id}}
         for month, one in zip(("01", "02"), batch, strict=True)
     ]
     assert lines[1:-1:2] == [one.payload for one in batch]
@@ -205,7 +206,7 @@ def test_a_frame_is_counted_in_octets_and_is_one_line_of_printable_ascii() -> No
 
 def test_a_time_that_is_none_and_a_name_that_is_none_are_the_nil_value() -> None:
     payload = json.dumps({"unmapped": {"rempart": {"id": "e", "type": "x y]\n", "source": "", "at": 10**18}}}).encode()
-    assert b"<110>1 - h rempart - x?y]? [meta" in frame(Item(0, payload), "h")
+    assert b"<110>1 - h rempart - x?y]? [meta" in frame(Item(0, "", payload), "h")
 
 
 def test_a_receiver_that_does_not_confirm_was_not_delivered_to(tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ def test_a_receiver_that_does_not_confirm_was_not_delivered_to(tmp_path: Path) -
             while tls.recv(65536):
                 pass  # and ends without close_notify, as an attacker on the way would
 
-    thread = threading.Thread(target=rude)
+    thread = threading.Thread(target=rude, daemon=True)
     thread.start()
     trust = Trust(pki.text("ca.pem"), pki.text("client.pem"), pki.text("client.key"))
     with pytest.raises(Unavailable) as refused:
