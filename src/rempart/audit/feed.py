@@ -16,6 +16,7 @@ from .merkle import leaf_hash
 MAX_EVENTS = 2048  # in one page
 MAX_BYTES = 4 << 20  # of one page, but for its last event
 MAX_WAIT = 25.0  # seconds
+DELETED = "deleted-"
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ def read_page(log: MerkleLog, start: int) -> bytes:
     at = start
     while at < size and len(events) < MAX_EVENTS and taken < MAX_BYTES:
         for leaf in log.leaves(at, min(size, start + MAX_EVENTS)):
-            ids.append(leaf_hash(leaf).hex() if leaf is not None else f"deleted-{at}")
+            ids.append(leaf_hash(leaf).hex() if leaf is not None else f"{DELETED}{at}")
             events.append(log.opened(at, leaf))
             taken += len(events[-1])
             at += 1

@@ -23,7 +23,7 @@ from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import Integrity, RempartError, Unavailable
 from rempart.kernel.event import EventType, Severity
 
-from .feed import Page
+from .feed import DELETED, Page
 from .ports import Busy, Feed, Item, Sink
 
 LARGEST_BATCH = 2048
@@ -108,6 +108,7 @@ class Shipment:
         items = [
             Item(page.start + offset, id, bytes(event))
             for offset, (id, event) in enumerate(zip(page.ids, page.events, strict=True))
+            if not id.startswith(DELETED)
         ]
         at = 0
         while at < len(items):
@@ -121,6 +122,10 @@ class Shipment:
             self._save(Cursor(batch[-1].index + 1, dict(sent.mark)))
             at += len(batch)
             await self._succeeded(batch, len(sent.rejected))
+        end = page.start + len(page.events)
+        if self._cursor.next < end:  # retention deleted the last ones before the sink could take them
+            self._save(Cursor(end, self._cursor.mark))
+            self.progress.next = end
         if self._cursor.next >= page.size:
             self.progress.behind_since = None
 

@@ -27,13 +27,15 @@ class Log:
     def __init__(self, size: int = 0) -> None:
         self.size = size
         self.page = 10
+        self.deleted: set[int] = set()
 
     async def read(self, start: int, wait: float) -> Page:
         if start >= self.size:
             await asyncio.sleep(0.01)
         end = min(self.size, start + self.page)
         numbers = range(start, end)
-        return Page(start, self.size, [f"{n:064x}" for n in numbers], [msgspec.Raw(b'{"n":%d}' % n) for n in numbers])
+        ids = [f"deleted-{n}" if n in self.deleted else f"{n:064x}" for n in numbers]
+        return Page(start, self.size, ids, [msgspec.Raw(b'{"n":%d}' % n) for n in numbers])
 
 
 class Receiver:
@@ -170,6 +172,15 @@ def test_a_log_with_fewer_events_than_were_sent_is_an_alarm(tmp_path: Path) -> N
     ship(rewound, lambda: bool(rewound.progress.failing))
     assert "the log has 4 events, of which 20 were sent" in told.events[-1][1]
     assert receiver.taken == list(range(20))
+
+
+def test_what_retention_deleted_before_it_was_taken_is_passed_over(tmp_path: Path) -> None:
+    log, receiver = Log(30), Receiver()
+    log.deleted = {3, 8, 9, *range(10, 20), 29}
+    shipment = make(tmp_path, log, receiver)
+    ship(shipment, lambda: shipment.progress.next == 30)
+    assert receiver.taken == [n for n in range(30) if n not in log.deleted]
+    assert make(tmp_path, log, receiver).progress.next == 30
 
 
 def test_a_damaged_cursor_is_refused(tmp_path: Path) -> None:
