@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,17 @@ def people() -> Iterator[PeopleSite]:
         yield site
 
 
+def _fingerprint(certificate: Path) -> str:
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+
 @pytest.fixture
 def browser(people: PeopleSite, tmp_path: Path) -> Iterator[BrowserContext]:
-    """With a profile of its own: where nothing is kept, Chromium binds nothing. It trusts the site's certificate by its
-    key, since a site whose certificate is wrong gets no bound session."""
-    certificate = x509.load_pem_x509_certificate((people.process.directory / "tls" / "tls.pem").read_bytes())
-    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    trusted = base64.b64encode(hashlib.sha256(key).digest()).decode()
+    """With a profile of its own: where nothing is kept, Chromium binds nothing. It trusts certificates by their
+    keys, since a site whose certificate is wrong gets no bound session."""
+    trusted = ",".join(_fingerprint(people.process.directory / name / "tls.pem") for name in ("tls", "client"))
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(tmp_path / "profile"),
@@ -110,3 +115,24 @@ def test_chromium_forgets_the_key_of_a_session_that_its_person_ended(
     eventually(lambda: DEVICE_PROOF_COOKIE in cookies(browser), within=10)
     page.goto(f"{people.origin}/auth/account")
     assert page.url == f"{people.origin}/auth/account"
+
+
+def test_an_application_elsewhere_finds_its_person_signed_in_after_the_short_cookie_ended(
+    people: PeopleSite, browser: BrowserContext
+) -> None:
+    people.register("shop")
+    page = browser.pages[0]
+    sign_in(people, page)
+    eventually(lambda: DEVICE_PROOF_COOKIE in cookies(browser), within=10)
+    eventually(lambda: bound_for(people) > 12, within=30)  # what was under way when it was bound is let pass no more
+    page.goto(f"{people.client}/shop")
+    browser.clear_cookies(name=DEVICE_PROOF_COOKIE)
+    page.evaluate("address => { location.href = address }", people.authorize("shop"))
+    page.wait_for_url(lambda url: not url.startswith(f"{people.client}/shop"))
+    assert "code=" in page.url, page.url
+
+
+def bound_for(people: PeopleSite) -> float:
+    """Seconds since the newest session was bound."""
+    bound = [event for event in people.process.journal() if event.get("reason") == "bound to a key of its device"]
+    return time.time() - max(event["at"] / 1000 if event["at"] > 1e11 else event["at"] for event in bound)

@@ -109,6 +109,7 @@ class DeviceKeysFace:
         document: Mapping[str, Any] = {
             "session_identifier": _name(session),
             "refresh_url": REFRESH,
+            "allowed_refresh_initiators": ["*"],  # applications anywhere send their people here
             "scope": {"origin": self._origin, "include_site": False, "scope_specification": rules},
             "credentials": [
                 {
