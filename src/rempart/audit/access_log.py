@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from rempart.kernel.event import Event, EventType, Severity
+from rempart.protocols.masking import mask_target
 
 MAX_KINDS = 64
 MAX_LINE_BYTES = 64 << 10
@@ -53,7 +54,7 @@ def read_line(line: bytes, envoy: str, at: float) -> Event | None:
         details |= _given(
             rule="mesh.http",
             method=told.method,
-            path=told.path,
+            path=mask_target(told.path) if told.path else None,
             status=int(told.status or 0),
             flags=told.flags,
             cause=told.details,

@@ -9,6 +9,7 @@ import msgspec
 
 from rempart.kernel.errors import BadInput
 from rempart.kernel.event import Event, EventType, Severity
+from rempart.protocols.masking import mask, mask_text
 
 MAX_BODY_BYTES = 1 << 20
 MAX_EVENTS = 1000
@@ -67,7 +68,7 @@ def _event(told: _Told, service: str) -> Event:
         at=told.at,
         success=told.success,
         severity=told.severity,
-        reason=told.reason,
+        reason=mask_text(told.reason),
         person=told.person,
         role=told.role,
         workload=told.workload,
@@ -76,9 +77,9 @@ def _event(told: _Told, service: str) -> Event:
         service=service,
         request_id=told.request_id,
         trace_id=told.trace_id,
-        before=told.before,
-        after=told.after,
-        details=told.details,
+        before=mask(told.before),
+        after=mask(told.after),
+        details=mask(told.details),
     )
 
 
