@@ -14,7 +14,18 @@ import json
 import sys
 from typing import Any
 
-NAMES = ("pdp", "ext_authz", "protected_request", "audit", "login", "people", "payment", "workload_api", "footprint")
+NAMES = (
+    "pdp",
+    "ext_authz",
+    "protected_request",
+    "audit",
+    "login",
+    "people",
+    "payment",
+    "workload_api",
+    "workloads_scale",
+    "footprint",
+)
 
 
 def main() -> None:
