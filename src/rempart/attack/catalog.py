@@ -27,6 +27,7 @@ from . import (
     recorded,
     rollbacks,
     smuggling,
+    svids,
     tokens,
     workloads,
 )
@@ -50,6 +51,7 @@ _MODULES = (
     administration,
     bound,
     workloads,
+    svids,
     nodes,
     host,
     recorded,

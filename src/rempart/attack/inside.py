@@ -19,6 +19,9 @@ from typing import Any
 from rempart.kernel.errors import RempartError
 from rempart.sdk.spiffe import WorkloadApi, endpoint_path, fetch_jwt_svid
 
+from . import inside_svids
+from .raw_grpc import call, field
+
 _CERTIFICATE_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 _FETCH_SECRETS = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
 _FETCH_X509 = "/SpiffeWorkloadAPI/FetchX509SVID"
@@ -41,6 +44,7 @@ def main() -> None:
     chain = b"".join(_pem("CERTIFICATE", der) for der in svid.chain)
     key = _pem("PRIVATE KEY", svid.private_key)
     token = fetch_jwt_svid(domain).token
+    probes |= asyncio.run(inside_svids.probes(domain, token))
     told = {"certificate": chain.decode(), "key": key.decode(), "token": token, "uid": os.getuid(), "probes": probes}
     print(json.dumps(told))
 
@@ -52,34 +56,6 @@ async def _own() -> Any:
 
 def _pem(kind: str, der: bytes) -> bytes:
     return f"-----BEGIN {kind}-----\n".encode() + base64.encodebytes(der) + f"-----END {kind}-----\n".encode()
-
-
-async def _call(method: str, request: bytes, metadata: Mapping[str, str]) -> bytes:
-    """The first message of a stream, as bytes; raises grpclib's errors."""
-    from grpclib.client import Channel
-    from grpclib.const import Cardinality
-    from grpclib.encoding.base import CodecBase
-
-    class Raw(CodecBase):
-        __content_subtype__ = "proto"
-
-        def encode(self, message: Any, message_type: Any) -> bytes:
-            return bytes(message)
-
-        def decode(self, data: bytes, message_type: Any) -> Any:
-            return data
-
-    channel = Channel(path=endpoint_path(), codec=Raw())
-    try:
-        async with asyncio.timeout(4):
-            async with channel.request(
-                method, Cardinality.STREAM_STREAM, bytes, bytes, metadata=dict(metadata)
-            ) as stream:
-                await stream.send_message(request)
-                message = await stream.recv_message()
-                return bytes(message or b"")
-    finally:
-        channel.close()
 
 
 async def _guarded(call: Callable[[], Awaitable[bytes]], secret: bytes) -> Probe:
@@ -96,26 +72,14 @@ async def _guarded(call: Callable[[], Awaitable[bytes]], secret: bytes) -> Probe
 
 async def _sds(names: list[str]) -> Probe:
     """A DiscoveryRequest (field 3: resource names, field 4: type URL; node with an id in field 2)."""
-    node = _field(2, _field(1, b"attack"))
-    request = node + b"".join(_field(3, name.encode()) for name in names) + _field(4, _CERTIFICATE_TYPE.encode())
-    return await _guarded(lambda: _call(_FETCH_SECRETS, request, {}), b"PRIVATE KEY")
-
-
-def _field(number: int, value: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(value)) + value
-
-
-def _varint(number: int) -> bytes:
-    out = b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number])
+    node = field(2, field(1, b"attack"))
+    request = node + b"".join(field(3, name.encode()) for name in names) + field(4, _CERTIFICATE_TYPE.encode())
+    return await _guarded(lambda: call(_FETCH_SECRETS, request, {}), b"PRIVATE KEY")
 
 
 async def _without_header() -> Probe:
     """SPIFFE Workload API section 6.1: no `workload.spiffe.io` header, no answer."""
-    return await _guarded(lambda: _call(_FETCH_X509, b"", {}), b"spiffe://")
+    return await _guarded(lambda: call(_FETCH_X509, b"", {}), b"spiffe://")
 
 
 def _jwt(spiffe_id: str) -> Probe:

@@ -11,7 +11,7 @@ from .wire import NoAnswer, Reply
 
 _JSON = ("Content-Type", "application/json")
 _AGENT = ("deposit-agent", "/wallet")
-_NEEDS = "the deposit agent can't be run here (`rempart run deposit-agent`)"
+NEEDS = "the deposit agent can't be run here (`rempart run deposit-agent`)"
 
 
 def attacks() -> Iterator[Attack]:
@@ -173,7 +173,7 @@ def _ask(scene: Scene, service: str, asks: Sequence[tuple[str, str]]) -> Outcome
         try:
             reply = _mtls(scene, service, method, target)
         except _Missing:
-            return not_tried(_NEEDS)
+            return not_tried(NEEDS)
         except NoAnswer as refusal:
             outcome = blocked(str(refusal), "mTLS: callers that are known", Trace(("mesh.handshake_refused",)))
             continue
@@ -190,7 +190,7 @@ def _with_token(scene: Scene) -> Outcome:
         try:
             reply = _mtls(scene, service, "GET", target, who.bearer)
         except _Missing:
-            return not_tried(_NEEDS)
+            return not_tried(NEEDS)
         except NoAnswer as refusal:
             outcome = blocked(str(refusal), "mTLS: callers that are known", Trace(("mesh.handshake_refused",)))
             continue
@@ -203,7 +203,7 @@ def _with_token(scene: Scene) -> Outcome:
 def _jwt_as_person(scene: Scene) -> Outcome:
     agent = scene.agent()
     if agent is None:
-        return not_tried(_NEEDS)
+        return not_tried(NEEDS)
     outcome = not_tried("nothing was asked")
     for target in ("/users", "/logs", f"/wallet?user_id=spiffe://{scene.trust_domain}/deposit-agent"):
         outcome = refused(scene.get(target, None, ("Authorization", f"Bearer {agent[1]['token']}")), 401)
@@ -227,7 +227,7 @@ def _as_payment(scene: Scene) -> Outcome:
         try:
             outcome = refused(_mtls(scene, "wallet", "POST", "/transfers", (*user.bearer, header), body), 400, 403)
         except _Missing:
-            return not_tried(_NEEDS)
+            return not_tried(NEEDS)
         if not outcome.blocked:
             return outcome
     return outcome
@@ -249,7 +249,7 @@ def _amounts(scene: Scene) -> Outcome:
         try:
             reply = _deposit(scene, who, amount, f"attack-{uuid.uuid4()}")
         except _Missing:
-            return not_tried(_NEEDS)
+            return not_tried(NEEDS)
         if not 400 <= reply.status < 500:
             return got_through(f"{amount[:20]} to {who[:20]!r}: {reply.said}", reply.evidence)
     return blocked(reply.said, "wallet: strict input", reply.evidence)
@@ -265,7 +265,7 @@ def _replay(scene: Scene) -> Outcome:
     try:
         replies = [_deposit(scene, user.id, "1", key) for _ in range(5)]
     except _Missing:
-        return not_tried(_NEEDS)
+        return not_tried(NEEDS)
     if replies[0].status != 201:
         return not_tried(f"the deposit itself was answered {replies[0].said}")
     other = _deposit(scene, user.id, "100", key)
@@ -278,7 +278,7 @@ def _replay(scene: Scene) -> Outcome:
 def _probe(scene: Scene, name: str) -> Outcome:
     agent = scene.agent()
     if agent is None:
-        return not_tried(_NEEDS)
+        return not_tried(NEEDS)
     identity, seen = agent
     probe = seen["probes"][name]
     if name in ("sockets", "files", "processes") and seen.get("uid") == scene.notes.get("uid"):

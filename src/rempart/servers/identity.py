@@ -203,7 +203,7 @@ async def run(boot: Boot) -> None:
             return gone_at
 
         sds = SecretDiscovery(identities)
-        server = GrpcServer([WorkloadApi(identities), sds])
+        server = GrpcServer([WorkloadApi(identities), sds], greet=attestor.greet)
         authorities = {"spiffe": spiffe, "web": web}
         operator = f"uid:{settings.operator_uid}"
         agents = None

@@ -19,6 +19,8 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from rempart.kernel.errors import Denied
+
 from .containers import container_in
 from .model import Facts, Selector, Told
 from .ports import ContainerFacts, Supervisor
@@ -31,6 +33,7 @@ _UNIT = re.compile(r"[^/]+\.(service|scope)")
 
 
 FACTS_KEPT = 1.0
+_LOOKS = 16
 
 
 class Attestor:
@@ -47,6 +50,7 @@ class Attestor:
         kept: float = FACTS_KEPT,
     ) -> None:
         self._kept = kept
+        self._looking = asyncio.Semaphore(_LOOKS)
         self._supervisor = supervisor
         self._proc = proc
         self._root = root
@@ -57,14 +61,33 @@ class Attestor:
         """`wanted`: (type, kind) of selectors that entries ask for. What is dear is found out for these only: hashing
         reads a whole file, containers are other programs' to tell. Raises Denied `caller_changed`."""
         key = frozenset(wanted)
-        known = process.known.get(key)
+        known = process.notes.get("facts")
         began = time.monotonic()
-        if known is not None and began - known[0] < self._kept:
-            return known[1]
+        if known is not None and known[0] == key and began - known[1] < self._kept:
+            facts: Facts = known[2]
+            return facts
         facts = await self._find_out(process, wanted)
-        process.known.clear()
-        process.known[key] = (began, facts)
+        process.notes["facts"] = (key, began, facts)
         return facts
+
+    def greet(self, process: Process) -> None:
+        """Call it when a process has just connected: where only the supervisor may look at its program, it looks now,
+        so that what the process becomes later is not taken for who connected."""
+        if process.program is None:
+            process.notes["first"] = asyncio.create_task(self._look(process))
+
+    async def _look(self, process: Process) -> Told | None:
+        async with self._looking:  # who connects a thousand times waits in this line, and not the supervisor
+            return await self._supervisor.who(process.pid) if process.alive() else None
+
+    async def _verify_first(self, process: Process, told: Told) -> None:
+        """Raises Denied `caller_changed` when it runs another program than when it connected."""
+        first: asyncio.Task[Told | None] | None = process.notes.get("first")
+        if first is None:
+            return
+        seen = await asyncio.shield(first)
+        if seen is not None and (seen.start_time, seen.program) != (told.start_time, told.program):
+            raise Denied("caller_changed", "the calling process became another one", "connect again")
 
     async def _find_out(self, process: Process, wanted: Collection[tuple[str, str]]) -> Facts:
         hash_program = ("unix", "sha256") in wanted
@@ -83,6 +106,8 @@ class Attestor:
             if told.name:
                 selectors.add(Selector("supervisor", told.kind, told.name))
                 description["supervised"] = f"{told.kind}:{told.name}"
+            if not ours:
+                await self._verify_first(process, told)
             if not ours and await self._still(process, told):
                 digest = told.sha256
                 self._add_path(told.path, selectors, description)

@@ -17,7 +17,7 @@ import os
 import resource
 import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -93,6 +93,8 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
             return
         self._stands = True
+        if self._server.greet is not None:
+            self._server.greet(self.process)
         limits, now = self._server.limits, self._loop.time()
         self._frames, self._given_up = _Bucket(limits.frames_per_s, now), _Bucket(limits.given_up_per_s, now)
         self.http2 = ServerConnection(self, max_streams=limits.streams)
@@ -256,7 +258,15 @@ class Service(Protocol):
 class GrpcServer:
     """Serve on a socket that is already listening. One event loop."""
 
-    def __init__(self, services: Sequence[Service], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        services: Sequence[Service],
+        limits: Limits | None = None,
+        *,
+        greet: Callable[[Process], None] | None = None,
+    ) -> None:
+        """`greet` is called with the process behind each connection as soon as that stands."""
+        self.greet = greet
         self.rpcs = {path: rpc for service in services for path, rpc in service.rpcs().items()}
         self.limits = limits or Limits()
         self._connections: dict[_Connection, None] = {}  # in the order of their opening

@@ -14,10 +14,9 @@ import select
 import socket
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 from rempart.kernel.errors import Denied, NotFound
-
-from .model import Facts
 
 SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("3i")
@@ -60,8 +59,8 @@ class Process:
     pidfd: int
     start_time: int
     program: tuple[int, int] | None
-    known: dict[object, tuple[float, Facts]] = field(default_factory=dict, compare=False, repr=False)
-    """What attestation found out of it, and when."""
+    notes: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What attestation found out of it for this connection."""
 
     @staticmethod
     def behind(connection: socket.socket) -> Process:

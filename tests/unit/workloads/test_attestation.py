@@ -98,6 +98,28 @@ def test_a_program_that_changed_while_the_supervisor_looked_does_not_count() -> 
     assert not any(one.startswith(("unix:path", "unix:sha256")) for one in found)
 
 
+def test_who_became_another_program_since_it_connected_is_nobody_where_only_the_supervisor_can_tell() -> None:
+    supervisor = SigningSupervisor(ManualClock())
+    supervisor.supervised = HELD
+    attestor = Attestor(supervisor)
+
+    async def main() -> None:
+        for program, accepted in ((HELD.program, True), ((8, 8), False)):
+            hidden = replace(myself(), program=None, notes={})
+            supervisor.supervised = HELD
+            attestor.greet(hidden)
+            await asyncio.sleep(0)  # its first look; it executes something else after that
+            supervisor.supervised = replace(HELD, program=program)
+            if accepted:
+                await attestor.attest(hidden)
+            else:
+                with pytest.raises(Denied):
+                    await attestor.attest(hidden)
+
+    with patch.object(process_module, "_program_of", return_value=None):
+        asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("answer", "understood"),
     [
