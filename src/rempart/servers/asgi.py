@@ -11,6 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+_MOST = 64 * 1024
+
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process that hosts several servers owns the signals."""
@@ -22,16 +24,23 @@ class _Server(uvicorn.Server):
 
 
 class _OneWrite:
-    """What is written in one turn of the loop goes out in one system call: uvicorn writes a head and its body apart."""
+    """What is written in one turn of the loop goes out in one system call: uvicorn writes a head and its body apart.
+
+    More than `_MOST` bytes go out at once, so that the transport can tell who makes them to wait.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport, self._loop = transport, asyncio.get_running_loop()
         self._held: list[bytes] = []
+        self._size = 0
 
     def write(self, data: bytes) -> None:
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held.append(data)
+        self._size += len(data)
+        if self._size > _MOST:
+            self._flush()
 
     def close(self) -> None:
         self._flush()
@@ -41,7 +50,7 @@ class _OneWrite:
         return getattr(self._transport, name)
 
     def _flush(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._size = self._held, [], 0
         if held and not self._transport.is_closing():
             self._transport.write(b"".join(held))
 

@@ -97,6 +97,31 @@ def test_a_stream_arrives_as_it_is_made() -> None:
     asyncio.run(scenario())
 
 
+def test_who_makes_more_than_is_read_waits() -> None:
+    async def scenario() -> None:
+        made = 0
+
+        async def parts() -> AsyncIterator[bytes]:
+            nonlocal made
+            for _ in range(2000):
+                made += 1
+                yield bytes(16 * 1024)
+
+        async def stream(request: Request) -> Response:
+            return StreamingResponse(parts())
+
+        async with served(Starlette(routes=[Route("/", stream)])) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await head_of(reader)
+            assert made < 500  # of 32 MiB
+            rest = 0
+            while rest < 2000 * 16 * 1024:
+                rest += len(await asyncio.wait_for(reader.read(1 << 20), 10))
+            assert made == 2000
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(("method", "status", "body"), [("GET", 200, b"hello"), ("HEAD", 200, b""), ("PUT", 204, b"")])
 def test_answers_with_and_without_a_body_on_one_connection(method: str, status: int, body: bytes) -> None:
     async def scenario() -> None:
