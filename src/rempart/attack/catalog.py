@@ -29,6 +29,7 @@ from . import (
     smuggling,
     svids,
     tokens,
+    watched,
     workloads,
 )
 from .model import Attack
@@ -50,6 +51,7 @@ _MODULES = (
     factors,
     administration,
     bound,
+    watched,
     workloads,
     svids,
     nodes,

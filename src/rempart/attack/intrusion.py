@@ -16,7 +16,7 @@ from typing import Any
 
 from rempart.kernel.errors import Unavailable
 
-from .money import pay
+from .money import Money, NoMoney, pay
 from .record import Record
 from .scene import Account, Scene, Session
 from .wire import Reply
@@ -66,6 +66,8 @@ def intrude(scene: Scene, tell: Tell = lambda step: None) -> Report:
         _done(_from(scene, lair, "PATCH", f"/users/{sprayed.id}", {"role": "finance"}, stolen), 200)
         tell(f"rollback fraud: {_ROLLED_BACK} payments of others are rolled back")
         _roll_back(scene, lair, accomplice, payments)
+    except NoMoney as error:
+        raise Unavailable("intrusion_failed", f"nobody at the bank has money: {error}", "see `rempart demo`") from None
     finally:
         for account in (administrator, accomplice):
             operator(["user", "disable", account.user_id], "")
@@ -86,8 +88,10 @@ def _made(scene: Scene, role: str) -> Account:
 
 def _innocent_payments(scene: Scene, home: str) -> list[str]:
     scene.come_from(home)
-    payer, payee = scene.session("user", 0), scene.session("user", 1)
-    return [str(_done(pay(scene, payer, payee.id, 1), 201).json["transaction_id"]) for _ in range(_ROLLED_BACK)]
+    money = Money(scene)
+    return [
+        str(_done(pay(scene, money.payer, money.payee.id, 1), 201).json["transaction_id"]) for _ in range(_ROLLED_BACK)
+    ]
 
 
 def _spray(scene: Scene, lair: str, accomplice: Account) -> Session:

@@ -8,7 +8,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Means:
     deposit agent and returns what it printed; `authority` can sign SVIDs that the system trusts (tests only).
     `operator` runs a `rempart` command with the given standard input and returns its JSON: it registers the clients and
     people whose owners are attacked, and the client that the adversary owns. Raises OSError or ValueError.
+    `replay` has the rules of the watch read events in the order of a log, and gives the rules that alert.
     """
 
     state: Path | None = None
@@ -76,6 +77,7 @@ class Means:
     workload: Callable[[], Mapping[str, Any]] | None = None
     authority: Authority | None = None
     operator: Callable[[Sequence[str], str], Any] | None = None
+    replay: Callable[[Iterable[bytes]], Sequence[str]] | None = None
 
 
 class Scene:

@@ -14,7 +14,7 @@ from rempart.protocols.masking import mask, mask_text
 MAX_BODY_BYTES = 1 << 20
 MAX_EVENTS = 1000
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_RESERVED = ("dec_",)  # no application can make what looks like a decision
+_RESERVED = ("dec_", "alr_")  # no application can make what looks like a decision or an alert
 TYPES = frozenset(kind for kind in EventType if kind.startswith("money.") or kind is EventType.APPLICATION)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess  # nosec B404 - runs our own command
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,7 +54,9 @@ def attack(
     scene = Scene(
         status,
         _accounts(status),
-        Means(directory, _verify_log, lambda: _as_agent(directory), operator=partial(_operate, directory)),
+        Means(
+            directory, _verify_log, lambda: _as_agent(directory), operator=partial(_operate, directory), replay=_replay
+        ),
     )
     scene.notes["uid"] = os.getuid()
     if intrusion:
@@ -132,6 +134,15 @@ def _operate(state: Path, command: Sequence[str], stdin: str) -> Any:
     if done.returncode != 0:
         raise OSError(done.stderr.strip()[-300:])
     return json.loads(done.stdout)
+
+
+def _replay(events: Iterable[bytes]) -> list[str]:
+    from rempart.detection.engine import Engine
+    from rempart.detection.ruleset import BUILT_IN, load
+
+    engine = Engine(load([BUILT_IN]))
+    alerts = (alert for event in events for alert in engine.take(event))
+    return [alert.rule for alert in alerts if alert.severity not in ("info", "low")]
 
 
 def _rempart(
