@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from rempart.kernel.durable_file import replace_file
-from rempart.kernel.errors import BadInput, NotFound
+from rempart.kernel.errors import BadInput, Integrity, NotFound
 from rempart.kernel.event import EventType
 from rempart.protocols.event_catalogue import CATALOGUE
 from rempart.protocols.ocsf import Summary, decode_summary
@@ -57,10 +57,7 @@ class Holds:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self.all = msgspec.json.decode(path.read_bytes(), type=list[Hold])
-        except FileNotFoundError:
-            self.all = []
+        self.all = self._load()
 
     def get(self, id: str) -> Hold:
         """Raises NotFound."""
@@ -76,8 +73,20 @@ class Holds:
         self._save([one for one in self.all if one.id != id])
 
     def _save(self, holds: list[Hold]) -> None:
-        replace_file(self._path, msgspec.json.encode(holds))
+        body = msgspec.json.encode(holds)
+        replace_file(self._path, body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n")
         self.all = holds
+
+    def _load(self) -> list[Hold]:
+        """Raises Integrity: a hold that is lost in silence lets evidence be deleted."""
+        try:
+            body, _, checksum = self._path.read_bytes().rstrip(b"\n").rpartition(b"\n")
+        except FileNotFoundError:
+            return []
+        if hashlib.sha256(body).hexdigest().encode() != checksum:
+            remedy = "write it again as `rempart audit search --type system.hold_changed` says"
+            raise Integrity("holds_damaged", f"{self._path} was changed", remedy)
+        return msgspec.json.decode(body, type=list[Hold])
 
 
 @dataclass(frozen=True, slots=True)
