@@ -71,6 +71,26 @@ def refresh(
 
 
 @app.command()
+def servers(state: StateOption = None, as_json: JsonOption = False) -> None:
+    """The servers that share the trust domain: which live, and what each publishes."""
+    answer = call(state_dir(state), "identity", "GET", "/servers")
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        (
+            one["id"] + (" (this)" if one["this"] else ""),
+            "lives" if one["alive"] else "silent",
+            one["seen"],
+            " ".join(root[:16] for root in one["roots"]),
+            " ".join(one["keys"]),
+        )
+        for one in answer["servers"]
+    ]
+    print_table(["server", "", "tells bundle", "roots", "JWT keys"], rows)
+
+
+@app.command()
 def export(
     format_: Annotated[str, typer.Option("--format", help="spiffe (JSON) or pem (X.509 roots)")] = "spiffe",
     state: StateOption = None,

@@ -15,6 +15,10 @@ from .workload_state import WorkloadState, read_workload_state
 DEFAULT_AGENTS = ("0.0.0.0", 8081)  # nosec B104 - other hosts are who it is for; nothing listens unless the table is there
 DEFAULT_BUNDLE = ("0.0.0.0", 8082)  # nosec B104 - as above, for partners
 _ACCOUNT = re.compile(r"[a-z0-9.-]{1,253}:[a-z0-9.-]{1,253}")
+_SPIRES_OWN = (
+    *("upstream", "federation", "remote", "bundle_endpoint", "public_url", "docker_socket", "kubelet"),
+    *("database", "agents"),
+)
 _PATH = re.compile(r"/|(/[A-Za-z0-9._-]+)+")
 
 
@@ -195,7 +199,7 @@ def _spire(workloads: Reader, domain: str) -> SpireSettings | None:
         if reader.content:
             workloads.refuse("spire", "SPIRE is not used", 'write backend = "spire", or leave the table out')
         return None
-    for name in ("upstream", "federation", "public_url", "docker_socket", "kubelet", "database", "agents"):
+    for name in _SPIRES_OWN:
         if name in workloads.content:
             workloads.refuse(name, "that is SPIRE's own affair here", "leave it out and configure SPIRE")
     return SpireSettings(agent_socket=agent, server_socket=server, parent_id=parent)
