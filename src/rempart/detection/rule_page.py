@@ -1,4 +1,4 @@
-"""The list of rules in docs/detections.md, from the rule files themselves: `python -m rempart.detection.rule_page`."""
+"""The list of rules in docs/detections.md, from the rule files: `python -m rempart.detection.rule_page` writes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .rule import Correlation, Kind
 from .ruleset import BUILT_IN, Ruleset, load
 
 _SEVERITIES = ("critical", "high", "medium")
-_CELL_BYTES = 400  # of one entry with its group's share, measured (tests/unit/detection/test_memory.py)
+_BEGIN, _END = "<!-- rules: python -m rempart.detection.rule_page -->\n", "<!-- end of rules -->"
 
 
 def documents(directories: Sequence[Path]) -> list[dict[str, Any]]:
@@ -50,6 +50,12 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def written(text: str) -> str:
+    """A page with its list of rules as it is now."""
+    before, _, rest = text.partition(_BEGIN)
+    return before + _BEGIN + page() + _END + rest.partition(_END)[2]
+
+
 def _how(rule: Any, ruleset: Ruleset) -> str:
     if not isinstance(rule, Correlation):
         return "each time"
@@ -76,4 +82,5 @@ def _how(rule: Any, ruleset: Ruleset) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    here = Path("docs/detections.md")
+    here.write_text(written(here.read_text("utf-8")), "utf-8")
