@@ -5,14 +5,17 @@ import base64
 import contextlib
 import http.server
 import json
+import os
 import shutil
+import ssl
 import subprocess
 import threading
 
 import httpx
 import pytest
 from aiosmtpd.controller import Controller
-from tests.support import eventually, free_port
+from tests.integration.conftest import TINY, rempart, running, write_tiny
+from tests.support import eventually, free_port, short_directory
 
 from rempart.backends.channel_email import EmailChannel
 from rempart.backends.channel_http import AlertmanagerChannel, SlackChannel, WebhookChannel
@@ -198,3 +201,55 @@ def test_what_a_receiver_needs_to_verify_is_in_the_documentation():
     page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text()
     for word in ("webhook-signature", "[[alerting.channel]]", "rempart alert ack", "alertmanager"):
         assert word in page
+
+
+def test_the_whole_way_from_an_attack_to_a_message_and_what_people_do_then():
+    """A real `rempart up`: wrong passwords, a signed message, acknowledged by command, all of it in the record."""
+    secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    with receiver() as (url, got), short_directory("al") as directory:
+        settings = TINY + (
+            "\n[alerting]\ngather = 1\n"
+            f'[[alerting.channel]]\nname = "hook"\ntype = "webhook"\nurl = "{url}/h"\nsecret = "${{HOOK}}"\n'
+            '[[alerting.channel]]\nname = "cut"\ntype = "slack"\nurl = "${SLACK}"\n'
+        )
+        env = {"HOOK": secret, "SLACK": "http://127.0.0.1:9/hidden"}
+        with running(write_tiny(directory / "app", settings), env=env) as system:
+
+            def command(*arguments, code=0):
+                done = rempart(*arguments, "--json", state=system.state)
+                assert done.returncode == code, done.stderr
+                return json.loads(done.stdout)
+
+            assert command("alert", "test", "hook")["taken"]
+            assert "hidden" not in command("alert", "test", "cut", code=1)["failing"]
+            context = ssl.create_default_context(cafile=system.ca)
+            with httpx.Client(verify=context) as client:
+                for number in range(12):
+                    client.post(
+                        system.url + "/login", json={"email": "a@b.example", "password": f"wrong {number} word"}
+                    )
+
+            def told():
+                return [json.loads(body) for _, _, body in got if b'"rule":"brute_force"' in body]
+
+            (document, *_) = eventually(told, within=30)
+            assert document["type"] == "rempart.alert.firing"
+            assert "a@b.example" not in json.dumps(document)
+            incident = document["data"]["incidents"][0]["id"]
+            listed = {one["rule"]: one for one in command("alert", "list", code=1)["incidents"]}
+            assert {"brute_force", "alerting.channel"} <= set(listed)
+            assert command("alert", "ack", incident, "--note", "on it")["by"] == f"uid:{os.getuid()}"
+            silence = command("alert", "silence", "--rule", "brute_force", "--for", "1h", "--why", "a drill")
+            assert command("alert", "silences")["silences"][0]["id"] == silence["id"]
+            command("alert", "unsilence", silence["id"])
+            assert command("alert", "resolve", incident)["standing"] == "resolved"
+            assert rempart("alert", "show", "alr_none", state=system.state).returncode == 1
+
+            def recorded():
+                found = command("audit", "search", "--type", "alert.changed")
+                return len(found["events"]) == 4
+
+            assert eventually(recorded, within=10)
+            logs = b"".join(path.read_bytes() for path in (system.state / "logs").glob("*"))
+            assert b"hidden" not in logs
+            assert secret.encode() not in logs

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import eventually
-
 from tests.integration.conftest import BANK, Running, running
+from tests.support import eventually
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,7 @@ Sockets: `admin` (`rempart alert`), `metrics`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
 
 import msgspec
 
@@ -26,8 +24,8 @@ from rempart.kernel.event import Severity
 from rempart.wiring.alert_channels import ChannelSettings
 from rempart.wiring.process_settings import NotifierSettings
 
-from .asgi import asgi_server
 from .boot import Boot
+from .serving import serve
 
 
 def make_channel(settings: ChannelSettings, pace: Pace, clock: Clock) -> Channel:
@@ -59,24 +57,8 @@ async def run(boot: Boot, settings: NotifierSettings) -> None:
     channels = {one.name: (make_channel(one, settings.pace, clock), Severity(one.least)) for one in settings.channels}
     desk = Desk(feed, channels, settings.pace, boot.data_dir / "incidents", clock, journal)
     app = desk_app(desk, lambda: page(desk))
-    servers = [(asgi_server(app), boot.sockets[name]) for name in ("admin", "metrics")]
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     try:
-        async with asyncio.TaskGroup() as group:
-            working = [group.create_task(work) for work in (desk.follow(), *(one.run() for one in desk.deliveries))]
-            for server, listening in servers:
-                group.create_task(server.serve(sockets=[listening]))
-            while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.005)
-            boot.ready()
-            await stopping.wait()
-            for task in working:
-                task.cancel()
-            for server, _ in servers:
-                server.should_exit = True
+        await serve(boot, {"admin": app, "metrics": app}, desk.follow(), *(one.run() for one in desk.deliveries))
         desk.save()
     finally:
         await feed.close()

@@ -6,9 +6,7 @@ Sockets: `admin` (`GET /sinks`), `metrics`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,8 +30,8 @@ from rempart.kernel.problem import CONTENT_TYPE, problem
 from rempart.wiring.audit_sinks import SinkSettings
 from rempart.wiring.process_settings import ShipperSettings
 
-from .asgi import asgi_server
 from .boot import Boot
+from .serving import serve
 
 
 def make_sink(settings: SinkSettings, data_dir: Path, host_name: str, clock: Clock) -> Sink:
@@ -99,24 +97,8 @@ async def run(boot: Boot, settings: ShipperSettings) -> None:
         for one in settings.sinks
     ]
     app = face(shipments, time.time())
-    servers = [(asgi_server(app), boot.sockets[name]) for name in ("admin", "metrics")]
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     try:
-        async with asyncio.TaskGroup() as group:
-            shipping = [group.create_task(shipment.run()) for shipment in shipments]
-            for server, listening in servers:
-                group.create_task(server.serve(sockets=[listening]))
-            while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.005)
-            boot.ready()
-            await stopping.wait()
-            for task in shipping:
-                task.cancel()
-            for server, _ in servers:
-                server.should_exit = True
+        await serve(boot, {"admin": app, "metrics": app}, *(shipment.run() for shipment in shipments))
     finally:
         await feed.close()
         journal.close()

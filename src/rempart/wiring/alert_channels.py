@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
+from rempart.backends.sink_tls import Trust
 from rempart.crypto.webhooks import WebhookSigner
 from rempart.detection.alerting.incidents import Pace
 from rempart.detection.alerting.model import ORDER
@@ -19,9 +19,9 @@ from rempart.kernel.errors import BadInput
 
 from .check import Reader
 from .people_mail import MailSettings, read_mail
+from .receivers import pem_text, receiver_url, secret
 
 TYPES = ("email", "slack", "webhook", "alertmanager")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}")
 _MAX_RECIPIENTS = 20
 
@@ -70,7 +70,7 @@ class _Channel:
         self._reader, self._directory, self._environment = reader, directory, environment
 
     def read(self) -> ChannelSettings:
-        reader = self._reader
+        reader, environment = self._reader, self._environment
         name = reader.name("name", required=True)
         kind = reader.text("type", required=True)
         if kind and kind not in TYPES:
@@ -83,15 +83,20 @@ class _Channel:
         if kind == "email":
             given["to"] = self._recipients()
             mail = reader.table("mail", required=True)
-            given["mail"] = read_mail(mail, self._environment)
+            given["mail"] = read_mail(mail, environment)
         elif kind in TYPES:
-            given["url"] = self._url(secret=kind == "slack")
+            url = (
+                secret(reader, "url", environment, required=True)
+                if kind == "slack"
+                else reader.text("url", required=True)
+            )
+            given["url"] = receiver_url(reader, "url", url)
             given["ca"] = self._ca()
         if kind == "webhook":
             given["secret"] = self._signing_secret()
         if kind == "alertmanager":
             given["username"] = reader.text("username", pattern=r"[^:\x00-\x1f]{1,255}")
-            given["password"] = self._secret("password", required=bool(given["username"]))
+            given["password"] = secret(reader, "password", environment, required=bool(given["username"]))
         reader.no_more()
         return ChannelSettings(name=name, type=kind, least=least, **given)  # type: ignore[arg-type]  # by the branches
 
@@ -102,64 +107,20 @@ class _Channel:
             self._reader.refuse("to", "these are no mail addresses", f"write one to {_MAX_RECIPIENTS}, with commas")
         return found
 
-    def _url(self, *, secret: bool) -> str:
-        """https, or http on this host; never a link-local address, where clouds give out credentials."""
-        url = self._secret("url", required=True) if secret else self._reader.text("url", required=True)
-        url = url.rstrip("/")
-        if not url:
-            return ""
-        try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError:
-            host, parts = "", urlsplit("")
-        address = _ip(host)
-        if not re.fullmatch(r"https?://[!-~]+", url) or not host or "@" in parts.netloc or parts.fragment:
-            self._reader.refuse("url", "this is no URL to post to", "write https://HOST/PATH")
-        elif address is not None and address.is_link_local:
-            self._reader.refuse("url", f"{host} is link-local, where no receiver is", "name the receiver's host")
-        elif parts.scheme != "https" and not (host == "localhost" or (address and address.is_loopback)):
-            self._reader.refuse("url", "without TLS only a receiver on this host is used", "write https://…")
-        return url
-
     def _ca(self) -> str:
-        name = self._reader.text("ca")
-        if not name:
-            return ""
-        try:
-            text = (self._directory / name).read_text("ascii")
-        except (OSError, UnicodeDecodeError):
-            text = ""
-        if "-----BEGIN CERTIFICATE-----" not in text:
-            self._reader.refuse("ca", f"{name} holds no certificates", "name a PEM file that this user can read")
-            return ""
-        return text
+        ca = pem_text(self._reader, "ca", self._directory)
+        if ca:
+            try:
+                Trust(ca).context()
+            except (ssl.SSLError, ValueError):
+                self._reader.refuse("ca", "this file holds no certificates", "name a PEM file")
+        return ca
 
     def _signing_secret(self) -> str:
-        secret = self._secret("secret", required=True)
-        if secret:
+        found = secret(self._reader, "secret", self._environment, required=True)
+        if found:
             try:
-                WebhookSigner(secret)
+                WebhookSigner(found)
             except BadInput as error:
                 self._reader.refuse("secret", error.reason, error.remedy)
-        return secret
-
-    def _secret(self, key: str, *, required: bool = False) -> str:
-        text = self._reader.text(key, required=required)
-        if not text:
-            return ""
-        reference = _REFERENCE.fullmatch(text)
-        if reference is None:
-            self._reader.refuse(key, f"{key} may not stand in this file", 'write "${NAME_OF_A_VARIABLE}"')
-            return ""
-        secret = self._environment.get(reference[1], "")
-        if not secret:
-            self._reader.refuse(key, f"the variable {reference[1]} is not set", "set it where `rempart up` runs")
-        return secret
-
-
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
+        return found

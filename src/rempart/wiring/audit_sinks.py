@@ -3,13 +3,11 @@ environment of `rempart up`; certificates and keys are read there, so that the p
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,10 +16,9 @@ from rempart.crypto.webhooks import WebhookSigner
 from rempart.kernel.errors import BadInput
 
 from .check import Reader
+from .receivers import URL, ip, pem_text, receiver_url, secret
 
 TYPES = ("elasticsearch", "syslog", "jsonl", "webhook")
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_MAX_PEM = 1 << 20
 
 
 class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -75,38 +72,17 @@ class _Sink:
             given["host"], given["port"] = self._address()
             given["strict"] = reader.yes("strict")
         if kind in ("elasticsearch", "webhook"):
-            given["url"] = self._url()
+            given["url"] = receiver_url(reader, "url", reader.text("url", required=True, pattern=URL))
         if kind == "elasticsearch":
             given["index"] = reader.text("index", pattern=r"[a-z][a-z0-9._-]{0,63}", default="rempart")
             given |= self._credentials()
         if kind == "webhook":
-            given["secret"] = self._secret("secret", required=True)
+            given["secret"] = secret(self._reader, "secret", self._environment, required=True)
             self._check_secret(str(given["secret"]))
         if kind in ("elasticsearch", "syslog", "webhook"):
             given |= self._trust(required=kind == "syslog")
         reader.no_more()
         return SinkSettings(name=name, type=kind, **given)  # type: ignore[arg-type]  # by the branches above
-
-    def _url(self) -> str:
-        """https, or http on this host. Never where a cloud tells machines their credentials (169.254.0.0/16)."""
-        reader = self._reader
-        url = reader.text("url", required=True, pattern=r"https?://[!-~]+").rstrip("/")
-        try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError:
-            reader.refuse("url", "this is no URL", "write https://HOST:PORT")
-            return ""
-        address = _ip(host)
-        if parts.username is not None or parts.password is not None:
-            reader.refuse("url", "credentials may not stand in a URL", "use the keys for them")
-        elif parts.query or parts.fragment:
-            reader.refuse("url", "a query or fragment is not meant here", "leave it out")
-        elif address is not None and address.is_link_local:
-            reader.refuse("url", f"{host} is link-local, where no receiver is", "name the receiver's host")
-        elif url and parts.scheme != "https" and not (host == "localhost" or (address and address.is_loopback)):
-            reader.refuse("url", "without TLS only a receiver on this host is used", "write https://…")
-        return url
 
     def _address(self) -> tuple[str, int]:
         text = self._reader.text(
@@ -116,7 +92,7 @@ class _Sink:
         host, number = (host, int(port)) if colon else (text, 6514)  # RFC 5425 section 4.1
         if not 0 < number < 65536:
             self._reader.refuse("address", f"{number} is no port", "write HOST:6514")
-        address = _ip(host.strip("[]"))
+        address = ip(host.strip("[]"))
         if address is not None and address.is_link_local:
             self._reader.refuse("address", f"{host} is link-local, where no receiver is", "name the receiver's host")
         return host.strip("[]"), number
@@ -124,37 +100,28 @@ class _Sink:
     def _credentials(self) -> dict[str, str]:
         reader = self._reader
         username = reader.text("username", pattern=r"[^:\x00-\x1f]{1,255}")
-        password = self._secret("password", required=bool(username))
-        api_key = self._secret("api_key")
+        password = secret(self._reader, "password", self._environment, required=bool(username))
+        api_key = secret(self._reader, "api_key", self._environment)
         if api_key and (username or password):
             reader.refuse("api_key", "an API key and a user are given", "use one of them")
         if api_key and not re.fullmatch(r"[A-Za-z0-9+/=_-]+", api_key):
             reader.refuse("api_key", "this is no API key", "give it as the server encoded it (base64)")
         return {"username": username, "password": password, "api_key": api_key}
 
-    def _check_secret(self, secret: str) -> None:
-        if secret:
+    def _check_secret(self, found: str) -> None:
+        if found:
             try:
-                WebhookSigner(secret)
+                WebhookSigner(found)
             except BadInput as error:
                 self._reader.refuse("secret", error.reason, error.remedy)
 
-    def _secret(self, key: str, *, required: bool = False) -> str:
-        text = self._reader.text(key, required=required)
-        if not text:
-            return ""
-        reference = _REFERENCE.fullmatch(text)
-        if reference is None:
-            self._reader.refuse(key, f"{key} may not stand in this file", 'write "${NAME_OF_A_VARIABLE}"')
-            return ""
-        secret = self._environment.get(reference[1], "")
-        if not secret:
-            self._reader.refuse(key, f"the variable {reference[1]} is not set", "set it where `rempart up` runs")
-        return secret
-
     def _trust(self, *, required: bool) -> dict[str, str]:
-        ca, certificate = self._pem("ca"), self._pem("certificate", required=required)
-        key = self._pem("key", required=required or bool(certificate))
+        reader, directory = self._reader, self._directory
+        ca, certificate = (
+            pem_text(reader, "ca", directory),
+            pem_text(reader, "certificate", directory, required=required),
+        )
+        key = pem_text(reader, "key", directory, required=required or bool(certificate))
         if key and not certificate:
             self._reader.refuse("key", "there is a key without a certificate", "give both or none")
         if ca:
@@ -168,27 +135,3 @@ class _Sink:
             except (ssl.SSLError, ValueError, OSError):
                 self._reader.refuse("certificate", "certificate and key don't belong together", "name the key's own")
         return {"ca": ca, "certificate": certificate, "key": key}
-
-    def _pem(self, key: str, *, required: bool = False) -> str:
-        name = self._reader.text(key, required=required)
-        if not name:
-            return ""
-        path = self._directory / name
-        try:
-            with path.open("rb") as file:
-                text = file.read(_MAX_PEM).decode("ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no text"
-            self._reader.refuse(key, f"{path} can't be read: {why}", "name a PEM file that this user can read")
-            return ""
-        if "-----BEGIN " not in text:
-            self._reader.refuse(key, f"{path} is no PEM file", "name a PEM file")
-            return ""
-        return text
-
-
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None

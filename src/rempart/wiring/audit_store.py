@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 
 import msgspec
@@ -13,9 +12,9 @@ from rempart.protocols.event_catalogue import Retention
 
 from .check import Reader
 from .people_state import read_address
+from .receivers import secret
 
 DIRECTORY, S3 = "directory", "s3"
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LONGEST = 100 * 366  # days
 
 
@@ -55,15 +54,10 @@ def _s3(table: Reader, environment: Mapping[str, str]) -> LogStoreSettings:
     prefix = table.text("prefix", pattern=r"[A-Za-z0-9._/-]{0,200}")
     region = table.text("region", default="us-east-1", pattern=r"[a-z0-9-]{1,40}")
     access_key = table.text("access_key", required=True)
-    reference = _REFERENCE.fullmatch(table.text("secret_key", required=True))
-    secret = environment.get(reference[1], "") if reference else ""
-    if reference is None:
-        table.refuse("secret_key", "a key may not stand in this file", 'write "${NAME_OF_A_VARIABLE}"')
-    elif not secret:
-        table.refuse("secret_key", f"the variable {reference[1]} is not set", "set it where `rempart up` runs")
+    secret_key = secret(table, "secret_key", environment, required=True)
     if not table.failed("endpoint", "bucket"):
         try:
-            S3Log(endpoint, bucket, prefix, Credentials(access_key, secret, region)).close()
+            S3Log(endpoint, bucket, prefix, Credentials(access_key, secret_key, region)).close()
         except BadInput as error:
             table.refuse("endpoint" if error.code == "bad_endpoint" else "bucket", error.reason, error.remedy)
     table.no_more()
@@ -75,7 +69,7 @@ def _s3(table: Reader, environment: Mapping[str, str]) -> LogStoreSettings:
         prefix=prefix,
         region=region,
         access_key=access_key,
-        secret_key=secret,
+        secret_key=secret_key,
     )
 
 

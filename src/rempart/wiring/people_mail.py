@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 from collections.abc import Mapping
 
 import msgspec
 
 from .check import Reader
+from .receivers import ip, secret
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SENDER = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,190}"
 SECURITY = ("tls", "starttls", "none")
 
@@ -45,7 +43,7 @@ def read_mail(reader: Reader, environment: Mapping[str, str] = os.environ) -> Ma
         security=security,
         sender=reader.text("from", pattern=_SENDER, required=bool(host)),
         username=reader.text("username"),
-        password=_password(reader, environment),
+        password=secret(reader, "password", environment),
         ca=reader.text("ca"),
     )
     if settings.password and security == "none":
@@ -56,22 +54,6 @@ def read_mail(reader: Reader, environment: Mapping[str, str] = os.environ) -> Ma
     return settings
 
 
-def _password(reader: Reader, environment: Mapping[str, str]) -> str:
-    text = reader.text("password")
-    if not text:
-        return ""
-    reference = _REFERENCE.fullmatch(text)
-    if reference is None:
-        reader.refuse("password", "a password may not stand in this file", 'write "${NAME_OF_A_VARIABLE}"')
-    elif not environment.get(reference[1]):
-        reader.refuse("password", f"the variable {reference[1]} is not set", "set it where `rempart up` runs")
-    else:
-        return environment[reference[1]]
-    return ""
-
-
 def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    address = ip(host)
+    return host == "localhost" if address is None else address.is_loopback

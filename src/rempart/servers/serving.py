@@ -1,0 +1,35 @@
+"""The life of a process that follows the log: serve, work, and on SIGTERM or SIGINT stop both."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from .asgi import asgi_server
+from .boot import Boot
+
+
+async def serve(boot: Boot, apps: Mapping[str, ASGIApp], *work: Coroutine[Any, Any, None]) -> None:
+    """`apps` by the name of their socket; the operator is named to `admin`. Each of `work` runs until it is cancelled;
+    should one end by an error, all do, and the error is raised."""
+    servers = {name: asgi_server(app, name_operator=name == "admin") for name, app in apps.items()}
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with asyncio.TaskGroup() as group:
+        working = [group.create_task(one) for one in work]
+        for name, server in servers.items():
+            group.create_task(server.serve(sockets=[boot.sockets[name]]))
+        while not all(server.started for server in servers.values()):  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        boot.ready()
+        await stopping.wait()
+        for task in working:
+            task.cancel()
+        for server in servers.values():
+            server.should_exit = True
