@@ -50,6 +50,10 @@ def _cases() -> Iterator[tuple[str, bool, Any]]:
     several = copy.deepcopy(good)
     several["checkpoint"] += "\u2014 witness.example " + base64.b64encode(bytes(76)).decode() + "\n"
     yield "a cosignature of somebody unknown", True, several
+    rotating = copy.deepcopy(good)
+    newer = _checkpoint(7, _root(PAYLOADS[:7]), OTHER)
+    rotating["checkpoint"] = newer + good["checkpoint"].rpartition("\n\n")[2]
+    yield "a checkpoint that the log's next key signed as well", True, rotating
     for name, value in {"null": None, "a list": [], "a text": "proof", "nothing": {}}.items():
         yield f"no proof but {name}", False, value
 

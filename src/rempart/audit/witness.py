@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from rempart.crypto.cosigning import Cosigner
 from rempart.crypto.signing import NoteVerifier
@@ -24,6 +25,26 @@ from .verifier import Head, VerificationError, verify_consistency
 
 MAX_BODY = 16 << 10
 _MAX_PROOF = 63
+
+
+class LogKey(Protocol):
+    def verify(self, note: str) -> str:
+        """The text of a note by the log's key. Raises Integrity `bad_signature`."""
+
+
+class SeveralKeys:
+    """Of one log, while its key rotates: a note by any of them is the log's."""
+
+    def __init__(self, keys: Sequence[NoteVerifier]) -> None:
+        self._keys = keys
+
+    def verify(self, note: str) -> str:
+        for key in self._keys[1:]:
+            try:
+                return key.verify(note)
+            except Integrity:
+                continue
+        return self._keys[0].verify(note)
 
 
 class SizeConflict(Conflict):
@@ -41,7 +62,7 @@ class Witness:
         self,
         directory: Path,
         cosigner: Cosigner,
-        logs: Mapping[str, NoteVerifier],
+        logs: Mapping[str, LogKey],
         clock: Clock,
         told: Callable[[str], None],
     ) -> None:

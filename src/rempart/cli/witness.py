@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def witness(
     directory: Annotated[Path, typer.Argument(help="Where its key and what it cosigned are kept")],
-    log: Annotated[list[Path], typer.Option("--log", help="A log's verifier key (log.vkey); may be repeated")],
+    log: Annotated[list[Path], typer.Option("--log", help="A log's key (log.vkey); again for others, and its next")],
     name: Annotated[str, typer.Option(help="How its cosignatures are named: a host name of yours")] = "witness.local",
     listen: Annotated[str, typer.Option(help="HOST:PORT; put TLS before it")] = "127.0.0.1:8444",
 ) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from rempart.audit.witness import MAX_BODY, SizeConflict, Witness
+from rempart.audit.witness import MAX_BODY, SeveralKeys, SizeConflict, Witness
 from rempart.crypto.cosigning import Cosigner
 from rempart.crypto.signing import NoteVerifier
 from rempart.kernel.clock import SystemClock
@@ -59,6 +59,10 @@ def witness_app(witness: Witness) -> Starlette:
     return Starlette(routes=[Route("/add-checkpoint", add_checkpoint, methods=["POST"])])
 
 
+def _by_origin(keys: Sequence[NoteVerifier]) -> dict[str, SeveralKeys]:
+    return {name: SeveralKeys([key for key in keys if key.name == name]) for name in {key.name for key in keys}}
+
+
 async def serve(directory: Path, name: str, logs: Sequence[NoteVerifier], host: str, port: int) -> None:
     """Until SIGTERM or Ctrl-C; says where it listens and its verifier key, a line each."""
     import uvicorn
@@ -68,7 +72,7 @@ async def serve(directory: Path, name: str, logs: Sequence[NoteVerifier], host: 
     def told(what: str) -> None:
         print(f"witness: ALARM: {what}", file=sys.stderr, flush=True)
 
-    witness = Witness(directory, cosigner, {log.name: log for log in logs}, SystemClock(), told)
+    witness = Witness(directory, cosigner, _by_origin(logs), SystemClock(), told)
     server = uvicorn.Server(
         uvicorn.Config(
             witness_app(witness), host=host, port=port, log_level="warning", access_log=False, lifespan="off"

@@ -13,7 +13,8 @@ from tests.support_audit import storage
 
 from rempart.audit.cosigning import Cosigning, Named
 from rempart.audit.log import MerkleLog
-from rempart.audit.witness import SizeConflict, Witness, request_body
+from rempart.audit.log_keys import LogKeyRing
+from rempart.audit.witness import SeveralKeys, SizeConflict, Witness, request_body
 from rempart.crypto.cosigning import CosignatureVerifier, Cosigner
 from rempart.crypto.signing import NoteSigner, NoteVerifier
 from rempart.kernel.clock import ManualClock
@@ -225,3 +226,27 @@ def test_a_log_that_changed_raises_one_alarm_per_witness(tmp_path: Path, entries
     assert len(setting.alarms) == 3
     assert all(why in alarm for alarm in setting.alarms), setting.alarms
     assert cosigning.size == 3
+
+
+def test_a_log_whose_key_rotates_is_cosigned_on_with_both_keys_given(tmp_path: Path) -> None:
+    clock = ManualClock(1000.0)
+    ring = LogKeyRing(tmp_path / "keys", "log.example", bytes(32), clock, has_log=False)
+    log = MerkleLog(storage(tmp_path), ring)
+    log.integrate([b"a"], {})
+
+    def open_witness() -> Witness:
+        keys = SeveralKeys([NoteVerifier.parse(key.verifier) for key in ring.keys])
+        return Witness(tmp_path, COSIGNER, {"log.example": keys}, clock, lambda _: None)
+
+    witness = open_witness()
+    witness.add_checkpoint(request_body(0, [], log.checkpoint))
+    ring.adopt(ring.propose(), overlap=10)
+    log.integrate([b"b"], {})
+    witness.add_checkpoint(request_body(1, log.prove_consistency(1), log.checkpoint))  # by the old key, which signs too
+    clock.advance(11)
+    log.integrate([b"c"], {})
+    with pytest.raises(Denied):
+        witness.add_checkpoint(request_body(2, log.prove_consistency(2), log.checkpoint))
+    witness = open_witness()
+    witness.add_checkpoint(request_body(2, log.prove_consistency(2), log.checkpoint))
+    assert witness.size("log.example") == 3
