@@ -15,13 +15,13 @@ SPIRE = {"agent_socket": "/run/spire/agent.sock", "server_socket": "/run/spire/s
 
 
 def read_state(environment: dict[str, str] | None = None, **table: Any) -> tuple[WorkloadState, list[str]]:
-    problems = Problems()
+    problems = Problems({})
     state = read_workload_state(Reader(table, ("workloads",), problems), environment or {})
     return state, [problem.reason for problem in problems.sorted()]
 
 
 def read(tmp_path: Any, **table: Any) -> tuple[Any, list[str]]:
-    problems = Problems()
+    problems = Problems({})
     reader = Reader(table, ("workloads",), problems)
     settings = read_workloads(reader, tmp_path, "bank.example")
     reader.no_more()
