@@ -236,4 +236,6 @@ def test_without_a_store_people_refuses_and_comes_back_by_itself(both: Both, sto
     verified = both.system.run("audit", "verify", "--json")
     assert verified.returncode == 0, verified.stdout
     assert {"people", "people-2"} <= {one["name"] for one in both.system.now()["processes"]}
-    assert json.loads(verified.stdout)
+    assert json.loads(verified.stdout)["ok"]
+    found = json.loads(both.system.run("audit", "search", "--type", "people.login", "--limit", "500", "--json").stdout)
+    assert {event["source"] for event in found["events"]} == {"people", "people-2"}

@@ -45,6 +45,7 @@ class Site:
     scene: Scene
     cookies: dict[str, str] = field(default_factory=dict)
     url: str = ""
+    offered: str = ""  # what the last sign-in said of binding its session to a key of the device
     page: Reply = field(default_factory=lambda: Reply(0))
 
     @property
@@ -70,6 +71,7 @@ class Site:
             if not any(name.lower() == "origin" for name, _ in headers):
                 own.append(("Origin", self.origin))
         reply = self.scene.ask(method, target, (*own, *headers), data)
+        self.offered = reply.headers.get("secure-session-registration", self.offered)
         for line in reply.set_cookies:
             name, _, value = line.partition(";")[0].partition("=")
             if "max-age=0" in line.lower() or not value:

@@ -18,6 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from rempart.kernel.errors import BadInput
 
 Authorities = tuple[x509.Certificate, ...]
+# A stranger made it: TLS accepts what this library reads only when it is asked, and then complains of.
+_ODD = (ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 _MOST = 64  # authorities
 _MAX_PEM = 16 * 1024
 
@@ -31,10 +33,13 @@ class ClientCertificate:
 
     def names(self, authorities: Authorities, now: float) -> frozenset[str]:
         """`dn:RFC 4514 text`, `dns:…`, `uri:…`, `email:…`, `ip:…`; none when no authority vouches for it now."""
-        if not any(_issued(self._leaf, authority, now) for authority in authorities):
+        try:
+            if not any(_issued(self._leaf, authority, now) for authority in authorities):
+                return frozenset()
+            subject = self._leaf.subject.rfc4514_string()
+            return frozenset({f"dn:{subject}"} if subject else set()) | _alternative(self._leaf)
+        except _ODD:
             return frozenset()
-        subject = self._leaf.subject.rfc4514_string()
-        return frozenset({f"dn:{subject}"} if subject else set()) | _alternative(self._leaf)
 
 
 def read_certificate(pem: str) -> ClientCertificate | None:
@@ -42,7 +47,7 @@ def read_certificate(pem: str) -> ClientCertificate | None:
     try:
         leaf = x509.load_pem_x509_certificate(pem.encode("ascii")) if len(pem) <= _MAX_PEM else None
         return ClientCertificate(hashlib.sha256(leaf.public_bytes(Encoding.DER)).digest(), leaf) if leaf else None
-    except ValueError:
+    except _ODD:
         return None
 
 
@@ -65,23 +70,24 @@ def load_authorities(pem: str) -> Authorities:
 
 
 def _issued(leaf: x509.Certificate, authority: x509.Certificate, now: float) -> bool:
-    """RFC 5280 section 6, for a path of one: signature, times, what both are for; no other critical extension."""
+    """RFC 5280 section 6, for a path of one: signature, times, what both are for; no other critical extension. Raises
+    what `_ODD` lists."""
     at = datetime.fromtimestamp(now, UTC)
     if not all(one.not_valid_before_utc <= at <= one.not_valid_after_utc for one in (leaf, authority)):
         return False
     try:
         leaf.verify_directly_issued_by(authority)
-        extensions, above = leaf.extensions, authority.extensions
-        if _value(extensions, x509.BasicConstraints, "ca") or _value(above, x509.KeyUsage, "key_cert_sign") is False:
-            return False
-        uses = _find(extensions, x509.ExtendedKeyUsage)
-        if isinstance(uses, x509.ExtendedKeyUsage) and ExtendedKeyUsageOID.CLIENT_AUTH not in uses:
-            return False
-        known = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
-        constrained = _find(above, x509.NameConstraints) is not None  # not followed, so not relied on
-        return not constrained and all(not one.critical or isinstance(one.value, known) for one in extensions)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except (*_ODD, InvalidSignature):
         return False
+    extensions, above = leaf.extensions, authority.extensions
+    if _value(extensions, x509.BasicConstraints, "ca") or _value(above, x509.KeyUsage, "key_cert_sign") is False:
+        return False
+    uses = _find(extensions, x509.ExtendedKeyUsage)
+    if isinstance(uses, x509.ExtendedKeyUsage) and ExtendedKeyUsageOID.CLIENT_AUTH not in uses:
+        return False
+    known = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
+    constrained = _find(above, x509.NameConstraints) is not None  # not followed, so not relied on
+    return not constrained and all(not one.critical or isinstance(one.value, known) for one in extensions)
 
 
 def _find(extensions: x509.Extensions, kind: type[x509.ExtensionType]) -> x509.ExtensionType | None:
@@ -98,7 +104,7 @@ def _value(extensions: x509.Extensions, kind: type[x509.ExtensionType], name: st
 def _alternative(leaf: x509.Certificate) -> frozenset[str]:
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return frozenset()
     kinds = (
         ("dns", x509.DNSName),

@@ -97,13 +97,20 @@ class SessionsFace:
         session, account = await self._current(request, origin)
         bound = {"jkt": session.key} if session.key and self._bound_only else None
         await self._recorder.record(self._issued(session, account, origin))
+        ttl = max(1, min(self._access.ttl, int(session.ends_at - self._clock.now())))  # never longer than its session
         token = self._access.mint(
-            account, scope=SESSION, session=session.id, amr=session.amr, auth_time=session.auth_time, confirmation=bound
+            account,
+            scope=SESSION,
+            session=session.id,
+            amr=session.amr,
+            auth_time=session.auth_time,
+            ttl=ttl,
+            confirmation=bound,
         )
         document = {
             "access_token": token,
             "token_type": "DPoP" if bound else "Bearer",
-            "expires_in": self._access.ttl,
+            "expires_in": ttl,
             "scope": SESSION,
         }
         return JSONResponse(document, headers=no_store())

@@ -72,6 +72,20 @@ def test_a_session_buys_access_tokens_until_it_ends() -> None:
     with_people(scenario)
 
 
+def test_a_token_ends_with_its_session_at_the_latest() -> None:
+    async def scenario(h: Harness) -> None:
+        opened = await open_session(h, kind="api")
+        granted = (await use(h, opened.json()["session"])).json()
+        claims = h.people.tokens.verify(granted["access_token"])
+        assert granted["expires_in"] == 600
+        assert claims.expires_at == h.clock.now() + 600
+
+    from rempart.people.sessions.model import LIMITS, Kind, Limits
+    from rempart.wiring.people_sessions import SessionSettings
+
+    with_people(scenario, sessions=SessionSettings(limits={**LIMITS, Kind.API: Limits(idle=600, absolute=3600)}))
+
+
 @pytest.mark.parametrize(
     ("more", "status", "code"),
     [
