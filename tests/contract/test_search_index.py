@@ -169,3 +169,13 @@ def test_what_lies_in_several_shards_is_found_newest_first_and_page_by_page(
     assert index.find(Query(person="ann", after=39, before=50)) == [48, 45, 42, 39]
     assert index.find(Query(since=10_000, until=12_000)) == [11, 10]
     assert index.find(Query(path="/p/4*")) == [49, 48, 47, 46, 45, 44, 43, 42, 41, 40, 4]
+
+
+def test_what_was_thrown_away_is_in_no_file(open_index: Open, tmp_path: Path) -> None:
+    index = open_index()
+    index.add([Indexed(n, summary(n, path="/secretplace", reason="unspeakable")) for n in range(2000)], 2000)
+    files = lambda: b"".join(path.read_bytes() for path in tmp_path.glob("search.db*"))  # noqa: E731 - read thrice
+    assert b"unspeakable" in files()
+    index.clear()
+    assert b"unspeakable" not in files()
+    assert b"secretplace" not in files()

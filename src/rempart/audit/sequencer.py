@@ -173,8 +173,10 @@ class Sequencer:
         self.log.integrate(entries, {**self.log.cursors, **moved})
         self.counts.integrated += len(entries)
         if any(summary.type == EventType.PERSON_ERASED for summary in summaries):
-            self.renew_index()  # and what it is told next is read from the log, without their data
-            self._recent, self._recent_ids = [], {}
+            try:
+                self.rebuild_index()  # from the log, without their data
+            except RempartError:
+                self.drop_index()  # it is made anew when it opens: it was made with the keys of more persons
             return
         self._recent.extend(Indexed(first + offset, summary) for offset, summary in enumerate(summaries))
         self._recent_ids.update((summary.id, first + offset) for offset, summary in enumerate(summaries))

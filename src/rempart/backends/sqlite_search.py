@@ -234,6 +234,7 @@ class SqliteSearch:
     def clear(self) -> None:
         try:
             with self._finding:
+                self._db.execute("PRAGMA secure_delete=ON")  # somebody's data may be why it is thrown away
                 self._db.execute("BEGIN IMMEDIATE")
                 for number in self._spans:
                     self._db.execute(f"DROP TABLE shard_{number}")
@@ -241,6 +242,8 @@ class SqliteSearch:
                     self._db.execute(f"DELETE FROM {table}")  # nosec B608 - the names above
                 self._remember(self._db, size="0")
                 self._db.execute("COMMIT")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._db.execute("PRAGMA secure_delete=OFF")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")

@@ -182,7 +182,8 @@ def _verify_log(state: Path, key: Any, *, as_json: bool) -> None:
 
     log = state / "data" / "sequencer" / "log"
     if not log.is_dir():
-        raise NotFound("no_log", f"{log} is not there", "name the state with --state")
+        remedy = "name the state with --state; read a log in PostgreSQL or S3 with `rempart audit monitor URL --once`"
+        raise NotFound("no_log", f"{log} is not there", remedy)
     memory = _Memory(state, key)
     report = verify_log(log, key, verify_ed25519, memory.heads())
     if report.problems and memory.is_growing():  # what was read of a growing log may be of two moments: look again
