@@ -1,6 +1,6 @@
 """Follow the log with the rules: every event once, every alert durable before the cursor goes past its event.
 
-State is one file, replaced atomically: how many events were taken, the last one's id, and the engine's snapshot.
+State is one file, replaced atomically: how many events were taken, the last one's leaf hash, and the engine's snapshot.
 A crash falls back to the last file and takes the events since then again; the same alerts come out with the same ids,
 and the sequencer integrates an event that it has only once. So each alert is in the log exactly once. A state file that
 is damaged is left aside and the log is read from its beginning: it costs time, and nothing else.
@@ -31,6 +31,7 @@ _SAVE_EVERY = 2.0  # seconds at least between two snapshots, and a twentieth of 
 _SHARE = 20.0
 _AFTER_FAILURE = 1.0
 _CLOCK_EVERY = 1.0
+_DELETED = "deleted-"
 _WAIT = 1.0  # seconds for new events; a stop takes as long
 CLOCK_JUMP = 5.0  # seconds by which the wall clock may move against the monotonic one within a look
 
@@ -111,7 +112,7 @@ class Follower:
         if self.size < self.cursor:
             raise Integrity("log_rewound", f"the log has {self.size} events, {self.cursor} were read")
         if start < self.cursor and entries:
-            if _id_of(entries[0]) != self._last:
+            if page.ids[0] != self._last and not page.ids[0].startswith(_DELETED):
                 raise Integrity("log_rewound", f"event {start} of the log is not the one that was read")
             del entries[0]
         self._checked = True
@@ -121,7 +122,7 @@ class Follower:
                     await self._raise(alert)
             self.cursor += 1
         if entries:
-            self._last = _id_of(entries[-1])
+            self._last = page.ids[-1]
         if self.cursor != self._saved_cursor and time.monotonic() >= self._save_at:
             self.save()
         return len(entries)
@@ -181,22 +182,6 @@ def as_event(alert: Alert) -> Event:
         service=about.get("service"),
         details={"rule": alert.rule, "alert": alert.document()},
     )
-
-
-class _Metadata(msgspec.Struct, frozen=True):
-    uid: str
-
-
-class _Named(msgspec.Struct, frozen=True):
-    metadata: _Metadata
-
-
-def _id_of(payload: bytes) -> str:
-    """The event's id; not its hash, for the same event is told with less once a person was erased."""
-    try:
-        return msgspec.json.decode(payload, type=_Named).metadata.uid
-    except msgspec.DecodeError:
-        return ""
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

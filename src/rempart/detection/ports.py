@@ -63,10 +63,16 @@ class Places(Protocol):
 
 
 class FeedPage(Protocol):
-    """Some events in the order of the log; `size` is how many the log has."""
+    """Some events in the order of the log, each with its leaf hash (`deleted-INDEX` once retention deleted it).
+
+    `size` is how many the log has.
+    """
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def ids(self) -> Sequence[str]: ...
 
     @property
     def events(self) -> Sequence[msgspec.Raw]: ...

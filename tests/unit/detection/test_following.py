@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ class Crash(BaseException):
 @dataclass
 class Page:
     size: int
+    ids: list[str]
     events: list[msgspec.Raw]
 
 
@@ -51,7 +53,9 @@ class Log:
     async def read(self, start: int, wait: float) -> Page:
         if start >= len(self.entries):
             await asyncio.sleep(0)
-        return Page(len(self.entries), [msgspec.Raw(one) for one in self.entries[start : start + self.page]])
+        found = self.entries[start : start + self.page]
+        ids = [hashlib.sha256(b"\0" + one).hexdigest() for one in found]
+        return Page(len(self.entries), ids, [msgspec.Raw(one) for one in found])
 
     async def raise_alert(self, event: Event) -> None:
         if self.crash_in == 0:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from rempart.audit.feed import Page
+from rempart.audit.merkle import leaf_hash
 from rempart.detection.alerting import delivery
 from rempart.detection.alerting.desk import CHANNEL_RULE, Desk
 from rempart.detection.alerting.incidents import Pace
@@ -35,7 +36,9 @@ class Log:
 
     async def read(self, start, wait):
         await asyncio.sleep(0)
-        return Page(start=start, size=len(self.events), events=[msgspec.Raw(one) for one in self.events[start:]])
+        found = self.events[start:]
+        ids = [leaf_hash(one).hex() for one in found]
+        return Page(start=start, size=len(self.events), ids=ids, events=[msgspec.Raw(one) for one in found])
 
 
 class Kept:
