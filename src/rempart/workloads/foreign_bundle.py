@@ -23,6 +23,8 @@ MAX_KEYS = 64
 REFRESH = (10.0, 86400.0)
 """Seconds: how often a partner may have us ask, and how rarely."""
 DEFAULT_REFRESH = 300.0
+_JWT_KINDS = ("RSA", "EC")
+"""RFC 7518 sections 3.3 to 3.5, the only algorithms of JWT-SVIDs (JWT-SVID section 2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,17 @@ def parse_bundle(text: bytes | str, trust_domain: str, *, ours: Collection[str])
     for number in (sequence, hint):
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
             raise _bad(trust_domain, "its sequence or refresh hint is no whole number")
-    roots = tuple(_root(key, trust_domain, ours) for key in listed if key.get("use") == "x509-svid")
+    # An entry without a certificate counts for nothing, and of several only the first (X509-SVID section 6.2).
+    roots = tuple(_root(key, trust_domain, ours) for key in listed if key.get("use") == "x509-svid" and key.get("x5c"))
+    for_tokens = [key for key in listed if key.get("use") == "jwt-svid" and key.get("kty") in _JWT_KINDS]
     return ForeignBundle(
         trust_domain,
         tuple({root.fingerprint: root for root in roots}.values()),
-        tuple(_jwt_key(key, trust_domain) for key in listed if key.get("use") == "jwt-svid"),
+        tuple(
+            _jwt_key(key, trust_domain)
+            for key in listed
+            if key.get("use") == "jwt-svid" and key.get("kty") in _JWT_KINDS
+        ),
         sequence,
         min(max(float(hint), REFRESH[0]), REFRESH[1]) if hint else DEFAULT_REFRESH,
         text if isinstance(text, str) else text.decode(),
@@ -69,8 +77,8 @@ def parse_bundle(text: bytes | str, trust_domain: str, *, ours: Collection[str])
 
 def _root(key: Mapping[str, Any], trust_domain: str, ours: Collection[str]) -> Certificate:
     chain = key.get("x5c")
-    if not isinstance(chain, list) or len(chain) != 1 or not isinstance(chain[0], str):
-        raise _bad(trust_domain, "an X.509 key has not exactly one certificate")
+    if not isinstance(chain, list) or not isinstance(chain[0], str):
+        raise _bad(trust_domain, "the certificate of an X.509 key is no text")
     try:
         root = Certificate.parse(base64.b64decode(chain[0], validate=True))
         check_authority(root.der, trust_domain)

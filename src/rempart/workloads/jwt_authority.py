@@ -29,6 +29,8 @@ MAX_TOKEN_TTL = 3600.0
 MAX_AUDIENCES = 8
 MAX_AUDIENCE = 512
 _TYPE = "JWT"
+_TYPES = (_TYPE, "JOSE", None)
+"""What others may set (JWT-SVID section 2.3); ours say JWT."""
 _REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 _MARGIN = 60.0
 
@@ -211,9 +213,14 @@ def validate_token(
     check_audiences([audience])
     try:
         jwks = Jwks.parse({"keys": [dict(jwk) for jwk in keys]})
-        claims = verify_jwt(token, jwks, typ=_TYPE, issuer=issuer, audience=audience, now=now)
+        typ = read_compact(token).header.get("typ")
+        if typ not in _TYPES or (issuer is not None and typ != _TYPE):
+            raise Unauthenticated("invalid_token", f"wrong type: typ is {str(typ)[:40]}")
+        claims = verify_jwt(token, jwks, typ=typ, issuer=issuer, audience=audience, now=now)
         subject = claims.get("sub")
         spiffe_id = SpiffeId.parse(subject if isinstance(subject, str) else "")
+    except Malformed as error:
+        raise Unauthenticated("invalid_jwt_svid", f"the JWT-SVID is refused: {error}", "fetch a new one") from None
     except RempartError as error:
         why = error.reason.removeprefix("the access token is not valid: ")
         raise Unauthenticated("invalid_jwt_svid", f"the JWT-SVID is refused: {why}", "fetch a new one") from None
