@@ -102,15 +102,17 @@ class CrossOrigin:
         if methods is None:
             await self._app(scope, receive, send)
             return
-        asked = Headers(scope=scope)
-        origins = asked.getlist("origin")
+        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        if not origins and scope["method"] == "POST":  # no page: nothing to vary by in what no cache keeps
+            await self._app(scope, receive, send)
+            return
         origin = origins[0] if len(origins) == 1 else ""
         try:
             allowed = bool(origin) and await self._applications.include(origin)
             gone = False
         except Unavailable:
             allowed, gone = False, True
-        if scope["method"] == "OPTIONS" and origins and "access-control-request-method" in asked:
+        if scope["method"] == "OPTIONS" and origins and "access-control-request-method" in Headers(scope=scope):
             await _preflight(origin, methods, allowed, gone)(scope, receive, send)
             return
 
