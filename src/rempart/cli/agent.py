@@ -174,17 +174,31 @@ def token(
     as_json: JsonOption = False,
 ) -> None:
     """A join token for one agent: good once. Entries for that agent name its id as their parent_id."""
-    made = call(state_dir(state), "identity", "POST", "/agents/tokens", {"ttl": ttl, "name": name})
-    if write is not None:
-        descriptor = os.open(write, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(made.pop("token") + "\n")
+    file = _new_file(write) if write is not None else None
+    try:
+        made = call(state_dir(state), "identity", "POST", "/agents/tokens", {"ttl": ttl, "name": name})
+    except BaseException:
+        if file is not None and write is not None:
+            os.close(file)
+            write.unlink(missing_ok=True)
+        raise
+    if file is not None:
+        with open(file, "w") as opened:
+            opened.write(made.pop("token") + "\n")
     if as_json:
         print_json(made)
         return
     say(f"for {made['spiffe_id']}, until {rfc3339(made['expires_at'])}")
     if write is None:
         print(made["token"])
+
+
+def _new_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        why = f"{path} can't be written: {error.strerror}"
+        raise BadInput("unwritable_file", why, "name a file that is not there yet") from None
 
 
 @app.command(name="list")
