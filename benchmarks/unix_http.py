@@ -22,6 +22,8 @@ class Connection:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
+        self._poll = select.poll()  # not select(2), whose descriptors end at 1024: a flood has more
+        self._poll.register(self._socket, select.POLLIN)
 
     def post(self, target: str, body: str, *, content_type: str = _FORM, **headers: str) -> Reply:
         self.send("POST", target, body, content_type=content_type, **headers)
@@ -41,7 +43,7 @@ class Connection:
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode() + data)
 
     def answered(self) -> bool:
-        return bool(select.select([self._socket], [], [], 0)[0])
+        return bool(self._poll.poll(0))
 
     def read(self) -> Reply:
         answer = b""
