@@ -83,6 +83,13 @@ class ShipperUnderTest:
             found: dict[str, Any] = next(s for s in client.get("/sinks").json()["sinks"] if s["name"] == name)
             return found
 
+    def __enter__(self) -> ShipperUnderTest:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         if self.process is not None:
             self.stop(signal.SIGKILL)

@@ -9,7 +9,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rempart.audit.journal import Journal
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import encode
 
+Make = Callable[[list[dict[str, Any]]], ShipperUnderTest]
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
@@ -33,6 +34,20 @@ def sequencer() -> Iterator[SequencerUnderTest]:
         under_test.start()
         yield under_test
         under_test.close()
+
+
+@pytest.fixture
+def shipping(sequencer: SequencerUnderTest) -> Iterator[Make]:
+    """Makes shippers, not started; ends them whatever fails."""
+    made: list[ShipperUnderTest] = []
+
+    def make(sinks: list[dict[str, Any]]) -> ShipperUnderTest:
+        made.append(ShipperUnderTest(sequencer.state, sinks))
+        return made[-1]
+
+    yield make
+    for shipper in made:
+        shipper.close()
 
 
 class Receiver:
@@ -88,7 +103,7 @@ def uids(path: Path) -> list[str]:
 
 
 def test_killed_again_and_again_a_file_has_everything_once_and_a_webhook_everything(
-    sequencer: SequencerUnderTest,
+    sequencer: SequencerUnderTest, shipping: Make
 ) -> None:
     receiver = Receiver(free_port())
     url = f"http://127.0.0.1:{receiver.server.server_address[1]}/"
@@ -96,7 +111,7 @@ def test_killed_again_and_again_a_file_has_everything_once_and_a_webhook_everyth
         {"name": "file", "type": "jsonl", "path": "out.jsonl"},
         {"name": "hook", "type": "webhook", "url": url.rstrip("/"), "secret": SECRET},
     ]
-    shipper = ShipperUnderTest(sequencer.state, sinks)
+    shipper = shipping(sinks)
     journal = Journal(sequencer.journals / "people", "people")
     for round in range(5):
         shipper.start()
@@ -116,13 +131,15 @@ def test_killed_again_and_again_a_file_has_everything_once_and_a_webhook_everyth
     receiver.close()
 
 
-def test_a_sink_that_is_away_slows_no_other_and_gets_everything_when_it_is_back(sequencer: SequencerUnderTest) -> None:
+def test_a_sink_that_is_away_slows_no_other_and_gets_everything_when_it_is_back(
+    sequencer: SequencerUnderTest, shipping: Make
+) -> None:
     port = free_port()
     sinks = [
         {"name": "file", "type": "jsonl", "path": "out.jsonl"},
         {"name": "hook", "type": "webhook", "url": f"http://127.0.0.1:{port}", "secret": SECRET},
     ]
-    shipper = ShipperUnderTest(sequencer.state, sinks)
+    shipper = shipping(sinks)
     shipper.start()
     journal = Journal(sequencer.journals / "people", "people")
     record(journal, *(f"evt_{n}" for n in range(3000)))
@@ -144,7 +161,9 @@ def test_a_sink_that_is_away_slows_no_other_and_gets_everything_when_it_is_back(
     receiver.close()
 
 
-def test_rsyslog_gets_every_event_in_one_line_and_knows_who_sends(sequencer: SequencerUnderTest) -> None:
+def test_rsyslog_gets_every_event_in_one_line_and_knows_who_sends(
+    sequencer: SequencerUnderTest, shipping: Make
+) -> None:
     with private_rsyslog() as rsyslog:
         sink = {
             "name": "siem",
@@ -154,7 +173,7 @@ def test_rsyslog_gets_every_event_in_one_line_and_knows_who_sends(sequencer: Seq
             "ca": rsyslog.pki.text("ca.pem"),
         }
         sink |= {"certificate": rsyslog.pki.text("client.pem"), "key": rsyslog.pki.text("client.key")}
-        shipper = ShipperUnderTest(sequencer.state, [sink])
+        shipper = shipping([sink])
         shipper.start()
         journal = Journal(sequencer.journals / "people", "people")
         hostile = 'x\r\n<13>1 2026-01-01T00:00:00Z h evil - - - forged\u2028é"]'
@@ -186,7 +205,7 @@ def test_rsyslog_gets_every_event_in_one_line_and_knows_who_sends(sequencer: Seq
         shipper.close()
         stranger = {**sink, "name": "stranger", "certificate": rsyslog.pki.text("stranger.pem")}
         stranger["key"] = rsyslog.pki.text("stranger.key")
-        other = ShipperUnderTest(sequencer.state, [stranger])
+        other = shipping([stranger])
         other.start()
         eventually(lambda: other.report("stranger")["failing"], within=20)
         assert other.report("stranger")["next"] == 0

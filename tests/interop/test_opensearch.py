@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
@@ -63,6 +64,13 @@ def server() -> Iterator[OpenSearch]:
         yield found
 
 
+@pytest.fixture
+def processes() -> Iterator[contextlib.ExitStack]:
+    """Ends what was started, whatever fails."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
 def settings(server: OpenSearch, index: str) -> dict[str, Any]:
     sink = {"name": "siem", "type": "elasticsearch", "url": server.url, "index": index, "username": "shipper"}
     return {**sink, "password": PASSWORD, "ca": server.pki.text("ca.pem")}
@@ -94,11 +102,15 @@ def count(admin: httpx.Client, index: str, query: str = "*") -> int:
     return int(admin.get(f"/{index}-*/_count", params={"q": query}).json().get("count", -1))
 
 
-def test_events_are_found_by_their_fields_once_whatever_is_killed(server: OpenSearch) -> None:
+def test_events_are_found_by_their_fields_once_whatever_is_killed(
+    server: OpenSearch, processes: contextlib.ExitStack
+) -> None:
     with short_directory("oi") as state, server.admin() as admin:
         sequencer = SequencerUnderTest(state)
+        processes.callback(sequencer.close)
         sequencer.start()
         shipper = ShipperUnderTest(state, [settings(server, "rempart-a")])
+        processes.callback(shipper.close)
         shipper.start()
         people, own = (Journal(sequencer.journals / name, name) for name in ("people", "wallet"))
         record(people, *(f"evt_{n}" for n in range(1000)))
@@ -130,21 +142,23 @@ def test_events_are_found_by_their_fields_once_whatever_is_killed(server: OpenSe
         found = admin.get("/rempart-a-*/_search", params={"q": "metadata.uid:evt_hostile"}).json()["hits"]["hits"]
         assert [hit["_source"]["unmapped"]["rempart"]["ip"] for hit in found] == ["not an address"]
         assert found[0]["_id"] in ids
-        shipper.close()
-        sequencer.close()
         people.close()
         own.close()
 
 
-def test_what_a_changed_mapping_refuses_goes_aside_and_a_closed_index_waits(server: OpenSearch) -> None:
+def test_what_a_changed_mapping_refuses_goes_aside_and_a_closed_index_waits(
+    server: OpenSearch, processes: contextlib.ExitStack
+) -> None:
     with short_directory("oi") as state, server.admin() as admin:
         body = {"index_patterns": ["rempart-b-*"], "priority": 500,
                 "template": {"mappings": {"properties": {"unmapped": {"properties": {"rempart": {"properties": {
                     "reason": {"type": "integer"}}}}}}}}}  # fmt: skip
         assert admin.put("/_index_template/operators-own", json=body).is_success
         sequencer = SequencerUnderTest(state)
+        processes.callback(sequencer.close)
         sequencer.start()
         shipper = ShipperUnderTest(state, [settings(server, "rempart-b")])
+        processes.callback(shipper.close)
         shipper.start()
         people = Journal(sequencer.journals / "people", "people")
         record(people, "evt_1", reason="7")
@@ -163,28 +177,28 @@ def test_what_a_changed_mapping_refuses_goes_aside_and_a_closed_index_waits(serv
         eventually(lambda: "index_closed" in shipper.report("siem")["failing"], within=20)
         admin.post(f"/{name}/_open")
         eventually(lambda: count(admin, "rempart-b", "metadata.uid:evt_4") == 1, within=40)
-        shipper.close()
-        sequencer.close()
         people.close()
 
 
-def test_wrong_credentials_move_no_cursor_and_are_told_nowhere(server: OpenSearch) -> None:
+def test_wrong_credentials_move_no_cursor_and_are_told_nowhere(
+    server: OpenSearch, processes: contextlib.ExitStack
+) -> None:
     with short_directory("oi") as state:
         sequencer = SequencerUnderTest(state)
+        processes.callback(sequencer.close)
         sequencer.start()
         shipper = ShipperUnderTest(state, [{**settings(server, "rempart-c"), "password": "guessed-wrong"}])
+        processes.callback(shipper.close)
         shipper.start()
         people = Journal(sequencer.journals / "people", "people")
         record(people, "evt_1")
         failing = eventually(lambda: shipper.report("siem")["failing"], within=20)
         assert "refuses our credentials (401)" in failing
         assert shipper.report("siem")["next"] == 0
-        shipper.close()
         people.close()
         with sequencer.client() as client:
             eventually(lambda: "sink.failed" in client.get("/entries/0").text)
             assert "guessed-wrong" not in client.get("/entries/0").text
-        sequencer.close()
 
 
 def test_it_is_the_server_that_bounds_the_speed(server: OpenSearch) -> None:

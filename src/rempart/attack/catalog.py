@@ -27,6 +27,7 @@ from . import (
     paths,
     recorded,
     rollbacks,
+    searched,
     smuggling,
     svids,
     tokens,
@@ -59,6 +60,7 @@ _MODULES = (
     nodes,
     host,
     recorded,
+    searched,
     money,
     rollbacks,
 )

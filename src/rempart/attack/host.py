@@ -34,17 +34,18 @@ print(json.dumps(could))
 """
 
 
-def attacks() -> Iterator[Attack]:
-    def direct(id: str, title: str, tried: str, patterns: Sequence[str]) -> Attack:
-        return Attack(
-            id,
-            Actor.INSIDER,
-            title,
-            tried + " as another user of the host",
-            "permission denied",
-            lambda s: _as_nobody(s, patterns),
-        )
+def direct(id: str, title: str, tried: str, patterns: Sequence[str]) -> Attack:
+    return Attack(
+        id,
+        Actor.INSIDER,
+        title,
+        tried + " as another user of the host",
+        "permission denied",
+        lambda s: _as_nobody(s, patterns),
+    )
 
+
+def attacks() -> Iterator[Attack]:
     yield direct(
         "E-socket-services", "Services past their sidecars", "connect to every service's socket", ("run/svc/*/*.sock",)
     )
