@@ -12,6 +12,7 @@ from .listeners import egress_listener, gateway_listeners, ingress_listener, met
 from .model import GatewaySettings, Sds, Settings, SidecarSettings, Tokens, Upstream
 from .routes import cluster_name
 from .shape import Json, typed
+from .tracing import collector_cluster
 
 _HEAP_BYTES = 1 << 30
 _OWNER_ONLY = 0o600
@@ -25,6 +26,8 @@ def envoy_config(settings: Settings) -> Json:
         listeners, clusters = _sidecar(settings)
     listeners.append(metrics_listener(settings))
     clusters.append(admin_cluster(settings))
+    if settings.tracing is not None:
+        clusters.append(collector_cluster(settings.tracing))
     if isinstance(settings.certificates, Sds):
         clusters += workload_api_clusters(settings.certificates)
     return {

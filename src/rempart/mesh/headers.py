@@ -59,6 +59,7 @@ def early_mutations(settings: Settings, *, edge: bool, peer: bool, certificate: 
         names = [f"x-({'|'.join(_OURS)})-.*", *_OVERRIDES]
         if edge:
             names += [f"x-forwarded-({'|'.join(_FORWARDED)})", "x-auth-request-.*", "x-request-id"]
+            names += ["traceparent", "tracestate", "b3", "x-b3-.*"] if settings.tracing is not None else []
         # One expression over the few headers there are costs less than a search for each of these names.
         steps.append({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "|".join(names)}}}})
     if Control.SANITIZE_XFCC not in off and not peer:

@@ -7,6 +7,7 @@ from .headers import early_mutations
 from .model import Control, Settings
 from .replies import local_replies
 from .shape import Json, seconds, typed
+from .tracing import tracing
 
 _WINDOW = 65536  # bytes a peer may send on one HTTP/2 stream before we have read them
 
@@ -47,6 +48,7 @@ def connection_manager(
             "typed_config": typed("extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False)
         },
         "server_header_transformation": "PASS_THROUGH",
+        **tracing(settings),
         **_certificate_forwarding(settings, peer=peer),
         **_paths(settings),
         "max_request_headers_kb": limits.max_headers_kib,

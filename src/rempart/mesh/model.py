@@ -265,6 +265,27 @@ class Egress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """A collector of spans (OTLP over HTTP) and how many of a hundred requests it is told of. `ca`: PEM; empty: no
+    TLS."""
+
+    host: str
+    port: int = 4318
+    path: str = ""
+    percent: int = 100
+    ca: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", self.host) or not re.fullmatch(r"(/[A-Za-z0-9._-]+)*", self.path):
+            raise _bad("the collector's address is none", "name a host, a port, perhaps a path")
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.ca else 'http'}://{host}:{self.port}{self.path}/v1/traces"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SidecarSettings:
     """`run_dir` is a directory of this Envoy's own, for `admin.sock` and `metrics.sock`."""
 
@@ -275,6 +296,7 @@ class SidecarSettings:
     ingress: Ingress | None = None
     egress: tuple[Egress, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    tracing: Tracing | None = None
     unsafe_disabled: frozenset[Control] = frozenset()
 
     def __post_init__(self) -> None:
@@ -300,6 +322,7 @@ class GatewaySettings:
     name: str = "gateway"
     mtls_listen: Address | None = None
     limits: Limits = field(default_factory=Limits)
+    tracing: Tracing | None = None
     unsafe_disabled: frozenset[Control] = frozenset()
 
     def __post_init__(self) -> None:

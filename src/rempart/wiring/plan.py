@@ -83,8 +83,8 @@ class _Planner:
             gateway_id=self.gateway_id,
             members=self.members,
             remotes=app.workloads.remotes,
-            address_per_second=app.rates.address_per_second,
-            address_burst=app.rates.address_burst,
+            rates=app.rates,
+            tracing=app.tracing,
             workload_api=app.workloads.spire.agent_socket if app.workloads.spire else "",
             unsafe_disabled=options.unsafe_disabled,
         )

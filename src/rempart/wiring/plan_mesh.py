@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rempart.mesh.model import (
     Address,
@@ -16,9 +16,13 @@ from rempart.mesh.model import (
     Sds,
     SidecarSettings,
     Tokens,
+    Tracing,
     Upstream,
     mesh_controls,
 )
+
+if TYPE_CHECKING:
+    from .settings import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,8 @@ class Mesh:
     unsafe_disabled: tuple[str, ...] = ()
     mtls_listen: tuple[str, int] | None = None
     workload_api: str = ""  # where another system gives identities; empty: on our own socket
-    address_per_second: int
-    address_burst: int
+    rates: Rates
+    tracing: Tracing | None = None
 
     @property
     def endpoint(self) -> str:
@@ -92,7 +96,8 @@ class Mesh:
                 tokens=self._tokens(),
                 upstreams=tuple(self._upstream(member) for member in reached),
                 routes=tuple(Route(route, member.name) for member in reached for route in member.routes),
-                limits=Limits(ip_requests_per_s=self.address_per_second, ip_burst=self.address_burst),
+                limits=Limits(ip_requests_per_s=self.rates.address_per_second, ip_burst=self.rates.address_burst),
+                tracing=self.tracing,
                 unsafe_disabled=mesh_controls(self.unsafe_disabled),
             )
         )
@@ -121,6 +126,7 @@ class Mesh:
                 certificates=self._certificates(),
                 ingress=ingress,
                 egress=tuple(self._egress(member, callee) for callee in member.calls),
+                tracing=self.tracing,
                 unsafe_disabled=mesh_controls(self.unsafe_disabled),
             )
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
+from rempart.mesh.model import Tracing
 from rempart.people.administration.roles import RoleRules
 
 from .alert_channels import AlertingSettings, read_alerting
@@ -24,6 +25,7 @@ from .people_oauth import OFF, SIGNING, read_registration, read_signing
 from .people_roles import read_roles
 from .people_sessions import SessionSettings, read_sessions
 from .people_state import MOST_INSTANCES, StateSettings, read_profile, read_state
+from .tracing_settings import read_tracing
 from .workload_settings import WorkloadSettings, read_workloads
 
 FILE_NAME = "rempart.toml"
@@ -126,6 +128,7 @@ class AppSettings:
     mtls: MtlsSettings = field(default_factory=MtlsSettings)
     backchannel_ca: str = ""
     audit: AuditSettings = field(default_factory=AuditSettings)
+    tracing: Tracing | None = None
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     alerting: AlertingSettings = field(default_factory=AlertingSettings)
 
@@ -230,6 +233,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         mtls=read_mtls(gateway, directory),
         backchannel_ca=read_authorities(people, "backchannel_ca", directory),
         audit=read_audit(audit, directory),
+        tracing=read_tracing(root.table("tracing"), directory),
         detection=read_detection(detection, directory),
         alerting=read_alerting(alerting, directory),
     )

@@ -1,0 +1,164 @@
+"""Spans of a real request through real Envoys, at a receiver that reads OTLP (opentelemetry-proto, trace.proto)."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import shutil
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from tests.integration.conftest import BANK, Running, running
+from tests.support import eventually, short_directory
+
+
+@dataclass(frozen=True)
+class Span:
+    service: str
+    trace: str
+    span: str
+    parent: str
+    name: str
+    attributes: dict[str, str]
+
+
+def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The length-delimited fields of a protobuf message (https://protobuf.dev/programming-guides/encoding)."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        number, kind = divmod(varint(), 8)
+        if kind == 0:
+            varint()
+        elif kind == 2:
+            length = varint()
+            yield number, data[at : at + length]
+            at += length
+        else:
+            at += 8 if kind == 1 else 4
+
+
+def first(data: bytes, number: int) -> bytes:
+    return next((value for found, value in fields(data) if found == number), b"")
+
+
+def attributes(data: bytes, number: int) -> dict[str, str]:
+    pairs = [value for found, value in fields(data) if found == number]
+    return {first(pair, 1).decode(): first(first(pair, 2), 1).decode("utf-8", "replace") for pair in pairs}
+
+
+def spans(body: bytes) -> Iterator[Span]:
+    """Of an ExportTraceServiceRequest."""
+    for _, resource_spans in fields(body):
+        service = attributes(first(resource_spans, 1), 1).get("service.name", "")
+        for number, scope in fields(resource_spans):
+            for kind, span in fields(scope) if number == 2 else ():
+                if kind == 2:
+                    ids = [first(span, field).hex() for field in (1, 2, 4)]
+                    yield Span(service, *ids, first(span, 5).decode(), attributes(span, 9))
+
+
+class Collector:
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.paths: set[str] = set()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                outer.paths.add(self.path)
+                body = b""
+                while length := int(self.rfile.readline(), 16):  # Envoy sends chunks
+                    body += self.rfile.read(length)
+                    self.rfile.readline()
+                self.rfile.readline()
+                outer.spans += spans(body)
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                return None
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    found = Collector()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def traced(collector: Collector) -> Iterator[Running]:
+    """The bank with tracing on."""
+    with short_directory("tr") as directory:
+        app = directory / "bank"
+        shutil.copytree(BANK, app)
+        with (app / "rempart.toml").open("a") as file:
+            file.write(f'\n[tracing]\nendpoint = "http://127.0.0.1:{collector.port}"\n')
+        directory.chmod(0o755)
+        with running(app) as system:
+            yield system
+
+
+def test_one_trace_from_the_gateway_to_the_service_and_into_the_record(traced: Running, collector: Collector) -> None:
+    accounts = json.loads((traced.state / "demo-accounts.json").read_text())
+    alice = next(account for account in accounts if account["email"].startswith("alice"))
+    strangers = "4bf92f3577b34da6a3ce929d0e0e4736"
+    context = ssl.create_default_context(cafile=traced.ca)
+    with httpx.Client(base_url=traced.url, verify=context) as client:
+        login = {"email": alice["email"], "password": alice["password"]}
+        token = client.post("/login", json=login).json()["access_token"]
+        person = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["sub"]
+        headers = {"authorization": f"Bearer {token}", "traceparent": f"00-{strangers}-00f067aa0ba902b7-01"}
+        answer = client.get(f"/wallet?user_id={person}&secret=in-the-query", headers=headers)
+    assert answer.status_code == 200, answer.text
+    event = json.loads(traced.run("audit", "show", answer.headers["x-rempart-decision"], "--json").stdout)
+    own = [event["event"]["unmapped"]["rempart"], *event["related"]]
+    traces = {one["trace_id"] for one in own}
+    assert len(traces) == 1  # the gateway's decision and the sidecar's
+    (trace,) = traces
+    assert trace != strangers
+
+    def together() -> dict[str, list[Span]]:
+        found: dict[str, list[Span]] = {}
+        for span in list(collector.spans):
+            if span.trace == trace:
+                found.setdefault(span.service, []).append(span)
+        assert {"gateway", "wallet"} <= set(found)
+        return found
+
+    found = eventually(together, within=15)
+    everything = {span.span for mine in found.values() for span in mine}
+    roots = [span for mine in found.values() for span in mine if span.parent not in everything]
+    assert [(root.service, root.parent) for root in roots] == [("gateway", "")]
+    assert collector.paths == {"/v1/traces"}
+    told = [value for mine in found.values() for span in mine for value in span.attributes.values()]
+    assert not [value for value in told if "secret" in value or person in value or token in value]
