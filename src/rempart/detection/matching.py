@@ -147,8 +147,19 @@ def _plain_test(get: Getter, values: list[Any], *, cased: bool) -> Predicate | N
             return value in texts or (not cased and value.lower() in texts)
         return any(value is other or (type(value) is type(other) and value == other) for other in others)
 
+    if len(others) == 1 and not texts and isinstance(others[0], bool):
+        wanted = others[0]
+
+        def test_flag(own: Own) -> bool:
+            value = get(own)
+            return value is wanted or (type(value) is list and wanted in [item for item in value if type(item) is bool])
+
+        return test_flag
+
     def test_plain(own: Own) -> bool:
         value = get(own)
+        if type(value) is str and value in texts:
+            return True
         return any(one(item) for item in value) if type(value) is list else one(value)
 
     return test_plain
