@@ -1,30 +1,20 @@
-"""Chromium binds its session to a key of its device, by itself, and whoever copies its cookie is not signed in.
-
-Its Device Bound Session Credentials want a TPM; a feature of its own for tests keeps the key in software instead.
-"""
+"""Chromium binds its session to a key of its device, by itself, and whoever copies its cookie is not signed in."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.sync_api import BrowserContext, Page, sync_playwright
-from tests.browser.conftest import CHROMIUM
+from playwright.sync_api import BrowserContext, Page
+from tests.device_browser import cookies, device_browser
 from tests.people_site import PASSWORD, PeopleSite, people_site
 from tests.support import eventually
 
 from rempart.people.requests import DEVICE_PROOF_COOKIE
 from rempart.people.sessions.cookies import SESSION_COOKIE
-
-FEATURES = "DeviceBoundSessions,EnableBoundSessionCredentialsSoftwareKeysForManualTesting"
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +23,11 @@ def people() -> Iterator[PeopleSite]:
         yield site
 
 
-def _fingerprint(certificate: Path) -> str:
-    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
-    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return base64.b64encode(hashlib.sha256(der).digest()).decode()
-
-
 @pytest.fixture
 def browser(people: PeopleSite, tmp_path: Path) -> Iterator[BrowserContext]:
-    """With a profile of its own: where nothing is kept, Chromium binds nothing. It trusts certificates by their
-    keys, since a site whose certificate is wrong gets no bound session."""
-    trusted = ",".join(_fingerprint(people.process.directory / name / "tls.pem") for name in ("tls", "client"))
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", f"--enable-features={FEATURES}", f"--ignore-certificate-errors-spki-list={trusted}"],
-            locale="en-GB",
-        )
+    certificates = ((people.process.directory / name / "tls.pem").read_bytes() for name in ("tls", "client"))
+    with device_browser(tmp_path / "profile", *certificates) as context:
         yield context
-        context.close()
-
-
-def cookies(browser: BrowserContext) -> dict[str, Any]:
-    return {cookie["name"]: cookie for cookie in browser.cookies()}
 
 
 def sign_in(people: PeopleSite, page: Page) -> str:
