@@ -77,6 +77,7 @@ bundle = "p.json"
         ('[[workloads.federation]]\ntrust_domain = "bank.example"\nurl = "https://x/b"', "this trust domain itself"),
         ('[[workloads.federation]]\ntrust_domain = "p.example"', "nothing says how"),
         ('[[workloads.federation]]\ntrust_domain = "p.example"\nurl = "http://x/b"', "url"),
+        ('[[workloads.federation]]\ntrust_domain = "p.example"\nurl = "https://u:p@x/b"', "url"),
         (
             '[[workloads.federation]]\ntrust_domain = "p.example"\nurl = "https://x/b"\nprofile = "https_spiffe"',
             "needs endpoint_spiffe_id",

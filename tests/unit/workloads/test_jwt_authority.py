@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rempart.crypto.jose import SigningKey
 from rempart.kernel.clock import ManualClock
@@ -33,6 +35,28 @@ def test_what_is_signed_validates(tmp_path: Path) -> None:
     made = authority(tmp_path, ManualClock())
     id_, claims = made.validate(made.sign(ENTRY, ("a",)).token, "a")
     assert (id_, claims["aud"], claims["exp"] - claims["iat"]) == (ENTRY.spiffe_id, "a", 300)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable()), min_size=1, max_size=8),
+    st.integers(0, 10_000),
+    st.characters(codec="ascii"),
+)
+def test_whatever_the_audiences_only_they_validate_it_and_no_changed_one(
+    tmp_path: Path, audiences: list[str], place: int, other: str
+) -> None:
+    made = authority(tmp_path, ManualClock())
+    token = made.sign(ENTRY, check_audiences(audiences)).token
+    for audience in audiences:
+        assert made.validate(token, audience)[0] == ENTRY.spiffe_id
+    with pytest.raises(Unauthenticated):
+        made.validate(token, "".join(audiences) + "!")
+    at = place % len(token)
+    changed = token[:at] + other + token[at + 1 :]
+    if changed != token:
+        with pytest.raises(Unauthenticated):
+            made.validate(changed, audiences[0])
 
 
 def test_of_several_audiences_each_may_validate(tmp_path: Path) -> None:
