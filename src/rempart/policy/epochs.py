@@ -118,10 +118,15 @@ class Epochs:
         self.take(told, now)
 
     async def save_at_ease(self) -> None:
-        """What is new, unless the last time took so long that it must wait: to be called every few seconds."""
+        """What is new, unless the last time took so long that it must wait: to be called every few seconds. A full disk
+        is tried again and stops nobody from listening to people."""
         if self._unsaved and time.monotonic() >= self._save_from:
             began = time.monotonic()
-            await self.save()
+            try:
+                await self.save()
+            except OSError as error:
+                self._unsaved = True
+                print(f"pdp: the epochs can't be kept ({type(error).__name__})", file=sys.stderr, flush=True)
             self._save_from = began + (time.monotonic() - began) * _EASE
 
     async def save(self) -> None:

@@ -102,6 +102,32 @@ def test_ends_are_kept_on_disk_and_forgotten_after_the_longest_token(tmp_path: P
     assert again.told_of == {}
 
 
+def test_a_full_disk_is_tried_again_and_stops_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    full = [True]
+    write = Epochs._write
+
+    def maybe(path: Path, kept: Told) -> None:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        write(path, kept)
+
+    epochs = Epochs(tmp_path / "epochs.json")
+    monkeypatch.setattr(epochs, "_write", maybe)
+
+    async def body() -> None:
+        epochs.take(Told("run", 1, ended=[("u1", "ses_1", NOW)]), NOW)
+        await epochs.save_at_ease()
+        assert "ses_1" in epochs.told_of["u1"].ended  # refused all the same
+        full[0] = False
+        epochs._save_from = 0.0
+        await epochs.save_at_ease()
+
+    asyncio.run(body())
+    again = Epochs(tmp_path / "epochs.json")
+    again.load(NOW)
+    assert again.told_of == epochs.told_of
+
+
 def test_a_file_that_takes_long_to_write_is_written_seldom(tmp_path: Path, monkeypatch: Any) -> None:
     written: list[int] = []
 
