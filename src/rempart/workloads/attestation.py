@@ -89,6 +89,12 @@ class Attestor:
         if seen is not None and (seen.start_time, seen.program) != (told.start_time, told.program):
             raise Denied("caller_changed", "the calling process became another one", "connect again")
 
+    @staticmethod
+    def last_found(process: Process) -> tuple[Collection[tuple[str, str]], Facts] | None:
+        """What was looked for last, and found out."""
+        known = process.notes.get("facts")
+        return (known[0], known[2]) if known is not None else None
+
     async def _find_out(self, process: Process, wanted: Collection[tuple[str, str]]) -> Facts:
         hash_program = ("unix", "sha256") in wanted
         ours = process.program is not None  # else only the supervisor may look at the program

@@ -137,6 +137,11 @@ class Identities:
             raise
         return facts, entries
 
+    def concerned(self, process: Process, seen: int) -> bool:
+        """May what changed since version `seen` matter to this process, by what was last found out of it?"""
+        found = self._attestor.last_found(process)
+        return found is None or self.changes.concerns(seen, found[1].selectors, found[0])
+
     async def refuse(self, process: Process, error: RempartError) -> None:
         """Record a refusal that somebody else decided."""
         await self._refusals.refused(process.uid, error, {"pid": process.pid, "uid": process.uid})

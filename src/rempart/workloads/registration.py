@@ -71,7 +71,7 @@ class Registration:
         store: EntryStore,
         recorder: Recorder,
         clock: Clock,
-        announce: Callable[[], None],
+        announce: Callable[[Sequence[Entry]], None],
     ) -> None:
         self._trust_domain = trust_domain
         self._fixed = tuple(fixed)
@@ -248,11 +248,13 @@ class Registration:
         await asyncio.to_thread(self._store.replace, put, remove)
 
     def _keep(self, put: Iterable[Entry], remove: Iterable[str]) -> None:
-        for id_ in remove:
+        put, ids = list(put), list(remove)
+        before = [self._applied[id_] for id_ in (*ids, *(entry.id for entry in put)) if id_ in self._applied]
+        for id_ in ids:
             self._applied.pop(id_, None)
         self._applied.update((entry.id, entry) for entry in put)
         self._reindex()
-        self._announce()
+        self._announce([*before, *put])
 
     async def _record(
         self, who: str | None, registrar: Registrar | None, before: Entry | None, after: Entry | None

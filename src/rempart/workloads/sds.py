@@ -101,7 +101,7 @@ class SecretDiscovery:
                 wire.DiscoveryResponse(version_info=version, nonce=version, type_url=SECRET_TYPE, resources=resources)
             )
 
-        await push_changes(self._identities, make, send, also=subscription.changed)
+        await push_changes(self._identities, process, make, send, also=subscription.changed)
 
     async def _secrets(self, process: Process, subscription: _Subscription) -> tuple[list[wire.Secret], float]:
         grant = await self._identities.grant(process)

@@ -43,7 +43,7 @@ class SharedRegistration(Registration):
         store: SharedEntryStore,
         recorder: Recorder,
         clock: Clock,
-        announce: Callable[[], None],
+        announce: Callable[[Sequence[Entry]], None],
         *,
         period: float = PERIOD,
     ) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from rempart.kernel.errors import Unavailable
 
 from .identities import Identities, NothingValid
+from .process import Process
 
 T = TypeVar("T")
 RETRY = 1.0
@@ -17,6 +18,7 @@ LOOK_AGAIN = 30.0
 
 async def push_changes(
     identities: Identities,
+    process: Process,
     make: Callable[[], Awaitable[tuple[T, float]]],
     send: Callable[[T], Awaitable[None]],
     *,
@@ -43,7 +45,22 @@ async def push_changes(
         if message != last:
             await send(message)
             last = message
-        await _wait(identities, seen, min(refresh_at - identities.clock.now(), LOOK_AGAIN), also)
+        await _until_concerned(identities, process, seen, min(refresh_at - identities.clock.now(), LOOK_AGAIN), also)
+
+
+async def _until_concerned(
+    identities: Identities, process: Process, seen: int, timeout_s: float, also: asyncio.Event | None
+) -> None:
+    """Until something changes that may matter to this process, or the time is over."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + timeout_s
+    while True:
+        await _wait(identities, seen, end - loop.time(), also)
+        if (also is not None and also.is_set()) or loop.time() >= end or identities.changes.version == seen:
+            return
+        if identities.concerned(process, seen):
+            return
+        seen = identities.changes.version
 
 
 async def _wait(identities: Identities, seen: int, timeout_s: float, also: asyncio.Event | None) -> None:

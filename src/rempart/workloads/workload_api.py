@@ -102,7 +102,7 @@ class WorkloadApi:
             federated = {partner.id: _ders(partner) for partner in partners}
             return wire.X509SVIDResponse(svids=svids, federated_bundles=federated), grant.refresh_at
 
-        await push_changes(self._identities, make, stream.send_message)
+        await push_changes(self._identities, process, make, stream.send_message)
 
     async def fetch_x509_bundles(self, process: Process, request: wire.X509BundlesRequest, stream: Stream) -> None:
         async def make() -> tuple[wire.X509BundlesResponse, float]:
@@ -110,7 +110,7 @@ class WorkloadApi:
             bundles = {bundle.id: _ders(bundle) for bundle in self._identities.bundles(entries)}
             return wire.X509BundlesResponse(bundles=bundles), self._identities.clock.now() + LOOK_AGAIN
 
-        await push_changes(self._identities, make, stream.send_message)
+        await push_changes(self._identities, process, make, stream.send_message)
 
     async def fetch_jwt_bundles(self, process: Process, request: wire.JWTBundlesRequest, stream: Stream) -> None:
         async def make() -> tuple[wire.JWTBundlesResponse, float]:
@@ -119,7 +119,7 @@ class WorkloadApi:
             reply = wire.JWTBundlesResponse(bundles=bundles)
             return reply, self._identities.clock.now() + LOOK_AGAIN
 
-        await push_changes(self._identities, make, stream.send_message)
+        await push_changes(self._identities, process, make, stream.send_message)
 
     async def fetch_jwt_svid(self, process: Process, request: wire.JWTSVIDRequest, stream: Stream) -> None:
         tokens = await self._identities.jwt_svids(process, list(request.audience), request.spiffe_id)

@@ -63,7 +63,7 @@ class Server:
         self.x509 = LocalX509(self.authority, state, self.clock, ttl=50)
         store = MemoryStore()
         store.rows = {one.id: one for one in entries}
-        registration = Registration(DOMAIN, [], store, self.recorder, self.clock, lambda: None)
+        registration = Registration(DOMAIN, [], store, self.recorder, self.clock, lambda _: None)
         refusals = agent_refusals(self.recorder, self.clock)
         self.signing = AgentSigning(registration, self.x509, self.jwt, self.recorder, refusals, self.clock)
         self.registration = registration

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -30,7 +31,7 @@ class World:
         self.store, self.recorder, self.clock, self.announced = MemoryStore(), MemoryRecorder(), ManualClock(), 0
         self.registration = Registration(DOMAIN, fixed, self.store, self.recorder, self.clock, self._announce)
 
-    def _announce(self) -> None:
+    def _announce(self, entries: Sequence[Entry]) -> None:
         self.announced += 1
 
 
