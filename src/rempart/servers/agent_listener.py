@@ -29,7 +29,9 @@ from rempart.workloads.local_x509 import LocalX509
 from rempart.workloads.model import Entry, X509Svid
 
 HANDSHAKE_WITHIN = 5.0
-FIRST_REQUEST_WITHIN = 10.0
+HEAD_WITHIN = 10.0
+MAX_HEAD = 1 << 19
+"""Bytes; what follows the head in one piece counts with it, and a piece has 256 KiB at most."""
 STRANGERS_OF_ADDRESS = 64
 STRANGERS = 512
 AGENTS = 8192
@@ -139,6 +141,7 @@ class _Connection(HttpToolsProtocol):
         self._peer: tuple[bytes, ...] = ()
         self._counted = ""
         self._deadline: asyncio.TimerHandle | None = None
+        self._head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
         connection: Any = transport.get_extra_info("ssl_object")
@@ -155,7 +158,7 @@ class _Connection(HttpToolsProtocol):
             self._listener.strangers[address] += 1
             self._counted = f"stranger {address}"
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(FIRST_REQUEST_WITHIN, transport.abort)
+        self._deadline = self.loop.call_later(HEAD_WITHIN, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
@@ -172,17 +175,25 @@ class _Connection(HttpToolsProtocol):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._counted:
-            super().data_received(data)
+        if not self._counted:
+            return
+        if self._deadline is not None:  # a request's head is not whole yet
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self.transport.abort()
+                return
+        super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_WITHIN, self.transport.abort)
         self.scope["rempart.peer"] = self._peer  # type: ignore[typeddict-unknown-key]  # for `workloads.agents.api`
 
     def on_headers_complete(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
+            self._deadline, self._head = None, 0
         super().on_headers_complete()
 
 
