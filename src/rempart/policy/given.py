@@ -7,7 +7,7 @@ from typing import Any
 
 
 def given_data(data: Mapping[str, Any], unsafe_disabled: Iterable[str] = ()) -> dict[str, Any]:
-    """`{trust_domain, services, gateway, roles, scoped_tokens}`, and made of it `callers`, `unsafe`.
+    """`{trust_domain, services, gateway, roles, scoped_tokens, readers_from}`, and made of it `callers`, `unsafe`.
 
     `callers`, `{SPIFFE ID: {service: true}}`, turns the declared `calls` round: a policy finds a caller in one step.
     A service's own `callers` are workloads of partners that may call it.
@@ -25,6 +25,7 @@ def given_data(data: Mapping[str, Any], unsafe_disabled: Iterable[str] = ()) -> 
         "trust_domain": "",
         "roles": {},
         "scoped_tokens": False,
+        "readers_from": [],
         **data,
         "services": services,
         "callers": callers,

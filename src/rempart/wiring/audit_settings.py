@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ class AuditSettings:
     sinks: tuple[SinkSettings, ...] = ()
     store: LogStoreSettings = field(default_factory=LogStoreSettings)
     retention: Mapping[str, int] = field(default_factory=dict)  # days by class of event
+    readers_from: tuple[str, ...] = ()  # networks; none: anywhere
 
 
 def read_audit(reader: Reader, directory: Path) -> AuditSettings:
@@ -37,7 +39,18 @@ def read_audit(reader: Reader, directory: Path) -> AuditSettings:
     if len({witness.key for witness in witnesses}) < len(witnesses):
         reader.refuse("witness", "a witness is named twice", "name each once")
     sinks = read_sinks(reader.tables("sink"), directory)
-    return AuditSettings(witnesses, quorum, sinks, read_store(reader), read_retention(reader))
+    return AuditSettings(witnesses, quorum, sinks, read_store(reader), read_retention(reader), _networks(reader))
+
+
+def _networks(reader: Reader) -> tuple[str, ...]:
+    """Where auditors may read from through the gateway, in CIDR notation (RFC 4632, RFC 4291 section 2.3)."""
+    found = reader.words("readers_from")
+    for text in found:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            reader.refuse("readers_from", f"{text[:60]!r} is no network", 'write ["10.0.0.0/8", "2001:db8::/32"]')
+    return found
 
 
 def _witness(reader: Reader) -> WitnessSetting:

@@ -259,7 +259,7 @@ class _Planner:
             for m in self.members
         }
         data: dict[str, Any] = {"trust_domain": app.trust_domain, "services": services, "gateway": self.gateway_id}
-        data["scoped_tokens"] = app.scoped_tokens
+        data |= {"scoped_tokens": app.scoped_tokens, "readers_from": list(app.audit.readers_from)}
         data["roles"] = {name: rules.public() for name, rules in complete(app.roles).items()}
         return ps.PdpSettings(
             trust_domain=app.trust_domain,

@@ -162,6 +162,25 @@ def test_a_policy_that_reads_scopes_is_asked(kind: Any) -> None:
     assert read_verdict(evaluator.evaluate(json.dumps(question))).allow
 
 
+@pytest.mark.parametrize("kind", ["rvm", "interpreter"])
+@pytest.mark.parametrize(
+    ("ip", "allowed"),
+    [("10.1.2.3", True), ("2001:db8::7", True), ("192.0.2.1", False), ("", False), (None, False)],
+)
+def test_records_are_read_from_declared_networks_only(kind: Any, ip: str | None, allowed: bool) -> None:
+    bundle = make([PolicyFile("authz.rego", ALLOW_ALL)], {}, "data.authz.decision")
+    given = given_data({**GIVEN, "readers_from": ["10.0.0.0/8", "2001:db8::/32"]})
+    evaluator = RegorusEngine().prepare(bundle, given, kind)
+    question = json.loads(_input("gateway", "observer", "GET /logs", None, "audit"))
+    if ip is not None:
+        question["context"] = {"ip": ip}
+    verdict = read_verdict(evaluator.evaluate(json.dumps(question)))
+    assert verdict.allow is allowed
+    assert verdict.code == ("" if allowed else "network_not_allowed")
+    behind = _input("sidecar", "observer", "GET /logs", GATEWAY, "audit")  # the gateway has looked
+    assert read_verdict(evaluator.evaluate(behind)).allow
+
+
 @pytest.mark.parametrize(("pep", "service", "request_line", "peer", "role", "rule"), ALLOWED_WHATEVER_THE_APP_SAYS)
 def test_platform_routes_are_base_policy_alone(
     strict: Evaluator, pep: str, service: str, request_line: str, peer: str | None, role: str | None, rule: str

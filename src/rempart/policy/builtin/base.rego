@@ -73,6 +73,10 @@ observer := refused("observer_is_read_only", "forbidden", "records are only read
 	input.method != "GET"
 } else := refused("observer_has_no_such_route", "forbidden", "this is not a route of the observer", 403) if {
 	not observer_route
+} else := refused("observer_from_declared_networks", "network_not_allowed", "records are not read from here", 403) if {
+	input.pep == "gateway"
+	count(data.rempart.readers_from) > 0
+	not from_declared_network
 } else := allowed("auditor_reads", "role audit reads records, policies and metrics") if {
 	input.jwt.role == "audit"
 } else := allowed("declared_workload_reads", "a declared workload reads records, policies and metrics") if {
@@ -81,6 +85,13 @@ observer := refused("observer_is_read_only", "forbidden", "records are only read
 } else := refused("observer_for_auditors", "unauthenticated", "log in with role audit", 401) if {
 	not is_object(input.jwt)
 } else := refused("observer_for_auditors", "role_not_allowed", "only role audit may read this", 403)
+
+# `[audit] readers_from` of rempart.toml. The gateway alone knows the reader's address.
+from_declared_network if {
+	some network in data.rempart.readers_from
+	input.context.ip != ""
+	net.cidr_contains(network, input.context.ip)
+}
 
 # Identity: what others need to trust it is for everybody; entries are for declared callers, from inside.
 identity := allowed("public_documents", "discovery document, keys and bundle are public") if {
