@@ -64,11 +64,7 @@ def parse_bundle(text: bytes | str, trust_domain: str, *, ours: Collection[str])
     return ForeignBundle(
         trust_domain,
         tuple({root.fingerprint: root for root in roots}.values()),
-        tuple(
-            _jwt_key(key, trust_domain)
-            for key in listed
-            if key.get("use") == "jwt-svid" and key.get("kty") in _JWT_KINDS
-        ),
+        tuple(_jwt_key(key, trust_domain) for key in for_tokens),
         sequence,
         min(max(float(hint), REFRESH[0]), REFRESH[1]) if hint else DEFAULT_REFRESH,
         text if isinstance(text, str) else text.decode(),
