@@ -27,7 +27,8 @@ from .segment import REPEAT
 
 MAX_RECORDS = 1024  # of one cycle, so that a long backlog doesn't keep the process from answering
 _MAX_ALARMS = 8  # of one cycle and journal
-_MAX_UNINDEXED = 8192
+_MAX_UNINDEXED = 32_768  # kept in memory for the index; what is beyond, it reads in the log
+_SOON = 8192  # unindexed ones that may be waited for
 
 
 @dataclass
@@ -80,7 +81,8 @@ class Sequencer:
         behind = deferred = False
         moved: dict[str, Cursor] = {}
         damaged: list[tuple[JournalReader, int]] = []
-        share = max(64, MAX_RECORDS // max(1, len(self._readers)))
+        most = MAX_RECORDS * 4 if self.behind else MAX_RECORDS  # a long backlog costs fewer commits
+        share = max(64, most // max(1, len(self._readers)))
         try:
             for name, reader in self._readers.items():
                 before = reader.cursor
@@ -231,7 +233,7 @@ class Sequencer:
     def _index_soon_current(self) -> bool:
         """Whether the index is so close to the log's end that what is missing may be waited for."""
         try:
-            return self.unindexed <= _MAX_UNINDEXED
+            return self.unindexed <= _SOON
         except RempartError:
             return True  # asking it for repeats fails, and says why
 

@@ -185,6 +185,7 @@ class SequencerProcess:
                 self._tell_growth()
             if self.sequencer.behind or (self.sequencer.deferred and self._index(everything=True)):
                 self._waiters = waiters + self._waiters
+                self._index()  # beside a long backlog, so that it isn't found only afterwards
                 await asyncio.sleep(0)
                 continue
             if waiters:

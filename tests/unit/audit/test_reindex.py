@@ -19,7 +19,7 @@ from rempart.protocols.ocsf import decode_summary
 def test_repeats_wait_for_a_lost_index_and_everything_else_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_MAX_UNINDEXED", 2)
+    monkeypatch.setattr(room, "_SOON", 2)
     own, pdp = (Journal(tmp_path / "journals" / name, name) for name in ("sequencer", "pdp"))
     log = open_log(tmp_path)
     sequencer = Sequencer(log, tmp_path / "journals", own, partial(SqliteSearch, tmp_path / "search.db", "log"))
