@@ -104,15 +104,16 @@ def run(
     Exit code 1 when there was an alert.
     """
     engine = _engine(rules, geo)
-    found = 0
+    found = read = 0
     with _lines(events) as lines:
         for line in lines:
+            read += 1
             for alert in _spoken(engine.take(line)):
                 found += 1
                 _print(alert.document(), as_json=as_json)
     counts = engine.counts
-    say(f"{counts.events} events, {counts.unreadable} of them unreadable, {found} alerts")
-    if counts.unreadable and counts.unreadable == counts.events:
+    say(f"{read} events, {counts.unreadable} of them unreadable, {found} alerts")
+    if read and counts.unreadable == read:
         raise BadInput(
             "no_events", "not one line is an event", "give the output of `rempart audit export`, oldest first"
         )

@@ -117,7 +117,7 @@ class Follower:
             del entries[0]
         self._checked = True
         for payload in entries:
-            for alert in self.engine.take(payload):
+            for alert in await self._judged(payload):
                 if alert.severity not in (Severity.INFO, Severity.LOW):
                     await self._raise(alert)
             self.cursor += 1
@@ -126,6 +126,15 @@ class Follower:
         if self.cursor != self._saved_cursor and time.monotonic() >= self._save_at:
             self.save()
         return len(entries)
+
+    async def _judged(self, payload: bytes) -> list[Alert]:
+        """An event that the rules can't digest must not blind the watch: it is passed over, and that is an alarm."""
+        try:
+            return self.engine.take(payload)
+        except Exception as error:  # whatever a rule or an event does
+            _log.exception("event %d could not be judged", self.cursor)
+            await self._alarm(f"event {self.cursor} could not be judged: {type(error).__name__}", "watch.event")
+            return []
 
     async def _raise(self, alert: Alert) -> None:
         """Until it is durable: nothing else is worth doing meanwhile."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rempart.detection.engine import Engine
 from rempart.detection.following import Follower, as_event
+from rempart.detection.model import Alert
 from rempart.detection.ruleset import BUILT_IN, load
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event, EventType
@@ -193,3 +194,20 @@ def test_an_alert_as_the_log_keeps_it() -> None:
     event = as_event(alert)
     assert (event.id, event.person, event.details["rule"]) == (alert.id, "usr_1", "refresh_token_reuse")
     assert event.details["alert"]["evidence"] == ("evt_1",)
+
+
+def test_an_event_that_breaks_the_engine_blinds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(list(STREAM))
+    engine = Engine(RULES)
+    take = engine.take
+
+    def breaks(payload: bytes) -> list[Alert]:
+        if payload == STREAM[3]:
+            raise ZeroDivisionError
+        return take(payload)
+
+    monkeypatch.setattr(engine, "take", breaks)
+    asyncio.run(drain(Follower(engine, log, log, tmp_path / "state")))
+    told = [event.reason for event in log.alerts if event.type is EventType.ALARM]
+    assert told == ["event 3 could not be judged: ZeroDivisionError"]
+    assert len(log.alerts) == len(expected())
