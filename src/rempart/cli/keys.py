@@ -25,15 +25,20 @@ ISSUING = {"spiffe-issuing": "spiffe", "web-issuing": "web", "jwt-svid": "jwt"}
 
 @app.command("list")
 def list_keys(state: StateOption = None, as_json: JsonOption = False) -> None:
-    """The ring of token keys: next → active → verify-only → retired; then roots, issuing CAs and JWT-SVID keys."""
+    """The ring of token keys: next → active → verify-only → retired; roots, issuing CAs, JWT-SVID keys, the log's."""
     directory = state_dir(state)
     document = call(directory, "people", "GET", "/keys")
     authorities = call(directory, "identity", "GET", "/authorities")["authorities"]
+    log_keys = call(directory, "sequencer", "GET", "/log-keys")["keys"]
     if as_json:
-        print_json({**document, "authorities": authorities})
+        print_json({**document, "authorities": authorities, "log_keys": log_keys})
         return
     _print(document, False)
-    print_table(("authority", "state", "sha256 or kid", "until", "next step"), _rows(authorities))
+    rows = _rows(authorities)
+    for key in log_keys:
+        now = "signing" if key["signs"] else "verify-only"
+        rows.append(["log", now, key["key"].split("+")[1], _time(key["until"] or 0) if key["until"] else "", ""])
+    print_table(("authority", "state", "sha256 or kid", "until", "next step"), rows)
 
 
 @app.command()
