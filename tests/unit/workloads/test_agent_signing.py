@@ -297,8 +297,8 @@ def test_an_entry_is_the_same_after_the_wire() -> None:
 
 
 def test_an_agent_learns_all_or_nothing_and_no_older_bundle(tmp_path: Path) -> None:
-    server, changes = Server(tmp_path), []
-    knowledge = Knowledge(DOMAIN, ManualClock(), lambda: changes.append(1))
+    server, changes = Server(tmp_path), list[Any]()
+    knowledge = Knowledge(DOMAIN, ManualClock(), changes.append)
     own = WireEntry.of(entry("a", ONE))
     knowledge.learn(synced(server, own, sequence=5), ONE)
     assert (knowledge.version, len(knowledge.entries()), knowledge.bundle.sequence) == ("v", 1, 5)
@@ -311,12 +311,25 @@ def test_an_agent_learns_all_or_nothing_and_no_older_bundle(tmp_path: Path) -> N
     ):
         with pytest.raises(RempartError):
             knowledge.learn(wrong, ONE)
-    assert (knowledge.version, len(knowledge.entries()), changes) == ("v", 1, [1])
+    assert (knowledge.version, len(knowledge.entries()), changes) == ("v", 1, [None])
     knowledge.learn(synced(server, sequence=4, version="w"), ONE)
     assert knowledge.bundle.sequence == 5
     knowledge.forget_entries()
     with pytest.raises(Unavailable):
         _ = knowledge.synced
+
+
+def test_a_change_of_entries_alone_is_told_as_that(tmp_path: Path) -> None:
+    server, changes = Server(tmp_path), list[Any]()
+    knowledge = Knowledge(DOMAIN, ManualClock(), changes.append)
+    same, gone, changed = (WireEntry.of(entry(name, ONE)) for name in ("same", "gone", "changed"))
+    knowledge.learn(synced(server, same, gone, changed, version="1"), ONE)
+    longer, new = WireEntry.of(entry("changed", ONE, ttl=9)), WireEntry.of(entry("new", ONE))
+    knowledge.learn(synced(server, same, longer, new, version="2"), ONE)
+    knowledge.learn(synced(server, same, longer, new, version="3", generation="other"), ONE)
+    assert changes[0] is None
+    assert sorted((one.id, one.ttl) for one in changes[1]) == [("changed", 0), ("changed", 9), ("gone", 0), ("new", 0)]
+    assert changes[2] is None
 
 
 class Wire:
@@ -340,7 +353,7 @@ class Wire:
 
 def remote(server: Server) -> tuple[RemoteX509, Wire]:
     wire = Wire(server)
-    knowledge = Knowledge(DOMAIN, server.clock, lambda: None)
+    knowledge = Knowledge(DOMAIN, server.clock, lambda changed: None)
     knowledge.learn(synced(server), ONE)
     return RemoteX509(wire, knowledge, server.clock), wire
 

@@ -15,9 +15,10 @@ from .messages import Synced
 
 
 class Knowledge:
-    """A `KnownEntries` and `PartnerBundles`. `announce` is called when it changes. One event loop."""
+    """A `KnownEntries` and `PartnerBundles`. `announce` is called when it changes: with the entries that did, where only
+    entries did. One event loop."""
 
-    def __init__(self, trust_domain: str, clock: Clock, announce: Callable[[], None]) -> None:
+    def __init__(self, trust_domain: str, clock: Clock, announce: Callable[[Sequence[Entry] | None], None]) -> None:
         self.trust_domain = trust_domain
         self._clock, self._announce = clock, announce
         self._index = EntryIndex([])
@@ -61,14 +62,20 @@ class Knowledge:
         ours = [root.fingerprint for root in parse_bundle(synced.bundle, self.trust_domain, ours=()).roots]
         partners = {name: parse_bundle(text, name, ours=ours) for name, text in synced.partners.items()}
         self.trust(synced.bundle)
+        before, known = self._synced, {entry.id: entry for entry in self._index.entries}
         self._index, self._partners, self._synced = EntryIndex(entries), partners, synced
-        self._announce()
+        if before is None or _but_entries(before) != _but_entries(synced):
+            self._announce(None)
+        else:
+            now = {entry.id: entry for entry in entries}
+            both = [(known.get(name), now.get(name)) for name in known.keys() | now.keys()]
+            self._announce([one for pair in both if pair[0] != pair[1] for one in pair if one is not None])
 
     def forget_entries(self) -> None:
         """Nobody here is anybody any more."""
         if self._synced is not None:
             self._index, self._synced = EntryIndex([]), None
-            self._announce()
+            self._announce(None)
 
     # -- KnownEntries, PartnerBundles --------------------------------------------------------------------------------
 
@@ -86,3 +93,7 @@ class Knowledge:
 
     def bundles(self, trust_domains: Sequence[str]) -> Sequence[ForeignBundle]:
         return [self._partners[name] for name in trust_domains if name in self._partners]
+
+
+def _but_entries(synced: Synced) -> tuple[object, ...]:
+    return synced.bundle, synced.partners, synced.issuer, synced.kid, synced.generation
