@@ -15,7 +15,7 @@ from .messages import Synced
 
 
 class Knowledge:
-    """A `KnownEntries` and `PartnerBundles`. `announce` is called when it changes: with the entries that did, where only
+    """A `KnownEntries` and `PartnerBundles`. `announce` is called when it changes, with the entries that did where only
     entries did. One event loop."""
 
     def __init__(self, trust_domain: str, clock: Clock, announce: Callable[[Sequence[Entry] | None], None]) -> None:
