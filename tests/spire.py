@@ -95,7 +95,7 @@ agent {{
 plugins {{
   NodeAttestor "join_token" {{ plugin_data {{}} }}
   KeyManager "disk" {{ plugin_data {{ directory = "{self.directory}/agent-data" }} }}
-  WorkloadAttestor "unix" {{ plugin_data {{ discover_workload_path = true }} }}
+  WorkloadAttestor "unix" {{ plugin_data {{ discover_workload_path = true, workload_size_limit = -1 }} }}
 }}
 """,
         )

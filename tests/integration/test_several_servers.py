@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from tests.identity_support import TRUST_DOMAIN, IdentityProcess, running_identity
+from tests.integration.conftest import TINY, running, write_tiny
 from tests.postgres import PrivatePostgres, private_postgres
-from tests.support import eventually
+from tests.support import eventually, short_directory
 
 from rempart.crypto.svid import verify_svid
 from rempart.kernel.errors import RempartError
@@ -196,11 +198,34 @@ def test_without_the_database_identities_go_on_changes_wait_and_all_recovers(dat
 
 
 def test_nothing_of_an_entry_can_be_read_in_the_database(pair: Pair, database: PrivatePostgres) -> None:
-    import psycopg
-
     apply(pair[0], entry("/confidential"))
     with psycopg.connect(database.conninfo) as connection:
         rows = connection.execute("SELECT sealed FROM workload_entries").fetchall()
         rows += connection.execute("SELECT sealed FROM workload_servers").fetchall()
     assert rows
     assert not any(b"confidential" in row[0] or b"BEGIN CERT" in row[0] for row in rows)
+
+
+def test_two_whole_systems_are_one_trust_domain(database: PrivatePostgres) -> None:
+    settings = f"""
+[workloads]
+database = "postgresql://postgres@/postgres?host={database.directory}"
+shared_key = "${{WORKLOADS_KEY}}"
+"""
+    with contextlib.ExitStack() as held:
+        app = write_tiny(held.enter_context(short_directory("ss")) / "app", TINY + settings)
+        with psycopg.connect(database.conninfo, autocommit=True) as connection:  # of another trust domain until now
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        environment = {"WORKLOADS_KEY": "6f" * 32}
+        one, two = (held.enter_context(running(app, env=environment)) for _ in range(2))
+        file = one.state.parent / "entries.yaml"
+        file.write_text("- {spiffe_id: spiffe://tiny.example/batch, selectors: ['unix:uid:64300']}\n")
+        applied = one.run("entry", "apply", str(file))
+        assert applied.returncode == 0, applied.stderr
+        assert "spiffe://tiny.example/batch" in two.run("entry", "list").stdout
+        shown = json.loads(two.run("bundle", "servers", "--json").stdout)["servers"]
+        assert [server["alive"] for server in shown] == [True, True]
+        bundles = [json.loads(system.run("bundle", "show", "--json").stdout)["bundle"] for system in (one, two)]
+        assert bundles[0] == bundles[1]
+        assert "6f6f" not in (one.state / "logs" / "identity.log").read_text()
