@@ -373,7 +373,7 @@ def _nonsense(scene: Scene) -> Outcome:
     deep: object = 1
     for _ in range(500):
         deep = [deep]
-    good = {"method": "join_token", "token": "x", "csr": request_for(new_key())}
+    good = {"method": "join_token", "token": "x", "csr": request_for(new_key())}  # nosec B105 - no password
     outcome = not_tried("nothing was asked")
     for method, path, document in (
         ("POST", "/v1/join", {**good, "csr": "AAAA"}),
