@@ -19,6 +19,7 @@ NAMES = (
     "ext_authz",
     "protected_request",
     "audit",
+    "search",
     "detections",
     "audit_log",
     "login",
