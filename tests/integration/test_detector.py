@@ -40,6 +40,11 @@ def replayed(bank: Running) -> dict[str, Any]:
 EXPECTED = ["password_spray", "rollback_abuse", "stolen_session_escalation"]
 
 
+def test_ordinary_business_raises_nothing(bank: Running) -> None:
+    assert bank.run("demo").returncode == 0
+    assert replayed(bank)["alerts"] == []
+
+
 def test_an_intrusion_ends_in_exactly_three_alerts_and_each_opens_to_its_proofs(bank: Running, tmp_path: Path) -> None:
     alerts = intrusion(bank)["alerts"]
     assert sorted(alert["rule"] for alert in alerts) == EXPECTED
