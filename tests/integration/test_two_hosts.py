@@ -69,10 +69,10 @@ def test_rotation_goes_on_where_connections_are_slow_and_break() -> None:
     with (
         other_host() as there,
         running_identity([], agents=(there.here, port)) as identity,
-        rough_relay(there.here, (there.here, port), delay_s=0.1, loss=0.03) as relay,
+        rough_relay(there.here, (there.here, port), delay_s=0.1, loss=0.0) as relay,
         running_agent(identity, relay.port, host=there.here, prefix=there.prefix) as (agent, name),
     ):
-        relay.loss = 0.1
+        relay.loss = 0.1  # joining is tried once: a token is spent by then
         entries = [entry_for(name, "/batch", ttl=TTL)]
         assert identity.admin("POST", "/entries", {"entries": entries}).status_code == 200
         eventually(lambda: _svid_or_none(agent), within=30)
