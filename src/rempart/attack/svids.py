@@ -281,7 +281,7 @@ def _environment(scene: Scene) -> Outcome:
     reached = False
     for method in ("FetchX509SVID", "FetchJWTSVID"):
         said = spoken("/SpiffeWorkloadAPI/" + method, b"\n\1a" if method == "FetchJWTSVID" else b"")
-        done = subprocess.run(  # nosec B603 - the system's interpreter and our own program
+        done = subprocess.run(  # nosec B603 B607 - `executable` is the system's interpreter; its name here is the lie
             ["payment", "-I", "-c", _SAYS, f"{state}/run/workload.sock", said.hex(), "--service", "payment"],
             executable="/usr/bin/python3",
             capture_output=True,
