@@ -22,7 +22,7 @@ from .scene import Account, Scene, Session
 from .wire import Reply
 
 EXPECTED: Mapping[str, str] = {
-    "password_spray": "spray",
+    "password_spray": "spray",  # nosec B105 - the name of a rule
     "stolen_session_escalation": "session theft, then escalation",
     "rollback_abuse": "rollback fraud",
 }
@@ -96,7 +96,8 @@ def _innocent_payments(scene: Scene, home: str) -> list[str]:
 
 def _spray(scene: Scene, lair: str, accomplice: Account) -> Session:
     for number in range(_SPRAYED - 1):
-        guess = {"email": f"customer{number}-{secrets.token_hex(3)}@{scene.trust_domain}", "password": "Winter2026!!"}
+        email = f"customer{number}-{secrets.token_hex(3)}@{scene.trust_domain}"
+        guess = {"email": email, "password": "Winter2026!!"}  # nosec B105 - everybody's
         _done(_from(scene, lair, "POST", "/login", guess), 401)
     scene.come_from(lair)
     return scene.login(accomplice)
