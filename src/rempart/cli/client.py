@@ -24,7 +24,7 @@ _MAX_FILE = 64 * 1024
 
 
 @app.command()
-def add(
+def add(  # nosec B107 - an algorithm and a URI, no password
     client_id: IdArgument,
     public: Annotated[bool, typer.Option("--public", help="It can keep no secret: a browser or device app")] = False,
     secret_stdin: Annotated[bool, typer.Option("--secret-stdin", help="Read its secret from stdin")] = False,
