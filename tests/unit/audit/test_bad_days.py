@@ -268,7 +268,7 @@ def test_the_journal_of_a_process_that_never_comes_back_is_integrated_and_waits_
 
 
 def test_a_long_backlog_is_worked_off_in_bounded_steps(tmp_path: Path) -> None:
-    """20,000 here; a million in `benchmarks audit`. Each step is short, so that searches and probes are answered."""
+    """20,000 here. Each step is short, so that searches and probes are answered."""
     record = Record(tmp_path)
     writer = Journal(tmp_path / "journals/people", "people")
     for n in range(20_000):
