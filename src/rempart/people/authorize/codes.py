@@ -105,6 +105,8 @@ class Codes:
         code = found.value
         if code.client_id != client.id:
             raise _invalid("the code is another client's")
+        if client.created_at > code.expires_at - LIFETIME:  # of one that had this id before, and was deleted
+            raise _invalid("the code is older than the client")
         used = None
         if code.state == "fresh":
             used = await self._records.replace(handle, found, msgspec.structs.replace(code, state="used"))

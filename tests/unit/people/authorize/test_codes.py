@@ -115,6 +115,17 @@ def test_a_code_is_its_clients_own_and_another_doesnt_use_it_up() -> None:
     within(body)
 
 
+def test_a_code_dies_with_its_client_even_when_another_takes_its_name() -> None:
+    async def body(it: Room) -> None:
+        await it.sign_in()
+        code = await it.code()
+        it.clock.advance(1)
+        again = msgspec.structs.replace(APP, created_at=it.clock.now())
+        await refused(it.redeem(code, again))
+
+    within(body)
+
+
 def test_a_code_lives_a_minute() -> None:
     async def body(it: Room) -> None:
         await it.sign_in()
