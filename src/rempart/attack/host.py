@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .model import Actor, Alert, Attack, Outcome, Trace, blocked, got_through, not_tried
+from .model import SVID_REFUSED, Actor, Alert, Attack, Outcome, blocked, got_through, not_tried
 from .scene import Scene
 from .wire import Address, NoAnswer, ask
 
@@ -207,7 +207,7 @@ def _unregistered(scene: Scene) -> Outcome:
             seen.append(refusal.code)
         else:
             return got_through("an identity was given to this process")
-    return blocked(", ".join(seen), "identity: attestation", Trace(("workloads.svid_refused",)))
+    return blocked(", ".join(seen), "identity: attestation", SVID_REFUSED)
 
 
 # -- the log ---------------------------------------------------------------------------------------------------------
@@ -241,9 +241,19 @@ def tampered(scene: Scene, tamper: Tamper) -> Outcome:
     return blocked(found.said[:200], "Merkle log and signed checkpoint", "rempart audit verify")
 
 
+COPIES = 10
+
+
 def copy_log(state: Path, copy: Path) -> None:
-    """What the verifier reads, and nothing secret."""
-    shutil.copytree(state / "data" / "sequencer" / "log", copy / "data" / "sequencer" / "log")
+    """What the verifier reads, and nothing secret. The log grows meanwhile: a part that is replaced is copied again."""
+    for left in reversed(range(COPIES)):
+        shutil.rmtree(copy, ignore_errors=True)
+        try:
+            shutil.copytree(state / "data" / "sequencer" / "log", copy / "data" / "sequencer" / "log")
+            break
+        except (shutil.Error, FileNotFoundError):
+            if not left:
+                raise
     for name in ("log.vkey", "state"):
         source = state / "data" / "sequencer" / name
         if source.exists():

@@ -49,11 +49,16 @@ class Alert(StrEnum):
 class Trace:
     """Where to look in the record when no answer named a decision: events of these `types` since the attack began.
 
-    `contains` must occur somewhere in the event.
+    `contains` must occur somewhere in the event; `around`: how many seconds before or after the attack it may be.
     """
 
     types: tuple[str, ...]
     contains: str = ""
+    around: float = 1.0
+
+
+# Alike refusals are recorded once in ten seconds; the count of the others follows within ten more.
+SVID_REFUSED = Trace(("workloads.svid_refused",), around=20.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Record:
         return None
 
     def by_trace(self, trace: Trace, start: float, end: float, sources: frozenset[str]) -> dict[str, Any] | None:
-        """The first of its kind between `start` and `end`, with a second of tolerance on either side.
+        """The first of its kind between `start` and `end`, with the trace's tolerance on either side.
 
         One from an address of the attack's own comes before any other: alike refusals are recorded once for all.
         """
@@ -60,7 +60,7 @@ class Record:
             event
             for event in self.events[::-1]
             if event.get("type") in trace.types
-            and start - 1 <= float(event.get("at", 0)) / 1000 <= end + 2
+            and start - trace.around <= float(event.get("at", 0)) / 1000 <= end + 1 + trace.around
             and trace.contains in json.dumps(event)
         ]
         own = [event for event in found if event.get("ip") in sources]

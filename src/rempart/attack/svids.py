@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from .certificates import Identity
-from .model import Actor, Alert, Attack, Outcome, Trace, blocked, got_through, not_tried, refused
+from .model import SVID_REFUSED, Actor, Alert, Attack, Outcome, Trace, blocked, got_through, not_tried, refused
 from .raw_grpc import spoken
 from .scene import Headers, Scene
 from .wire import NoAnswer
@@ -302,9 +302,7 @@ def _environment(scene: Scene) -> Outcome:
         reached = reached or b"no_identity" in answer
     if not reached:
         return blocked("no way to the socket", "owners and modes", "permission denied by the kernel")
-    return blocked(
-        "PermissionDenied, or no way to the socket", "identity: attestation", Trace(("workloads.svid_refused",))
-    )
+    return blocked("PermissionDenied, or no way to the socket", "identity: attestation", SVID_REFUSED)
 
 
 def _entries(scene: Scene) -> Outcome:

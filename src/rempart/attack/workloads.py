@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 
-from .model import Actor, Alert, Attack, Outcome, Trace, blocked, got_through, not_tried, refused
+from .model import SVID_REFUSED, Actor, Alert, Attack, Outcome, Trace, blocked, got_through, not_tried, refused
 from .scene import Headers, Scene
 from .wire import NoAnswer, Reply
 
@@ -285,9 +285,7 @@ def _probe(scene: Scene, name: str) -> Outcome:
         return not_tried("all processes run under this user: without root there is no wall between them")
     if not probe["blocked"]:
         return got_through(probe["observed"])
-    evidence: str | Trace = (
-        Trace(("workloads.svid_refused",)) if name.startswith(("sds", "jwt")) else "the probe's own report"
-    )
+    evidence: str | Trace = SVID_REFUSED if name.startswith(("sds", "jwt")) else "the probe's own report"
     by = (
         "identity: registration entries"
         if identity and name.startswith(("sds", "jwt", "no-"))
