@@ -207,7 +207,7 @@ class _Client(asyncio.Protocol):
 
 
 def load(
-    target: str | tuple[str, int], question: bytes, seconds: float, connections: int = 16, cpu: int | None = None
+    target: str | tuple[str, int], question: bytes, seconds: float, connections: int = 32, cpu: int | None = None
 ) -> dict[str, float]:
     """`{"ok": answers of 200 per second, "other": of any other, "total": answers}` by a process of its own on `cpu`."""
     document = json.dumps([target, question.decode(), seconds, connections, -1 if cpu is None else cpu])

@@ -1,6 +1,7 @@
 """Decisions per second: our PDP with every decision durable, against `opa run --server` on the same policy and input.
 
-One core each for the server, another for the load generator (ours, for both), unix sockets for both, in turns.
+One core each for the server, another for the load generator (ours, for both: 32 connections, as the workload has them),
+unix sockets for both, in turns.
 """
 
 from __future__ import annotations

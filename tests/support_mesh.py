@@ -418,7 +418,7 @@ class World:
             ingress=Ingress(
                 listen=Address.parse(f"127.0.0.1:{self.wallet_port}"),
                 application=Address(path=self.application.path),
-                callers=(GATEWAY, AGENT),
+                callers=(GATEWAY, AGENT, "spiffe://partner.example/declared"),
                 pdp_socket=self.wallet_pdp.path,
                 tokens=self.tokens,
             ),

@@ -112,7 +112,11 @@ def test_a_certificate_registers_by_its_thumbprint(people: PeopleProcess, tmp_pa
         check=True, capture_output=True,
     )  # fmt: skip
     made = as_json(people, "add", "tls", "--cert", str(pem), "--mtls-bound")
-    assert (made["method"], len(made["certificate"]), made["certificate_bound"]) == ("tls_client_auth", 43, True)
+    assert (made["method"], len(made["certificate"]), made["certificate_bound"]) == (
+        "self_signed_tls_client_auth",
+        43,
+        True,
+    )
     assert client(people, "add", "tls2", "--cert", str(tmp_path / "key.pem"))[0] == 2
 
 

@@ -164,6 +164,15 @@ def test_one_flow_crosses_both_instances(both: Both) -> None:
     grants = ("--grant", "authorization_code", "--grant", "refresh_token", "--redirect-uri", CALLBACK)
     made = both.system.run("client", "add", "app", "--public", *grants, "--scope", "openid", "--scope", "session")
     assert made.returncode == 0, made.stderr
+    start = both.served()
+    with both.http() as http:
+        eventually(  # the gateway asks an instance once it has looked at its health
+            lambda: (
+                http.get("/auth/.well-known/openid-configuration").is_success
+                and all(both.served()[name] > count for name, count in start.items())
+            ),
+            within=30,
+        )
     before = both.served()
     assert set(before) == {"app.sock", "app-2.sock"}
     with both.http() as http:

@@ -228,7 +228,7 @@ def _chosen_id(scene: Scene) -> Outcome:
     return blocked(f"{reply.said} with an id of its own", "ids begin at the edge", reply.evidence)
 
 
-_TELLING = ("traceback", 'file "', "/src/", "python", "uvicorn", "starlette", "envoy", "sqlite", "stack", "0x")
+_TELLING = ("traceback", 'file "', "/src/", "python", "uvicorn", "starlette", "envoy", "sqlite", "stack", " at 0x")
 
 
 def _error_details(scene: Scene) -> Outcome:
