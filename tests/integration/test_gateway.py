@@ -497,7 +497,7 @@ def test_http2_is_spoken_and_held_to_the_same_rules(mesh: Mesh) -> None:
         assert mesh.world.application.last().all("x-spiffe-id") == [GATEWAY]
         assert mesh.world.application.last().get("x-rempart-subject") == "u1"
         assert client.get(url + "/nope").status_code == 404
-    # Envoy answers 413 and resets the stream while the body is still coming: which of the two a client sees first varies
+    # Envoy answers 413 and resets the stream while the body comes: which of the two a client sees first varies
     reached = len(mesh.world.application.seen)
     command = ["curl", "-s", "--http2", "--cacert", str(mesh.world.web.bundle), "-o", "/dev/null", "-w", "%{http_code}"]
     done = subprocess.run([*command, "--data-binary", "@-", url + "/wallet"], input=b"a" * 300_000, capture_output=True)
