@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rempart.kernel.errors import BadInput, Unavailable
+from rempart.kernel.errors import BadInput
 
 from .output import print_json, say
 from .state import JsonOption, StateOption, state_dir
-from .supervised import follow_start, interrupt, stop, wait
+from .supervised import attend
 
 app = typer.Typer(no_args_is_help=True, help="Sign for the agents of other hosts")
 
@@ -39,7 +38,7 @@ def run(
 
     `rempart entry`, `bundle`, `agent`, `keys`, `audit`, `status`, `logs` and `down` work as with `rempart up`.
     """
-    from rempart.servers.host import Request, fork_supervisor, prepare
+    from rempart.servers.host import Request, prepare
     from rempart.wiring.check import parse_address
     from rempart.wiring.server_settings import server_settings
 
@@ -48,26 +47,11 @@ def run(
     began = time.monotonic()
     settings = server_settings(app_dir, trust_domain, parse_address(listen) if listen else None)
     prepared = prepare(Request(state=state_dir(state), settings=settings, profile=profile))
-    pid, reports = fork_supervisor(prepared, detach=detach)
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with SIGINT ignored
-        signal.signal(number, interrupt)
-    with open(reports, "rb", buffering=0) as lines:
-        ready = False
-        try:
-            status = follow_start(lines, began)
-            ready = True
-            if as_json:
-                print_json(status)
-            else:
-                say(f"ready: agents of {settings.trust_domain} reach this server at {status['agents']}")
-            if detach:
-                return
-            ended = wait(pid, lines)
-        except KeyboardInterrupt:
-            say("stopping …")
-            ended = stop(pid)
-            say("stopped")
-            if not ready:
-                raise
-    if ended != 0:
-        raise Unavailable("supervisor_died", f"the supervisor ended with {ended}", "start again: it recovers by itself")
+
+    def tell(status: dict[str, Any]) -> None:
+        if as_json:
+            print_json(status)
+        else:
+            say(f"ready: agents of {settings.trust_domain} reach this server at {status['agents']}")
+
+    attend(prepared, began, detach=detach, tell=tell)

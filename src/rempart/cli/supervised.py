@@ -7,20 +7,51 @@ import json
 import os
 import signal
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from rempart.kernel.errors import RempartError, Unavailable
 
 from .output import say
 
+if TYPE_CHECKING:
+    from rempart.servers.host import Prepared
+
 STOP_WITHIN = 20.0
 
 
-def interrupt(number: int, frame: object) -> None:
+def attend(prepared: Prepared, began: float, *, detach: bool, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Start the supervisor, `tell` its status once it is ready, and stay until it ends or Ctrl-C ends it; `detach`
+    returns before. Raises what it failed with, Unavailable `supervisor_died`."""
+    from rempart.servers.host import fork_supervisor
+
+    pid, reports = fork_supervisor(prepared, detach=detach)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with SIGINT ignored
+        signal.signal(number, _interrupt)
+    with open(reports, "rb", buffering=0) as lines:
+        ready = False
+        try:
+            status = _follow_start(lines, began)
+            ready = True
+            tell(status)
+            if detach:
+                return
+            ended = _wait(pid, lines)
+        except KeyboardInterrupt:
+            say("stopping …")
+            ended = _stop(pid)
+            say("stopped")
+            if not ready:
+                raise
+    if ended != 0:
+        raise Unavailable("supervisor_died", f"the supervisor ended with {ended}", "start again: it recovers by itself")
+
+
+def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def follow_start(lines: Any, began: float) -> dict[str, Any]:
+def _follow_start(lines: Any, began: float) -> dict[str, Any]:
     """Print progress until ready. Raises what the supervisor failed with."""
     buffered = b""
     while chunk := lines.read(1 << 16):
@@ -42,7 +73,7 @@ def _failure(told: dict[str, Any]) -> RempartError:
     return error
 
 
-def stop(pid: int) -> int:
+def _stop(pid: int) -> int:
     """Ask the supervisor to stop and wait for it; kill it when it doesn't."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
@@ -57,7 +88,7 @@ def stop(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def wait(pid: int, lines: Any) -> int:
+def _wait(pid: int, lines: Any) -> int:
     """Until the supervisor ends by itself; its exit code. Raises what it says it ended of."""
     said = b""
     while chunk := lines.read(1 << 16):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rempart.kernel.errors import RempartError, Unavailable
+from rempart.kernel.errors import RempartError
 
 from .demo import play, print_flows
 from .output import print_json, say
 from .state import JsonOption, StateOption, state_dir
-from .supervised import follow_start, interrupt, stop, wait
+from .supervised import attend
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -34,7 +33,7 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Start an application behind Rempart."""
-    from rempart.servers.host import Request, fork_supervisor, prepare
+    from rempart.servers.host import Request, prepare
     from rempart.wiring.check import parse_address
 
     began = time.monotonic()
@@ -49,34 +48,19 @@ def up(
     )
     for control in prepared.plan.unsafe_disabled:
         say(f"UNSAFE: the control {control} is switched off")
-    pid, reports = fork_supervisor(prepared, detach=detach)
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with SIGINT ignored
-        signal.signal(number, interrupt)
-    with open(reports, "rb", buffering=0) as lines:
-        ready = False
-        try:
-            status = follow_start(lines, began)
-            ready = True
-            if not as_json:
-                _tell_ready(status, began)
-            flows = _play_demo(prepared.plan.state) if demo else None
-            if as_json:
-                print_json(status if flows is None else {**status, "flows": flows})
-            elif flows:
-                print_flows(flows)
-            if not as_json:
-                _tell_next(status, prepared.plan.state, detach=detach)
-            if detach:
-                return
-            ended = wait(pid, lines)
-        except KeyboardInterrupt:
-            say("stopping …")
-            ended = stop(pid)
-            say("stopped")
-            if not ready:
-                raise
-    if ended != 0:
-        raise Unavailable("supervisor_died", f"the supervisor ended with {ended}", "start again: it recovers by itself")
+
+    def tell(status: dict[str, Any]) -> None:
+        if not as_json:
+            _tell_ready(status, began)
+        flows = _play_demo(prepared.plan.state) if demo else None
+        if as_json:
+            print_json(status if flows is None else {**status, "flows": flows})
+        elif flows:
+            print_flows(flows)
+        if not as_json:
+            _tell_next(status, prepared.plan.state, detach=detach)
+
+    attend(prepared, began, detach=detach, tell=tell)
 
 
 def _tell_ready(status: dict[str, Any], began: float) -> None:

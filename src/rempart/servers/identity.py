@@ -25,6 +25,7 @@ from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.kernel.spiffe import SpiffeId
 from rempart.servers.asgi import asgi_server
+from rempart.servers.serving import until_stopped
 from rempart.wiring.process_settings import IdentitySettings
 from rempart.workloads.adoption import Adoption
 from rempart.workloads.agents.administration import AgentAdministration
@@ -268,18 +269,7 @@ async def run(boot: Boot) -> None:
             ]
         await server.serve(boot.sockets["workload"])
         boot.ready()
-        stopping = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        server.close()
-        for page in pages.values():
-            page.should_exit = True
-        for task in tasks[len(pages) :]:
-            task.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
-                await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done - {stopping}:
-            task.result()  # a background task that failed ends the process: the supervisor starts it anew
+        await until_stopped(stop, pages.values(), tasks[: len(pages)], tasks[len(pages) :], server.close)
 
 
 async def _keep_jwt_fresh(jwt: JwtAuthority, changes: Changes) -> None:

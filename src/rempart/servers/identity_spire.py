@@ -19,6 +19,7 @@ from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.spiffe import SpiffeId
 from rempart.servers.asgi import asgi_server
+from rempart.servers.serving import until_stopped
 from rempart.wiring.process_settings import IdentitySettings, SpireSettings
 from rempart.workloads.api import Administration
 from rempart.workloads.attestation import Attestor
@@ -126,18 +127,7 @@ async def run_spire(boot: Boot, settings: IdentitySettings, fixed: list[Entry], 
         ]
         await server.serve(boot.sockets["workload"])
         boot.ready()
-        stopping = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        server.close()
-        for page in pages.values():
-            page.should_exit = True
-        for task in tasks[len(pages) :]:
-            task.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
-                await asyncio.gather(*tasks, return_exceptions=True)
-        for task in done - {stopping}:
-            task.result()
+        await until_stopped(stop, pages.values(), tasks[: len(pages)], tasks[len(pages) :], server.close)
 
 
 class _Look:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
+import uvicorn
 from starlette.types import ASGIApp
 
 from .asgi import asgi_server
@@ -33,3 +35,27 @@ async def serve(boot: Boot, apps: Mapping[str, ASGIApp], *work: Coroutine[Any, A
             task.cancel()
         for server in servers.values():
             server.should_exit = True
+
+
+async def until_stopped(
+    stop: asyncio.Event,
+    pages: Iterable[uvicorn.Server],
+    serving: list[asyncio.Task[Any]],
+    working: list[asyncio.Task[Any]],
+    close: Callable[[], None],
+) -> None:
+    """Until `stop`, or one of the tasks ends; then `close`, and end all others within 2 s. `serving` are the tasks of
+    `pages`, which end by themselves. Raises what a task failed with: the supervisor starts the process anew."""
+    tasks = [*serving, *working]
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    close()
+    for page in pages:
+        page.should_exit = True
+    for task in working:
+        task.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2.0):
+            await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done - {stopping}:
+        task.result()

@@ -35,6 +35,7 @@ _log = logging.getLogger("rempart.notifier")
 CHANNEL_RULE = "alerting.channel"
 _WAIT = 1.0
 _AFTER_FAILURE = 1.0
+_SAVE_EVERY = 2.0  # seconds, where nothing but the cursor moved: to read that again after a crash changes nothing
 LONGEST_SILENCE = 30 * 86_400.0
 
 
@@ -60,6 +61,7 @@ class Desk:
         self._state = self._load()
         self.size = 0
         self.unsaved = False
+        self._save_cursor_at = 0.0
         self.deliveries = [
             Delivery(name, channel, least, self._state.waiting.setdefault(name, []), self._dirty, self._channel_told)
             for name, (channel, least) in channels.items()
@@ -101,8 +103,10 @@ class Desk:
                 state.incidents.take(alert, now, self._pace)
             if over is not None:
                 state.incidents.resolve_matching(*over, now, self._pace)
+            self.unsaved |= alert is not None or over is not None
             state.cursor += 1
-        self.unsaved |= bool(page.events)
+        if page.events and self._clock.monotonic() >= self._save_cursor_at:
+            self.unsaved = True
         self._give_out(now)
 
     def _give_out(self, now: float) -> None:
@@ -121,6 +125,7 @@ class Desk:
         body = msgspec.json.encode(self._state)
         replace_file(self._path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
         self.unsaved = False
+        self._save_cursor_at = self._clock.monotonic() + _SAVE_EVERY
 
     def _load(self) -> _State:
         try:
