@@ -20,7 +20,7 @@ from .throttle_counters import Allowance, Counters, LocalCounters, Place
 PAIR = Allowance("pair", free=5, first=1, longest=900, forgiven_after=3600, at_once=16)
 DEVICE = Allowance("device", free=10, first=1, longest=300, forgiven_after=300, at_once=16)
 ACCOUNT = Allowance("account", free=100, first=1, longest=300, forgiven_after=120, at_once=64)
-FACTOR = Allowance("factor", free=10, first=1, longest=3600, forgiven_after=3600, at_once=16)
+FACTOR = Allowance("factor", free=10, first=60, longest=3600, forgiven_after=3600, at_once=16)
 NETWORK = Allowance("network", free=100, first=1, longest=60, forgiven_after=10, at_once=512)
 
 
