@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.people_stores import fresh_database, postgres_server
+from tests.people_stores import fresh_database, fresh_sqlite, postgres_server
 from tests.postgres import fresh_postgres, private_postgres
 
 from rempart.backends.postgres_sql import PostgresDatabase
@@ -152,6 +154,56 @@ def test_readers_see_one_moment(run: Callable[[Scenario], None]) -> None:
     run(scenario)
 
 
+def test_a_look_up_finds_what_was_just_written_and_can_change_nothing(run: Callable[[Scenario], None]) -> None:
+    async def scenario(database: Database) -> None:
+        for number in range(20):
+            await add(database, f"t{number}", number)
+            rows = await database.look_up("SELECT id, number FROM things WHERE id = ?", (f"t{number}",))
+            assert [tuple(row) for row in rows] == [(f"t{number}", number)]
+        assert list(await database.look_up("SELECT id FROM things WHERE id = ?", ("none",))) == []
+        for statement in ("DELETE FROM things", "SELECT * FROM nothing"):
+            with pytest.raises(Unavailable):
+                await database.look_up(statement)
+        assert len(await numbers(database)) == 20
+
+    run(scenario)
+
+
+def test_a_look_up_waits_for_no_writer_and_a_whole_lock_makes_only_it_wait(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with fresh_sqlite(tmp_path, SCHEMA) as database:
+            await add(database, "one", 1)
+            other = sqlite3.connect(tmp_path / "people.db", isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("UPDATE things SET number = 2")
+            query = "SELECT number FROM things WHERE id = 'one'"
+            assert await database.look_up(query) == [(1,)]
+            other.execute("COMMIT")
+            other.close()
+            assert await database.look_up(query) == [(2,)]
+
+            locked = _LockedOnce()
+            database._near.close()
+            database._near = locked  # type: ignore[assignment]  # SQLite locks a whole WAL file in recovery only
+            assert await database.look_up(query) == [(2,)]
+            assert locked.asked == 1
+
+    asyncio.run(scenario())
+
+
+class _LockedOnce:
+    asked = 0
+
+    def execute(self, query: str, parameters: object) -> None:
+        self.asked += 1
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    def close(self) -> None:
+        pass
+
+
 def test_the_schema_may_be_made_again_and_added_to(run: Callable[[Scenario], None]) -> None:
     async def scenario(database: Database) -> None:
         await add(database, "one")
@@ -173,6 +225,8 @@ def test_what_is_closed_refuses(run: Callable[[Scenario], None]) -> None:
             await add(database, "two")
         with pytest.raises(Unavailable):
             await numbers(database)
+        with pytest.raises(Unavailable):
+            await database.look_up("SELECT number FROM things WHERE id = 'one'")
 
     run(scenario)
 

@@ -102,6 +102,9 @@ class PostgresDatabase:
     async def read(self, work: Callable[[Tx], T]) -> T:
         return await self._readers.run(work)
 
+    async def look_up(self, query: str, parameters: Sequence[Value] = ()) -> Sequence[Any]:
+        return await self.read(lambda tx: tx.execute(query, parameters).fetchall())
+
     async def ensure(self, schema: Sequence[str]) -> None:
         def work(connection: _Connection) -> None:
             tx = _PostgresTx(connection)

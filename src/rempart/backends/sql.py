@@ -45,6 +45,10 @@ class Database(Protocol):
     async def read(self, work: Callable[[Tx], T]) -> T:
         """As `write`, for statements that change nothing; may run beside writers."""
 
+    async def look_up(self, query: str, parameters: Sequence[Value] = ()) -> Sequence[Any]:
+        """The rows of one query that an index answers with few of them: SQLite reads them on the caller's own thread,
+        within some ten microseconds, and never waits for a writer. Raises Unavailable `store_unavailable`."""
+
     async def ensure(self, schema: Sequence[str]) -> None:
         """Run statements that may run at every start, by one instance at a time: `CREATE … IF NOT EXISTS`, and for
         tables of an older version `ALTER TABLE t ADD COLUMN c …`, which is passed over where the column is there.

@@ -57,13 +57,13 @@ class SqlAccounts:
 
     async def get(self, account_id: str) -> Account | None:
         query = f"SELECT {_ACCOUNT} FROM accounts WHERE id = ?"  # nosec B608 - constants
-        row = await self._database.read(lambda tx: tx.execute(query, (account_id,)).fetchone())
-        return _account(row) if row else None
+        rows = await self._database.look_up(query, (account_id,))
+        return _account(rows[0]) if rows else None
 
     async def by_email(self, email: str) -> tuple[Account, Credentials] | None:
         query = f"SELECT {_ACCOUNT}, password_hash, totp FROM accounts WHERE email = ?"  # nosec B608 - constants
-        row = await self._database.read(lambda tx: tx.execute(query, (email,)).fetchone())
-        return (_account(row[:-2]), Credentials(row[-2], row[-1])) if row else None
+        rows = await self._database.look_up(query, (email,))
+        return (_account(rows[0][:-2]), Credentials(rows[0][-2], rows[0][-1])) if rows else None
 
     async def page(self, after: str, limit: int) -> Sequence[Account]:
         query = f"SELECT {_ACCOUNT} FROM accounts WHERE id > ? ORDER BY id LIMIT ?"  # nosec B608 - constants

@@ -42,12 +42,12 @@ class SqlClients:
 
     async def get(self, client_id: str) -> Client | None:
         statement = "SELECT document FROM oauth_clients WHERE id = ?"
-        row = await self._database.read(lambda tx: tx.execute(statement, (client_id,)).fetchone())
-        return _client(row[0]) if row else None
+        rows = await self._database.look_up(statement, (client_id,))
+        return _client(rows[0][0]) if rows else None
 
     async def by_spiffe_id(self, spiffe_id: str) -> Client | None:
         statement = "SELECT document FROM oauth_clients WHERE spiffe_id = ? LIMIT 2"
-        rows = await self._database.read(lambda tx: tx.execute(statement, (spiffe_id,)).fetchall())
+        rows = await self._database.look_up(statement, (spiffe_id,))
         return _client(rows[0][0]) if len(rows) == 1 and spiffe_id else None
 
     async def any_with(self, grant: str) -> bool:

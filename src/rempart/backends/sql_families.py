@@ -100,8 +100,8 @@ class SqlFamilies:
 
     async def find(self, family_id: str) -> tuple[RefreshFamily, bytes] | None:
         query = f"SELECT {_FAMILY}, current FROM refresh_families WHERE id = ?"  # nosec B608 - constants
-        row = await self._database.read(lambda tx: tx.execute(query, (family_id,)).fetchone())
-        return (_family(row[:-1]), row[-1]) if row else None
+        rows = await self._database.look_up(query, (family_id,))
+        return (_family(rows[0][:-1]), rows[0][-1]) if rows else None
 
     async def of_account(self, account_id: str) -> Sequence[RefreshFamily]:
         query = f"SELECT {_FAMILY} FROM refresh_families WHERE account_id = ? ORDER BY created_at DESC, id DESC"  # nosec B608 - constants
@@ -110,7 +110,7 @@ class SqlFamilies:
 
     async def knows_network(self, account_id: str, network: str) -> bool:
         query = "SELECT 1 FROM refresh_families WHERE account_id = ? AND network = ? LIMIT 1"
-        return await self._database.read(lambda tx: tx.execute(query, (account_id, network)).fetchone()) is not None
+        return bool(await self._database.look_up(query, (account_id, network)))
 
     async def sweep(self, before: float) -> int:
         statement = "DELETE FROM refresh_families WHERE expires_at < ? OR revoked_at < ?"

@@ -29,8 +29,8 @@ class SqlOnce:
     async def peek(self, kind: str, key: bytes) -> bytes | None:
         statement = "SELECT value FROM once_records WHERE kind = ? AND key = ? AND expires_at > ?"
         now = self._clock.now()
-        row = await self._database.read(lambda tx: tx.execute(statement, (kind, key, now)).fetchone())
-        return row[0] if row else None
+        rows = await self._database.look_up(statement, (kind, key, now))
+        return rows[0][0] if rows else None
 
     async def take(self, kind: str, key: bytes) -> bytes | None:
         statement = "DELETE FROM once_records WHERE kind = ? AND key = ? AND expires_at > ? RETURNING value"

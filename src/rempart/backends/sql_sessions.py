@@ -73,8 +73,8 @@ class SqlSessions:
 
     async def _one(self, condition: str, value: str | bytes, now: float) -> Stored | None:
         query = f"SELECT {_COLUMNS} FROM sessions WHERE {condition} AND ends_at > ?"  # nosec B608 - constants
-        row = await self._database.read(lambda tx: tx.execute(query, (value, now)).fetchone())
-        return Stored(*row) if row else None
+        rows = await self._database.look_up(query, (value, now))
+        return Stored(*rows[0]) if rows else None
 
 
 def _values(session: Stored) -> tuple[bytes | str | float, ...]:

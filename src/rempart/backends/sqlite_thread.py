@@ -25,21 +25,15 @@ class SqliteThread:
     def __init__(self, path: Path, schema: str = "", *, read_only: bool = False) -> None:
         if not read_only:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._connection = connect(path, read_only=read_only)
         try:
-            self._connection = sqlite3.connect(
-                f"file:{path}?mode={'ro' if read_only else 'rw'}",
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
-                timeout=5.0,
-            )
             self._connection.execute("PRAGMA foreign_keys=ON")
             if not read_only:
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.execute("PRAGMA synchronous=FULL")
                 self._connection.executescript(schema)
         except sqlite3.Error as error:
-            raise _unavailable(error) from None
+            raise unavailable(error) from None
         settle = self._read if read_only else self._commit
         self._thread = JobThreads(f"sqlite:{path.name}", 1, settle, self._connection.close)
 
@@ -69,8 +63,22 @@ class SqliteThread:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            return [(future, None, _unavailable(error)) for _, future in batch]
+            return [(future, None, unavailable(error)) for _, future in batch]
         return outcomes
+
+
+def connect(path: Path, *, read_only: bool, patience: float = 5.0) -> sqlite3.Connection:
+    """`patience`: seconds to wait for a lock. Raises Unavailable `store_unavailable`."""
+    try:
+        return sqlite3.connect(
+            f"file:{path}?mode={'ro' if read_only else 'rw'}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=patience,
+        )
+    except sqlite3.Error as error:
+        raise unavailable(error) from None
 
 
 def _attempt(
@@ -81,10 +89,10 @@ def _attempt(
     except RempartError as error:
         return None, error
     except sqlite3.Error as error:
-        return None, _unavailable(error)
+        return None, unavailable(error)
     except Exception as error:
         return None, error
 
 
-def _unavailable(error: sqlite3.Error) -> Unavailable:
+def unavailable(error: sqlite3.Error) -> Unavailable:
     return Unavailable("store_unavailable", f"the database failed: {error}", "see that its disk is there and not full")
