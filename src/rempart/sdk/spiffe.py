@@ -111,10 +111,10 @@ class WorkloadApi:
             self._channel = None
 
     def _open(self) -> Any:
-        from grpclib.client import Channel
+        from .unix_channel import UnixChannel
 
         if self._channel is None:
-            self._channel = Channel(path=self._path)
+            self._channel = UnixChannel(path=self._path)
         return self._channel
 
     async def _unary(self, method: str, request: Any, reply: type) -> Any:

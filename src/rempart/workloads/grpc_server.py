@@ -5,8 +5,8 @@ A connection is refused or ended when its process can't be determined or ends, w
 `first_request_s`, when it sends what is no HTTP/2, or when it reads nothing while making us write. What a connection
 says is understood in slices of `_SLICE` frames, each connection in turn: who floods is served as fast as the others.
 Who gives up requests before they are answered, again and again, is cut off (CVE-2023-44487), and so is who sends more
-frames than any client does. When a uid or the whole server has its fill of connections, the oldest one of the uid that
-uses most and has not asked for anything is ended first.
+frames than any client does. When a uid or the whole server has its fill of connections, one that has not asked for
+anything gives way (`places`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import logging
 import os
 import resource
 import socket
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from rempart.kernel.errors import Denied, RempartError
@@ -26,6 +25,7 @@ from rempart.kernel.errors import Denied, RempartError
 from .grpc_stream import Ended, Rpc, Status, Stream, refusal, to_grpc
 from .http2 import Code, Http2Error, ServerConnection
 from .http2_headers import Headers, header_block, well_formed
+from .places import Places
 from .process import Process
 
 _MAX_UNREAD = 1 << 18
@@ -76,7 +76,6 @@ class _Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
         self._full = self._stands = self._flushing = self._slicing = False
-        self.asked = False
 
     # -- connection ----------------------------------------------------------------------------------------------
 
@@ -88,7 +87,7 @@ class _Connection(asyncio.Protocol):
         except Denied:
             self.transport.abort()
             return
-        if not self._server.opened(self):
+        if not self._server.places.take(self):
             self.process.close()
             self.transport.abort()
             return
@@ -142,7 +141,7 @@ class _Connection(asyncio.Protocol):
         if self._stands:
             self._stands = False
             self._loop.remove_reader(self.process.pidfd)
-            self._server.closed(self)
+            self._server.places.leave(self)
             self.process.close()
 
     def _stop(self) -> None:
@@ -229,7 +228,7 @@ class _Connection(asyncio.Protocol):
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
-            self.asked = True
+                self._server.places.asked(self)
             stream.task = self._loop.create_task(self._answer(stream))
 
     async def _answer(self, stream: Stream) -> None:
@@ -269,39 +268,12 @@ class GrpcServer:
         self.greet = greet
         self.rpcs = {path: rpc for service in services for path, rpc in service.rpcs().items()}
         self.limits = limits or Limits()
-        self._connections: dict[_Connection, None] = {}  # in the order of their opening
-        self._by_uid: Counter[int] = Counter()
+        self.places = Places(self.limits.connections, self.limits.per_uid)
         self._server: asyncio.Server | None = None
 
     @property
     def connections(self) -> int:
-        return len(self._connections)
-
-    def opened(self, connection: _Connection) -> bool:
-        """Count it in, ending another one for it where there are too many; False when there is no room."""
-        uid = connection.process.uid
-        if self._by_uid[uid] >= self.limits.per_uid and not self._end_idle(uid):
-            return False
-        if len(self._connections) >= self.limits.connections and not self._end_idle(self._by_uid.most_common(1)[0][0]):
-            return False
-        self._connections[connection] = None
-        self._by_uid[uid] += 1
-        return True
-
-    def _end_idle(self, uid: int) -> bool:
-        for connection in self._connections:
-            if connection.process.uid == uid and not connection.asked:
-                self.closed(connection)
-                connection.abort()
-                return True
-        return False
-
-    def closed(self, connection: _Connection) -> None:
-        if connection in self._connections:
-            del self._connections[connection]
-            self._by_uid[connection.process.uid] -= 1
-            if not self._by_uid[connection.process.uid]:
-                del self._by_uid[connection.process.uid]
+        return len(self.places)
 
     async def serve(self, listening: socket.socket) -> None:
         """Begin; each connection takes two descriptors."""
@@ -310,7 +282,7 @@ class GrpcServer:
         if soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
             if hard < wanted:
-                self.limits = replace(self.limits, connections=(hard - 256) // 2, per_uid=max((hard - 256) // 4, 8))
+                self.places.most, self.places.per_uid = (hard - 256) // 2, max((hard - 256) // 4, 8)
         self._server = await asyncio.get_running_loop().create_unix_server(
             lambda: _Connection(self), sock=listening, backlog=1024
         )
@@ -319,5 +291,5 @@ class GrpcServer:
         """Accept nobody any more, and end what there is."""
         if self._server is not None:
             self._server.close()
-        for connection in list(self._connections):
+        for connection in self.places:
             connection.abort()
