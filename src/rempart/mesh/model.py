@@ -267,13 +267,14 @@ class Egress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracing:
     """A collector of spans (OTLP over HTTP) and how many of a hundred requests it is told of. `ca`: PEM; empty: no
-    TLS."""
+    TLS. `ca_file`: where that was read, for programs that want a file."""
 
     host: str
     port: int = 4318
     path: str = ""
     percent: int = 100
     ca: str = ""
+    ca_file: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", self.host) or not re.fullmatch(r"(/[A-Za-z0-9._-]+)*", self.path):

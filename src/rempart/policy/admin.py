@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -32,12 +32,15 @@ class Pages:
         outbox: Outbox,
         given: Mapping[str, Any],
         follower: Follower | None = None,
+        more: Callable[[], str] = str,
     ) -> None:
+        """`more`: what else the metrics page has."""
         self._keeper = keeper
         self._decider = decider
         self._outbox = outbox
         self._given = given
         self._follower = follower
+        self._more = more
 
     async def admin(self, ask: Ask) -> Page:
         """`GET /policy`, `POST /policy/reload`, `POST /policy/eval`, `GET /policy/files`, `GET /policy/given`."""
@@ -137,7 +140,7 @@ class Pages:
                 "Inputs on which the RVM gave up and the interpreter answered",
                 deciding.evaluator.fallbacks,
             )
-        return "\n".join(lines) + "\n" + _process_metrics()
+        return "\n".join(lines) + "\n" + _process_metrics() + self._more()
 
 
 def _single(name: str, kind: str, about: str, value: float) -> list[str]:

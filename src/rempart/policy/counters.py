@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass, field
 
 
@@ -15,6 +16,7 @@ class Counters:
     total_seconds: float = 0.0
     unrecorded: int = 0
     malformed: int = 0
+    examples: dict[int, tuple[str, float, float]] = field(default_factory=dict)  # of each bucket: trace id, s, when
 
     def observe(self, elapsed: float) -> None:
         self.total_seconds += elapsed
@@ -23,3 +25,7 @@ class Counters:
                 self.buckets[index] += 1
                 return
         self.buckets[-1] += 1
+
+    def example(self, elapsed: float, trace_id: str, at: float) -> None:
+        """The newest traced decision of its bucket."""
+        self.examples[bisect.bisect_left(self.seconds, elapsed)] = (trace_id, elapsed, at)

@@ -26,6 +26,7 @@ from .ports import Evaluator, TokenExplainer
 from .proofs import Proofs, Sent
 from .record import Ruling, encode
 from .target import BadTarget, Target, Targets
+from .traces import DecisionTraces
 from .verdict import read_verdict
 from .volume import Volume
 
@@ -106,6 +107,7 @@ class Decider:
         self._told_of = self.epochs.told_of
         self._managing = frozenset(rules.managing)
         self.counters = Counters()
+        self.traces: DecisionTraces | None = None  # set where decisions are traced
         self._rules = rules
         self._clock = clock
         self._source = source
@@ -172,7 +174,10 @@ class Decider:
         counts = self.counters.decisions
         counts[key] = counts.get(key, 0) + 1
         response = granted(ruling) if ruling.allow else refused(ruling, self._realm, retry_after)
-        self.counters.observe(time.perf_counter() - started)
+        elapsed = time.perf_counter() - started
+        self.counters.observe(elapsed)
+        if self.traces is not None:
+            self.traces.decided(ruling, elapsed)
         return response, payload
 
     def _rule(

@@ -17,6 +17,7 @@ from rempart.kernel.errors import RempartError
 from .answer import refusal_response
 from .counters import Counters
 from .ports import DecisionJournal
+from .traces import DecisionTraces
 
 BATCH = 16
 
@@ -32,6 +33,7 @@ class Outbox:
         self._scheduled = False
         self._seen = 0
         self.last_failure = ""
+        self.traces: DecisionTraces | None = None
 
     def put(self, transport: asyncio.Transport, response: bytes, payload: bytes | None, *, close: bool = False) -> None:
         """Send `response` once `payload` is durable; when it can't be made so, a 503 goes out in its place."""
@@ -66,6 +68,8 @@ class Outbox:
             self._journal.commit()
         except Exception as error:  # whatever it was: not on disk, so not decided
             refused = self._unavailable(error)
+        if self.traces is not None:
+            self.traces.recorded("audit_unavailable" if refused else "")
         for transport, response, close in pending:
             if transport.is_closing():  # a lost client must not stop the batch
                 continue

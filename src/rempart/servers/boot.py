@@ -34,6 +34,7 @@ class Boot:
     keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     sockets: Mapping[str, socket.socket] = field(default_factory=dict)
     ready_fd: int | None = None
+    tracing: Mapping[str, Any] | None = None  # where spans go; None: nothing is traced
 
     @staticmethod
     def from_environment() -> Boot:
@@ -65,6 +66,7 @@ class Boot:
             keys={purpose: bytes.fromhex(key) for purpose, key in document["keys"].items()},
             sockets=sockets,
             ready_fd=ready_fd,
+            tracing=document.get("tracing"),
         )
 
     def ready(self) -> None:

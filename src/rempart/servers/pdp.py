@@ -31,9 +31,11 @@ from rempart.policy.epochs import Epochs, Follower
 from rempart.policy.given import given_data
 from rempart.policy.keeper import Keeper, Source
 from rempart.policy.outbox import Outbox
+from rempart.policy.traces import DecisionTraces
 from rempart.wiring.process_settings import PdpSettings
 
 from .boot import Boot
+from .tracing import exporter
 
 BACKLOG = 1024
 CATCH_UP = 2.0  # seconds to wait for people when starting; it may start at the same moment
@@ -63,6 +65,7 @@ async def serve(boot: Boot) -> None:
     clock = SystemClock()
     given = given_data(settings.data, settings.unsafe_disabled)
     journal = Journal(boot.journal_dir, boot.name)
+    spans = exporter(boot)
     try:
         rules = Rules(
             trust_domain=settings.trust_domain,
@@ -103,7 +106,10 @@ async def serve(boot: Boot) -> None:
             tasks.append(loop.create_task(follower.run()))
             await follower.caught_up(CATCH_UP)
         outbox = Outbox(journal, decider.counters, loop)
-        servers = await _listen(boot, settings, decider, outbox, Pages(keeper, decider, outbox, given, follower))
+        if spans is not None:
+            outbox.traces = decider.traces = DecisionTraces(spans, decider.counters)
+        pages = Pages(keeper, decider, outbox, given, follower, spans.metrics if spans else str)
+        servers = await _listen(boot, settings, decider, outbox, pages)
         gc.collect()
         gc.set_threshold(20_000, 20, 20)  # a decision leaves no cycles behind
         gc.freeze()  # what was loaded stays: the collector needn't walk it during requests
@@ -120,6 +126,8 @@ async def serve(boot: Boot) -> None:
         outbox.flush()
     finally:
         journal.close()
+        if spans is not None:
+            spans.close()
 
 
 async def _listen(

@@ -18,6 +18,7 @@ from rempart.wiring.catalog import instance_names
 from rempart.wiring.people_state import MOST_INSTANCES
 from rempart.wiring.plan_model import OPERATOR, Kind, Plan, Probe, Process
 from rempart.wiring.plan_model import Socket as SocketSpec
+from rempart.wiring.tracing_settings import application_environment
 
 from .key_material import KeyMaterial
 from .spawn import Ids, Launch, memory_file
@@ -174,6 +175,7 @@ class Provisions:
             "run_dir": str(state / "run"),
             "settings": settings,
             "keys": {process.name: self.keys.process_key(process.name).hex()},
+            "tracing": self.plan.tracing,
         }
         return json.dumps(document).encode()
 
@@ -194,6 +196,8 @@ class Provisions:
         for name in ("TZ", "NO_COLOR", *(("PGPASSFILE",) if of_databases else ())):
             if name in os.environ:
                 env[name] = os.environ[name]
+        if self.plan.tracing and process.kind in (Kind.SERVICE, Kind.CLIENT):
+            env |= application_environment(self.plan.tracing, process.name)
         return {**env, **process.env}
 
     def _users(self) -> dict[str, int]:

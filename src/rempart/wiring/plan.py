@@ -24,6 +24,7 @@ from .plan_workloads import identity_listeners, identity_settings, static_entrie
 from .ports import EGRESS_FIRST, MTLS_FIRST, Ports
 from .risks import risks
 from .settings import AppSettings, Client, Service
+from .tracing_settings import told
 
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with the final NUL (unix(7))
 
@@ -90,8 +91,7 @@ class _Planner:
         )
 
     def plan(self) -> Plan:
-        app = self.app
-        processes = self._own()
+        app, processes = self.app, self._own()
         if not self.alone:
             processes += [*self._gateway(), *self._application(), *self._sidecars()]
         plan = Plan(
@@ -115,6 +115,7 @@ class _Planner:
             ),
             risks=tuple(risks(app, self.options.profile, self.options.unsafe_disabled)),
             unsafe_disabled=self.options.unsafe_disabled,
+            tracing=told(app.tracing),
         )
         self._check_lengths(plan)
         return plan
@@ -315,8 +316,7 @@ class _Planner:
 
     def _program(self, program: Service | Client) -> Process:
         member = next(m for m in self.members if m.name == program.name)
-        name = program.name
-        is_service = isinstance(program, Service)
+        name, is_service = program.name, isinstance(program, Service)
         env = {
             "SPIFFE_ENDPOINT_SOCKET": self.mesh.endpoint,
             "REMPART_SERVICE": name,

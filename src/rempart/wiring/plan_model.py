@@ -131,6 +131,7 @@ class Plan:
     exposed: tuple[Exposed, ...]
     risks: tuple[Risk, ...]
     unsafe_disabled: tuple[str, ...] = ()
+    tracing: dict[str, Any] | None = None  # as `wiring.tracing_settings.told` says it
 
     def process(self, name: str) -> Process:
         return next(process for process in self.processes if process.name == name)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from rempart.kernel.errors import BadInput
@@ -17,14 +19,14 @@ def read_tracing(reader: Reader, directory: Path) -> Tracing | None:
     """`ca` is needed with https: Envoy doesn't know the host's."""
     endpoint = reader.text("endpoint", pattern=r"https?://[!-~]+", required=bool(reader.content))
     percent = reader.number("percent", 100, at_least=0, at_most=100)
-    ca = _pem(reader, directory)
+    ca, ca_file = _pem(reader, directory)
     reader.no_more()
     if not endpoint:
         return None
     try:
         parts = urlsplit(endpoint)
         host, port = parts.hostname or "", parts.port or 4318
-        found = Tracing(host=host, port=port, path=parts.path.rstrip("/"), percent=percent, ca=ca)
+        found = Tracing(host=host, port=port, path=parts.path.rstrip("/"), percent=percent, ca=ca, ca_file=ca_file)
     except (ValueError, BadInput):
         reader.refuse("endpoint", "this is no address of a collector", "write http://127.0.0.1:4318")
         return None
@@ -37,17 +39,42 @@ def read_tracing(reader: Reader, directory: Path) -> Tracing | None:
     return found
 
 
-def _pem(reader: Reader, directory: Path) -> str:
+def told(tracing: Tracing | None) -> dict[str, Any] | None:
+    """What each process is told of it."""
+    if tracing is None:
+        return None
+    return {"url": tracing.url, "ca": tracing.ca, "ca_file": tracing.ca_file, "percent": tracing.percent}
+
+
+def application_environment(collector: Mapping[str, Any], service: str) -> dict[str, str]:
+    """By which every OpenTelemetry SDK, and ours, sends its spans to the same collector, of the requests that the
+    gateway chose (OpenTelemetry specification, "Environment Variable Specification")."""
+    environment = {
+        "OTEL_SERVICE_NAME": service,
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector["url"],
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+        "OTEL_PROPAGATORS": "tracecontext",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+    }
+    if collector["ca_file"]:
+        environment["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"] = collector["ca_file"]
+    return environment
+
+
+def _pem(reader: Reader, directory: Path) -> tuple[str, str]:
+    """The certificates and the file they are in."""
     name = reader.text("ca")
     if not name:
-        return ""
+        return "", ""
     try:
         text = (directory / name).read_text("ascii")
         ssl.create_default_context(cadata=text)
     except (OSError, ValueError, ssl.SSLError) as error:
         reader.refuse("ca", f"{directory / name} holds no certificates: {type(error).__name__}", "name a PEM file")
-        return ""
-    return text
+        return "", ""
+    return text, str(directory / name)
 
 
 def _loopback(host: str) -> bool:
