@@ -67,6 +67,22 @@ def test_a_client_is_read_as_it_was_written_and_an_id_is_taken_once(run: Callabl
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "kept"), [(100.0, 102.0), (100.9, 102.0), (101.999, 102.0), (102.0, 102.0), (200.5, 200.5)]
+)
+def test_a_later_client_of_a_deleted_ones_id_begins_after_all_that_the_other_could_hold(
+    run: Callable[[Scenario], None], wanted: float, kept: float
+) -> None:
+    async def scenario(store: ClientStore) -> None:
+        assert (await store.add(named("shop", created_at=99.5))).created_at == 99.5
+        assert await store.delete("shop", 100.7)
+        assert (await store.add(named("shop", created_at=wanted))).created_at == kept
+        assert await store.get("shop") == named("shop", created_at=kept)
+        assert (await store.add(named("other", created_at=100.7))).created_at == 100.7
+
+    run(scenario)
+
+
 def test_a_workload_is_one_client_or_none(run: Callable[[Scenario], None]) -> None:
     async def scenario(store: ClientStore) -> None:
         await store.add(named("none", spiffe_id=""))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from rempart.kernel.errors import Conflict
+from rempart.people.oauth.clients import after
 from rempart.people.oauth.model import Client
 
 from .sql import Database, Tx, UniqueViolation
@@ -26,15 +27,20 @@ class SqlClients:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, client: Client) -> None:
+    async def add(self, client: Client) -> Client:
         grants = f" {' '.join(client.grants)} "
-        values = (client.id, client.spiffe_id, grants, msgspec.json.encode(client))
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> Client:
+            gone = tx.execute("SELECT deleted_at FROM deleted_clients WHERE id = ?", (client.id,)).fetchone()
+            kept = (
+                msgspec.structs.replace(client, created_at=max(client.created_at, after(gone[0]))) if gone else client
+            )
+            values = (kept.id, kept.spiffe_id, grants, msgspec.json.encode(kept))
             tx.execute("INSERT INTO oauth_clients(id, spiffe_id, grants, document) VALUES(?,?,?,?)", values)
+            return kept
 
         try:
-            await self._database.write(work)
+            return await self._database.write(work)
         except UniqueViolation:
             raise Conflict(
                 "client_exists", "there is a client of this id", "delete it first, or choose another"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ class Clients:
             raise Conflict("client_exists", "there is a client of this id", "delete it first, or choose another id")
         event = self._event(origin, None, kept.shown())
         await self._recorder.record(event)
-        await self._store.add(kept)
+        kept = await self._store.add(kept)
         self._known.pop(kept.id, None)
         return kept
 
@@ -125,6 +126,12 @@ class Clients:
                 details={"client": about.get("id")},
             )
         )
+
+
+def after(deleted_at: float) -> float:
+    """When a client of the same id may begin: tokens tell whole seconds, and instances may give some to the deleted one
+    for as long as they remember it. What is older is not the new one's, so a tie must fall to the old one."""
+    return math.floor(deleted_at + REMEMBERED) + 1.0
 
 
 def new_secret() -> str:

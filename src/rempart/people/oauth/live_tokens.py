@@ -64,7 +64,7 @@ class LiveTokens:
         client_id = claims.raw.get("client_id")
         if client_id != FIRST_PARTY:
             client = await self._clients.get(client_id) if isinstance(client_id, str) else None
-            if client is None or claims.issued_at < int(client.created_at):  # one of the same name came after it
+            if client is None or claims.issued_at < int(client.created_at):  # `clients.after`: never a tie
                 raise _dead("its client is gone")
         if await self._once.peek(_KIND, _key(claims.token_id)) is not None:
             raise _dead("it was revoked")

@@ -14,8 +14,9 @@ from .model import Client, Granted, TokenRequest
 class ClientStore(Protocol):
     """Durable clients; all methods raise Unavailable `store_unavailable`."""
 
-    async def add(self, client: Client) -> None:
-        """Raises Conflict `client_exists`."""
+    async def add(self, client: Client) -> Client:
+        """As it is kept: created `clients.after` the last deletion of one of the same id at the earliest, as long as
+        that is remembered. Raises Conflict `client_exists`."""
 
     async def get(self, client_id: str) -> Client | None: ...
 
