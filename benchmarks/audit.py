@@ -105,36 +105,46 @@ def _raw(path: Path, payload: bytes, *, reserved: bool, writers: int = WRITERS) 
         path.unlink()
 
 
-def _sequencer(state: Path) -> float:
-    """Microseconds of processor time that integrating and indexing takes for each event."""
+def _sequencer(state: Path) -> tuple[float, float]:
+    """Microseconds of processor time for each event: into the tree, and into the index. 500 people's events, whose
+    personal data is sealed; taken as from a long backlog."""
     from rempart.audit.journal import Journal
     from rempart.audit.log import MerkleLog
+    from rempart.audit.personal import PersonalData
     from rempart.audit.sequencer import Sequencer
     from rempart.audit.storage import DirectoryStorage
+    from rempart.backends.sqlite_person_keys import SqlitePersonKeys
     from rempart.backends.sqlite_search import SqliteSearch
     from rempart.crypto.signing import NoteSigner
 
-    count = 16_384
+    from .audit_log import decisions
+
+    count, at_once = 65_536, 4096
     own = Journal(state / "journals" / "sequencer", "sequencer")
     pdp = Journal(state / "journals" / "pdp", "pdp")
-    from rempart.protocols.ocsf import encode
-
-    for _ in range(count):
-        pdp.append(encode(_event(), "pdp"))
-    pdp.commit()
-    log = MerkleLog(DirectoryStorage(state / "log", state / "state"), NoteSigner("bench", bytes(32)))
+    for start in range(0, count, at_once):
+        for payload in decisions(start, at_once):
+            pdp.append(payload)
+        pdp.commit()
+    personal = PersonalData(SqlitePersonKeys(state / "persons.db", bytes(32)))
+    log = MerkleLog(DirectoryStorage(state / "log", state / "state"), NoteSigner("bench", bytes(32)), personal)
     sequencer = Sequencer(log, state / "journals", own, partial(SqliteSearch, state / "search.db", "bench"))
-    started = time.process_time()
-    while sequencer.cycle():
+    integrating = indexing = 0.0
+    read = 1
+    while read:
+        started = time.process_time()
+        read = sequencer.cycle()
+        integrated = time.process_time()
         while sequencer.index_some():
             pass
-    spent = time.process_time() - started
+        integrating += integrated - started
+        indexing += time.process_time() - integrated
     sequencer.close()
     pdp.close()
     own.close()
     if log.size != count:
         raise AssertionError(f"{log.size} of {count} events were integrated")
-    return spent / count * 1e6
+    return integrating / count * 1e6, indexing / count * 1e6
 
 
 def _row(what: str, against: str, ours: list[float], peer: list[float], target: str = "") -> dict[str, Any]:
@@ -177,14 +187,11 @@ def run() -> list[dict[str, Any]]:
             rows.append(_row(one, raw, mine, its, "≥ 0.8×"))
         rows.append(_row("64 writers", raw + ", into reserved space", ours, reserved))
         rows.append(_row("64 writers, OCSF encoding included", raw, encoding, plain))
-        rows.append(
-            {
-                "what": "sequencer: integrate, sign and index an event",
-                "against": "",
-                "ours": f"{_sequencer(directory / 'sequencer'):.0f} µs CPU",
-                "ratio": None,
-            }
-        )
+        tree, index = _sequencer(directory / "sequencer")
+        for what, spent, target in (("into the tree", tree, "≥ 30k/s"), ("and the index", tree + index, "≥ 30k/s")):
+            ours = f"{1e6 / spent:,.0f} events/s a core ({spent:.0f} µs)"
+            row = {"what": f"sequencer: {what}", "against": "", "ours": ours, "ratio": None, "target": target}
+            rows.append(row)
     return rows
 
 

@@ -40,8 +40,8 @@ def _row(what: str, ours: str, target: str = "") -> dict[str, Any]:
     return {"what": what, "against": "", "ours": ours, "ratio": None, "target": target}
 
 
-def _events(start: int, count: int) -> list[bytes]:
-    """About 700 bytes each; of 500 people with an address each."""
+def decisions(start: int, count: int) -> list[bytes]:
+    """Encoded; of 500 people with an address each."""
     from rempart.kernel.event import Event, EventType
     from rempart.protocols.ocsf import encode
 
@@ -81,7 +81,7 @@ def _open(directory: Path, *, sealing: bool) -> Any:
 def _integrate(directory: Path, count: int, *, sealing: bool) -> float:
     """Events a second of this processor, 1,024 at a time as the sequencer does."""
     log = _open(directory, sealing=sealing)
-    events = _events(0, _BATCH)
+    events = decisions(0, _BATCH)
     spent, done = 0.0, 0
     while done < count:
         chunk = events[done % _BATCH : done % _BATCH + min(1024, count - done)]

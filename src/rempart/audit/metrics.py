@@ -48,6 +48,8 @@ def page(sequencer: Sequencer) -> bytes:
     metric("rempart_audit_repeated_total", "counter", "Events that were told again", ("", counts.repeated))
     metric("rempart_audit_alarms_total", "counter", "Alarms about journals", ("", counts.alarms))
     metric("rempart_audit_index_failures_total", "counter", "Failures of the search index", ("", counts.index_failures))
+    if (behind := sequencer.index_lag) is not None:  # nothing while the index is down
+        metric("rempart_audit_unindexed_events", "gauge", "In the log and not yet found by searches", ("", behind))
     by_type = dict(sequencer.events_by_type())
     if by_type:  # types that never happened are 0, so that the first is an increase; nothing while the index is down
         by_type = {str(kind): 0 for kind in EventType} | by_type

@@ -29,7 +29,9 @@ from rempart.protocols.ocsf import MAX_BYTES
 _CONTEXT = b"rempart/audit/personal/"
 _DESCRIBED = frozenset(str(kind.type) for kind in CATALOGUE.values() if "before" in kind.personal)  # before, after
 _REMEMBERED = 8192  # boxes
+_ERASED = str(EventType.PERSON_ERASED)
 _encode = msgspec.json.Encoder(order="deterministic").encode
+_encode_as_is = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
@@ -102,32 +104,37 @@ class PersonalData:
     def _without_personal(self, entry: bytes) -> bytes:
         document = _decode(entry)
         own = document["unmapped"]["rempart"]
-        details = own.get("details") or {}
+        details = own.get("details")
         account = details.get("account") if isinstance(details, dict) else None
-        actor = own.get("person")
-        if own["type"] == EventType.PERSON_ERASED and own["source"] in self._erasers and isinstance(account, str):
+        actor, kind = own.get("person"), own["type"]
+        if kind == _ERASED and own["source"] in self._erasers and isinstance(account, str):
             self.erase(account)
-        subject = account if isinstance(account, str) and account.startswith("usr_") else actor
         parts: dict[str, dict[str, Any]] = {}
-        if own["type"] in _DESCRIBED and isinstance(subject, str):
-            for name in ("before", "after"):
-                _move(own, name, parts.setdefault(subject, {}))
+        if kind in _DESCRIBED:
+            subject = account if isinstance(account, str) and account.startswith("usr_") else actor
+            if isinstance(subject, str):
+                for name in ("before", "after"):
+                    _move(own, name, parts.setdefault(subject, {}))
         if isinstance(actor, str):
             personal = parts.setdefault(actor, {})
             if "ip" in own:
                 personal["ip"] = own.pop("ip")
-                _hide_endpoint(document, own)
+                if "src_endpoint" in document:
+                    document["src_endpoint"] = {"svc_name": own["source"]}
             _move(own, "details", personal)
-        boxes = {person: box for person, part in parts.items() if part and (box := self._box(person, _encode(part)))}
+        boxes = {}
+        for person, part in parts.items():
+            if part and (box := self._box(person, _encode(part))):
+                boxes[person] = box
         if boxes:
             own["sealed"] = boxes
         elif not any(parts.values()):
             return entry
-        sealed = msgspec.json.encode(document)
+        sealed = _encode_as_is(document)
         if len(sealed) > MAX_BYTES:
             del own["sealed"]
             own["truncated"] = True
-            sealed = msgspec.json.encode(document)
+            sealed = _encode_as_is(document)
         return sealed
 
     def _make_box(self, person: str, inside: bytes) -> str:
@@ -145,23 +152,25 @@ class PersonalData:
             return None  # not a box of ours: an application may name a field of its own `sealed`
 
 
-def _hide_endpoint(document: dict[str, Any], own: Mapping[str, Any]) -> None:
-    if "src_endpoint" in document:
-        document["src_endpoint"] = {"svc_name": own["source"]}
-
-
 def _move(parent: dict[str, Any], name: str, personal: dict[str, Any]) -> None:
     """Take what is personal out of the object `parent[name]`, at any depth, into `personal[name]`."""
     value = parent.get(name)
-    if not isinstance(value, dict):
-        return
-    taken: dict[str, Any] = {}
-    for key in [key for key in value if key in PERSONAL]:
-        taken[key] = value.pop(key)
-    for key in list(value):
-        _move(value, key, taken)
-    if taken:
+    if isinstance(value, dict) and (taken := _take(value)):
         personal[name] = taken
+
+
+def _take(value: dict[str, Any]) -> dict[str, Any]:
+    taken: dict[str, Any] = {}
+    names: list[str] = []
+    for key, inside in value.items():
+        if key in PERSONAL:
+            taken[key] = inside
+            names.append(key)
+        elif type(inside) is dict and (deeper := _take(inside)):
+            taken[key] = deeper
+    for key in names:
+        del value[key]
+    return taken
 
 
 def _merge(into: dict[str, Any], part: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,8 +200,11 @@ class Sequencer:
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
-    def index_some(self, most: int = 1024) -> bool:
-        """Index some of what was integrated; True while there is more. Raises Unavailable `search_unavailable`."""
+    def index_some(self) -> bool:
+        """Index some of what was integrated, what the longest cycle takes in at most; True while there is more.
+
+        Raises Unavailable `search_unavailable`.
+        """
         index = self._index_now()
         start = index.size
         if start > self.log.size:
@@ -212,9 +215,9 @@ class Sequencer:
             return False
         if self._recent and self._recent[0].index <= start:
             skip = start - self._recent[0].index
-            events = self._recent[skip : skip + most]
+            events = self._recent[skip : skip + MAX_RECORDS * 4]
         else:
-            events = list(_decoded(start, self.log.entries(start, min(start + most, self.log.size))))
+            events = self._from_log(start, min(start + MAX_RECORDS, self.log.size))
         end = events[-1].index + 1
         try:
             index.add(events, end)
@@ -226,16 +229,30 @@ class Sequencer:
             self._recent_ids = {}
         return end < self.log.size
 
+    def _from_log(self, start: int, end: int) -> list[Indexed]:
+        events: list[Indexed] = []
+        while start < end:
+            entries = self.log.entries(start, end)
+            events.extend(Indexed(start + offset, decode_summary(entry)) for offset, entry in enumerate(entries))
+            start += len(entries)
+        return events
+
     @property
     def unindexed(self) -> int:
         return self.log.size - self._index_now().size
 
+    @property
+    def index_lag(self) -> int | None:
+        """How many events searches don't find yet; None while the index is down."""
+        try:
+            return self.unindexed
+        except RempartError:
+            return None
+
     def _index_soon_current(self) -> bool:
         """Whether the index is so close to the log's end that what is missing may be waited for."""
-        try:
-            return self.unindexed <= _SOON
-        except RempartError:
-            return True  # asking it for repeats fails, and says why
+        lag = self.index_lag
+        return lag is None or lag <= _SOON  # where it is down, asking it for repeats fails, and says why
 
     def rebuild_index(self) -> None:
         """Throw the index away; `index_some` makes it again. Raises Unavailable `search_unavailable`."""
@@ -288,8 +305,3 @@ class Sequencer:
             reader.close()
         if self._index is not None:
             self._index.close()
-
-
-def _decoded(start: int, entries: Iterable[bytes]) -> Iterable[Indexed]:
-    for offset, entry in enumerate(entries):
-        yield Indexed(start + offset, decode_summary(entry))

@@ -14,32 +14,37 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
 from rempart.audit.model import Indexed, Query
 from rempart.kernel.errors import Unavailable, Unprocessable
+from rempart.protocols.ocsf import Summary
 
 SHARD = 1 << 17
 _SCHEMA = """
 CREATE TABLE events (idx INTEGER PRIMARY KEY, at INTEGER NOT NULL, path TEXT);
-CREATE TABLE ids (hash INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (hash, idx)) WITHOUT ROWID;
 CREATE TABLE shards (number INTEGER PRIMARY KEY, earliest INTEGER NOT NULL, latest INTEGER NOT NULL);
 CREATE TABLE counts (type TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-_SHARD_SCHEMA = """
-CREATE VIRTUAL TABLE IF NOT EXISTS {name} USING fts5(
-    key, path, words, content='', columnsize=0, detail=full, tokenize='unicode61 remove_diacritics 2'
+# Of each shard. Parts of a full-text index are merged sixteen at a time: measured, the cheapest to write.
+_SHARD_SCHEMA = (
+    """CREATE VIRTUAL TABLE shard_{0} USING fts5(
+        key, path, words, content='', columnsize=0, detail=full, tokenize='unicode61 remove_diacritics 2')""",
+    "INSERT INTO shard_{0} (shard_{0}, rank) VALUES ('automerge', 16)",
+    "CREATE TABLE ids_{0} (hash INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (hash, idx)) WITHOUT ROWID",
 )
-"""
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;"
     "PRAGMA wal_autocheckpoint=4000; PRAGMA trusted_schema=OFF;"
+    "PRAGMA secure_delete=ON;"  # somebody's data may be why it is thrown away
 )
-_VERSION = "2"
+_VERSION = "3"
 _CACHED_KEYS = 50_000
+_LOCATED = 100
 _LONGEST = 1024  # characters of a path or of free text that are indexed
 _FAR = 2**62  # a time is whatever the process that made the event said
 _SECONDS = 3.0  # that one search may take
@@ -53,6 +58,20 @@ def _hash(text: str) -> int:
 def _key(field: str, value: str) -> str:
     """One word of the column `key`: `field` is a letter."""
     return field + blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _keys_of(key: Callable[[str, str], str], event: Summary) -> str:
+    type = event.type
+    keys = [key("t", type), "d1" if event.success else "d0"]
+    if "." in type:
+        keys.append(key("g", type.partition(".")[0] + "."))
+    if event.person:
+        keys.append(key("p", event.person))
+    if event.workload:
+        keys.append(key("w", event.workload))
+    if event.rule:
+        keys.append(key("r", event.rule))
+    return " ".join(keys)
 
 
 def _boot_id() -> str:
@@ -70,7 +89,7 @@ class SqliteSearch:
     def __init__(self, path: Path, log_id: str) -> None:
         self._path = path
         self._log_id = log_id
-        self._keys: dict[tuple[str, str], str] = {}
+        self._key = lru_cache(_CACHED_KEYS)(_key)
         self._finding = threading.Lock()
         try:
             self._db = self._open()
@@ -142,48 +161,30 @@ class SqliteSearch:
         self, number: int, events: Sequence[Indexed], counts: dict[str, int], spans: dict[int, tuple[int, int]]
     ) -> None:
         rows, documents, ids = [], [], []
-        key = self._key
         earliest, latest = spans.get(number, (_FAR, -_FAR))
+        key = self._key
         for event in events:
-            s = event.summary
+            s, index = event.summary, event.index
             at = max(-_FAR, min(s.at, _FAR))
             earliest, latest = min(earliest, at), max(latest, at)
-            keys = [key("t", s.type), "d1" if s.success else "d0"]
-            if "." in s.type:
-                keys.append(key("g", s.type.partition(".")[0] + "."))
-            if s.person:
-                keys.append(key("p", s.person))
-            if s.workload:
-                keys.append(key("w", s.workload))
-            if s.rule:
-                keys.append(key("r", s.rule))
             path = s.path[:_LONGEST] if s.path else None
             words = (s.reason[:_LONGEST], s.ip, s.source, s.service, s.role, s.operator, s.method)
-            rows.append((event.index, at, path))
-            documents.append((event.index, " ".join(keys), path, "\n".join([word for word in words if word])))
-            ids.append((_hash(s.id), event.index))
+            rows.append((index, at, path))
+            documents.append((index, _keys_of(key, s), path, "\n".join([word for word in words if word])))
+            ids.append((_hash(s.id), index))
             if s.request_id:
-                ids.append((_hash(s.request_id), event.index))
+                ids.append((_hash(s.request_id), index))
             counts[s.type] = counts.get(s.type, 0) + 1
         db = self._db
         if number not in spans:
-            db.execute(_SHARD_SCHEMA.format(name=f"shard_{number}"))
+            for statement in _SHARD_SCHEMA:
+                db.execute(statement.format(number))
         db.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
-        table = f"shard_{number}"
-        statement = f"INSERT INTO {table} (rowid, key, path, words) VALUES (?, ?, ?, ?)"  # nosec B608 - a number
-        db.executemany(statement, documents)
+        db.executemany(f"INSERT INTO shard_{number} (rowid, key, path, words) VALUES (?, ?, ?, ?)", documents)  # nosec B608 - a number
         ids.sort()
-        db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", ids)
+        db.executemany(f"INSERT OR IGNORE INTO ids_{number} VALUES (?, ?)", ids)  # nosec B608 - a number
         db.execute("INSERT OR REPLACE INTO shards VALUES (?, ?, ?)", (number, earliest, latest))
         spans[number] = (earliest, latest)
-
-    def _key(self, field: str, value: str) -> str:
-        found = self._keys.get((field, value))
-        if found is None:
-            if len(self._keys) >= _CACHED_KEYS:
-                self._keys.clear()
-            found = self._keys[field, value] = _key(field, value)
-        return found
 
     # -- finding -----------------------------------------------------------------------------------------------------
 
@@ -225,25 +226,30 @@ class SqliteSearch:
         return found
 
     def locate(self, id: str) -> list[int]:
+        found: list[int] = []
+        hashed = _hash(id)
         try:
-            rows = self._db.execute("SELECT idx FROM ids WHERE hash = ? ORDER BY idx LIMIT 100", (_hash(id),))
-            return [row[0] for row in rows]
+            for number in sorted(self._spans):
+                statement = f"SELECT idx FROM ids_{number} WHERE hash = ? ORDER BY idx LIMIT ?"  # nosec B608 - a number
+                found += [row[0] for row in self._db.execute(statement, (hashed, _LOCATED - len(found)))]
+                if len(found) == _LOCATED:
+                    break
+            return found
         except sqlite3.Error as error:
             raise _unavailable(error) from None
 
     def clear(self) -> None:
         try:
             with self._finding:
-                self._db.execute("PRAGMA secure_delete=ON")  # somebody's data may be why it is thrown away
                 self._db.execute("BEGIN IMMEDIATE")
                 for number in self._spans:
                     self._db.execute(f"DROP TABLE shard_{number}")
-                for table in ("events", "ids", "shards", "counts"):
+                    self._db.execute(f"DROP TABLE ids_{number}")
+                for table in ("events", "shards", "counts"):
                     self._db.execute(f"DELETE FROM {table}")  # nosec B608 - the names above
                 self._remember(self._db, size="0")
                 self._db.execute("COMMIT")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._db.execute("PRAGMA secure_delete=OFF")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")

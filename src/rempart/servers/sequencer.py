@@ -185,7 +185,7 @@ class SequencerProcess:
                 self._tell_growth()
             if self.sequencer.behind or (self.sequencer.deferred and self._index(everything=True)):
                 self._waiters = waiters + self._waiters
-                self._index()  # beside a long backlog, so that it isn't found only afterwards
+                self._index()  # what was just integrated: later it would have to be read again
                 await asyncio.sleep(0)
                 continue
             if waiters:
