@@ -36,7 +36,7 @@ from .audit_follow import tail
 from .audit_keeping import erase, hold, holds, prune
 from .audit_monitor import monitor
 from .audit_sinks import reindex, sinks
-from .output import print_json, print_table, say
+from .output import print_json, print_table, say, shown_time
 from .proofs import cosigners, flat, read_file, verify_one
 from .state import JsonOption, StateOption, call, state_dir
 
@@ -85,7 +85,7 @@ def show(id: str, state: StateOption = None, json: JsonOption = False) -> None:
         print_json(found)
         return
     own = found["event"]["unmapped"]["rempart"]
-    rows: list[tuple[str, object]] = [("index", found["index"]), ("time", _time(own["at"]))]
+    rows: list[tuple[str, object]] = [("index", found["index"]), ("time", shown_time(own["at"] / 1000))]
     rows += [(name, flat(value)) for name, value in own.items() if name not in ("at", "details")]
     rows += [(f"details.{name}", flat(value)) for name, value in own.get("details", {}).items()]
     print_table(("field", "value"), rows)
@@ -155,15 +155,6 @@ def checkpoint(state: StateOption = None, json: JsonOption = False) -> None:
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------
-
-
-def _time(at: int) -> str:
-    from rempart.kernel.clock import rfc3339
-
-    try:
-        return rfc3339(at / 1000)
-    except (ValueError, OverflowError, OSError):
-        return str(at)
 
 
 # -- verifying -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput
 
-from .output import print_json, print_table, say
+from .output import print_json, print_table, say, shown_time
 from .state import JsonOption, StateOption, call, state_dir
 
 app = typer.Typer(no_args_is_help=True, help="Clients: programs that use OAuth")
@@ -134,6 +134,8 @@ def _one(client: dict[str, Any], as_json: bool) -> None:
         print_json(client)
         return
     shown = {name: value for name, value in client.items() if value not in ("", [], None, False) and name != "secret"}
+    if "created_at" in shown:
+        shown["created_at"] = shown_time(shown["created_at"])
     rows = [[name, " ".join(map(str, value)) if isinstance(value, list) else value] for name, value in shown.items()]
     print_table(("", ""), rows)
     if "secret" in client:

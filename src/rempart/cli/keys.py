@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from rempart.kernel.errors import BadInput
 
 from .control import ask, connect, not_running
-from .output import print_json, print_table, say
+from .output import print_json, print_table, say, shown_time
 from .state import JsonOption, StateOption, call, state_dir
 
 app = typer.Typer(no_args_is_help=True, help="Signing keys and authorities: list and rotate")
@@ -37,7 +36,7 @@ def list_keys(state: StateOption = None, as_json: JsonOption = False) -> None:
     rows = _rows(authorities)
     for key in log_keys:
         now = "signing" if key["signs"] else "verify-only"
-        rows.append(["log", now, key["key"].split("+")[1], _time(key["until"] or 0) if key["until"] else "", ""])
+        rows.append(["log", now, key["key"].split("+")[1], shown_time(key["until"]), ""])
     print_table(("authority", "state", "sha256 or kid", "until", "next step"), rows)
 
 
@@ -173,25 +172,26 @@ def _rows(authorities: list[dict[str, Any]]) -> list[list[str]]:
         if one["kind"] == "jwt":
             for key in one["keys"]:
                 active = "active" if key["kid"] == one["active"] else "published"
-                rows.append(["jwt-svid", active, key["kid"], _time(key["until"]), ""])
+                rows.append(["jwt-svid", active, key["kid"], shown_time(key["until"]), ""])
             continue
         rotation = one["root_rotation"]
         at = _next_step(rotation)
         for root in one["roots"]:
             signs = "signing" if root["sha256"] == one["signed_by"] else "trusted"
-            rows.append([f"{one['kind']}-root", signs, root["sha256"][:16], _time(root["not_after"]), at])
+            rows.append([f"{one['kind']}-root", signs, root["sha256"][:16], shown_time(root["not_after"]), at])
         if one["active"]:
             active = one["active"]
-            step = f"rotates {_time(one['rotate_at'])}"
-            rows.append([f"{one['kind']}-issuing", "signing", active["sha256"][:16], _time(active["not_after"]), step])
+            step = f"rotates {shown_time(one['rotate_at'])}"
+            until = shown_time(active["not_after"])
+            rows.append([f"{one['kind']}-issuing", "signing", active["sha256"][:16], until, step])
     return rows
 
 
 def _next_step(rotation: dict[str, Any]) -> str:
     if rotation.get("phase") == "prepared":
-        return f"new one signs {_time(rotation['activate_at'])}".strip()
+        return f"new one signs {shown_time(rotation['activate_at'])}".strip()
     if rotation.get("phase") == "retiring":
-        return f"old one goes {_time(rotation['retire_at'])}"
+        return f"old one goes {shown_time(rotation['retire_at'])}"
     return ""
 
 
@@ -206,15 +206,11 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
                 key["kid"],
                 key["algorithm"],
                 key["state"],
-                *(_time(key[at]) for at in ("created_at", "activated_at", "retires_at")),
+                *(shown_time(key[at]) for at in ("created_at", "activated_at", "retires_at")),
             ]
             for key in document["keys"]
         ],
     )
-
-
-def _time(seconds: float | None) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}" if seconds else ""
 
 
 def _rotate_log(directory: Path, overlap: float | None, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from rempart.kernel.errors import RempartError
@@ -30,6 +31,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(table)
+
+
+def shown_time(seconds: float | None) -> str:
+    """As people read it, in UTC; nothing where there is none, the number itself where no calendar has it."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}" if seconds else ""
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
 
 
 def say(message: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rempart.kernel.errors import BadInput, Integrity
 
-from .output import print_json, print_table, say
+from .output import print_json, print_table, say, shown_time
 
 
 def read_file(path: Path, what: str) -> bytes:
@@ -70,4 +70,5 @@ def verify_one(path: Path, key: Any, cosigners: tuple[list[Any], int], *, as_jso
         return
     own = event.get("unmapped", {}).get("rempart", {})
     say(f"right: event {proof['index']} of the log {key.origin} is")
-    print_table(("field", "value"), [(name, flat(value)) for name, value in own.items()])
+    when = [("time", shown_time(own["at"] / 1000))] if isinstance(own.get("at"), int) else []
+    print_table(("field", "value"), when + [(name, flat(value)) for name, value in own.items() if name != "at"])

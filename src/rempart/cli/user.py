@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import sys
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -13,7 +12,7 @@ import typer
 from rempart.kernel.errors import BadInput
 
 from .breached_list import app as breached_list
-from .output import print_json, print_table, say
+from .output import print_json, print_table, say, shown_time
 from .state import JsonOption, StateOption, call, state_dir
 from .user_import import import_users
 
@@ -146,9 +145,9 @@ def sessions(user: UserArgument, state: StateOption = None, as_json: JsonOption 
             [
                 s["id"],
                 s["kind"],
-                _time(s["created_at"]),
-                _time(s["last_used_at"]),
-                _time(s["expires_at"]),
+                shown_time(s["created_at"]),
+                shown_time(s["last_used_at"]),
+                shown_time(s["expires_at"]),
                 s["network"],
                 s["user_agent"],
             ]
@@ -199,7 +198,3 @@ def _password_from_stdin() -> str | None:
         return None
     except UnicodeDecodeError:
         raise BadInput("bad_password", "the password on stdin is not UTF-8") from None
-
-
-def _time(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
