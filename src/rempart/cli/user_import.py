@@ -36,9 +36,11 @@ class Line:
 
 def import_users(
     file: Path,
-    keycloak: Annotated[bool, typer.Option("--keycloak", help="FILE is a Keycloak realm export, JSON")] = False,
+    keycloak: Annotated[
+        bool, typer.Option("--keycloak", help="FILE is a Keycloak realm export: JSON, or the directory of `--dir`")
+    ] = False,
     role_map: Annotated[
-        Texts, typer.Option("--map", help="REALM-ROLE=ROLE of a Keycloak export; the first counts")
+        Texts, typer.Option("--map", help="REALM-ROLE=ROLE or CLIENT/ROLE=ROLE of a Keycloak export; the first counts")
     ] = None,
     role: Annotated[str, typer.Option("--role", help="Role of those for whom none is given")] = "user",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")] = False,
@@ -50,8 +52,7 @@ def import_users(
     The first line of CSV names the columns: email, and any of role, name, payment_limit, password, password_hash,
     totp, disabled.
     """
-    text = _read(file)
-    lines = _from_keycloak(text, role_map or [], role) if keycloak else _from_csv(text, file, role)
+    lines = _from_keycloak(file, role_map or [], role) if keycloak else _from_csv(_read(file), file, role)
     done = [{"place": line.place, "outcome": "refused", "error": line.error} for line in lines if line.error]
     usable = [line for line in lines if line.account is not None]
     for start in range(0, len(usable), _BATCH):
@@ -93,13 +94,23 @@ def _read(file: Path) -> str:
         raise BadInput("bad_file", f"{file}: {error}", "give a readable file in UTF-8") from None
 
 
-def _from_keycloak(text: str, pairs: list[str], role: str) -> list[Line]:
+def _from_keycloak(file: Path, pairs: list[str], role: str) -> list[Line]:
+    """A directory is what `kc.sh export --dir` makes: NAME-realm.json, and NAME-users-N.json beside it."""
     from rempart.people.administration.keycloak import read_realm
 
+    users: list[Path] = []
+    if file.is_dir():
+        realms = sorted(file.glob("*-realm.json"))
+        if len(realms) != 1:
+            raise BadInput(
+                "bad_file", f"{file}: {len(realms)} realms are there", "give the file of the one that counts"
+            )
+        file, users = realms[0], sorted(file.glob(realms[0].name.removesuffix("realm.json") + "users-*.json"))
     mapping = dict(pair.partition("=")[::2] for pair in pairs)
     if not all(mapping.values()):
         raise BadInput("bad_usage", "--map needs REALM-ROLE=ROLE", "as in --map staff=user")
-    return [Line(found.name, found.account, found.error, found.notes) for found in read_realm(text, mapping, role)]
+    found = read_realm(_read(file), mapping, role, *(_read(one) for one in users))
+    return [Line(one.name, one.account, one.error, one.notes) for one in found]
 
 
 def _from_csv(text: str, file: Path, role: str) -> list[Line]:

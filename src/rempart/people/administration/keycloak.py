@@ -1,7 +1,11 @@
 """Users of a Keycloak realm export (JSON), as accounts to import: their password hashes, TOTP secrets, mapped roles.
 
-A realm's roles mean nothing here until they are mapped by name: nobody becomes administrator by a namesake. Hashes are
-kept as they are and verified until the next login makes our own of them.
+A realm's roles mean nothing here until they are mapped by name: nobody becomes administrator by a namesake. They count
+however the person holds them: themselves, by a group or one above it, or as part of another role. Hashes are kept as
+they are and verified until the next login makes our own of them.
+
+Nobody becomes easier to break into by moving: whose second factor can't be brought along comes disabled, and a
+temporary password is left behind.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +22,8 @@ from rempart.kernel.errors import BadInput
 
 _BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
 _PBKDF2 = ("pbkdf2-sha256", "pbkdf2-sha512")
+_SECOND_FACTORS = ("otp", "webauthn", "recovery-authn-codes")
+_DEPTH = 50  # of groups in groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,58 +39,129 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def read_realm(text: str, mapping: Mapping[str, str], default_role: str) -> list[Found]:
-    """`mapping`: realm role → role, the first in its order that a user has counts. Raises BadInput `bad_realm`."""
+def read_realm(text: str, mapping: Mapping[str, str], default_role: str, *more_users: str) -> list[Found]:
+    """`mapping`: realm role, or CLIENT/ROLE of a client's, → role; the first in its order that a user has counts.
+    `more_users`: files of users beside the realm's own. Raises BadInput `bad_realm`."""
     try:
         realm = json.loads(text)
-        users = realm["users"]
-        if not isinstance(users, list) or not all(isinstance(user, dict) for user in users):
+        users = list(realm.get("users") or ())
+        for one in more_users:
+            users += json.loads(one)["users"]
+        if not users or not all(isinstance(user, dict) for user in users):
             raise TypeError
-    except (ValueError, KeyError, TypeError, RecursionError):
+        held = _Held(realm)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadInput(
-            "bad_realm", "this is not a realm export with users", "export with `kc.sh export --users realm_file`"
+            "bad_realm",
+            "this is not a realm export with users",
+            "export with `kc.sh export --realm NAME --file realm.json`",
         ) from None
-    return [_user(user, mapping, default_role) for user in users]
+    return [_user(user, mapping, default_role, held) for user in users]
 
 
-def _user(user: Mapping[str, Any], mapping: Mapping[str, str], default_role: str) -> Found:
+class _Held:
+    """Which roles somebody holds, by what the realm says of its groups and roles. Client roles are CLIENT/ROLE."""
+
+    def __init__(self, realm: Mapping[str, Any]) -> None:
+        self._of_group: dict[str, set[str]] = {}
+        self._parts: dict[str, set[str]] = {}
+        self._read_groups(realm.get("groups") or (), "", set(), _DEPTH)
+        roles = realm.get("roles") or {}
+        for role in roles.get("realm") or ():
+            self._parts[role["name"]] = _granted(role.get("composites") or {}, "realm", "client")
+        for client, theirs in (roles.get("client") or {}).items():
+            for role in theirs:
+                self._parts[f"{client}/{role['name']}"] = _granted(role.get("composites") or {}, "realm", "client")
+
+    def roles(self, user: Mapping[str, Any]) -> set[str]:
+        """Raises as malformed documents do: TypeError, AttributeError."""
+        found = _granted(user, "realmRoles", "clientRoles")
+        for group in user.get("groups") or ():
+            found |= self._of_group.get(group, set())
+        waiting = list(found)
+        while waiting:
+            new = self._parts.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
+    def _read_groups(self, groups: Iterable[Mapping[str, Any]], above: str, inherited: set[str], depth: int) -> None:
+        if not depth:
+            raise ValueError("groups nested too deeply")
+        for group in groups:
+            path = f"{above}/{group['name']}"
+            self._of_group[path] = inherited | _granted(group, "realmRoles", "clientRoles")
+            self._read_groups(group.get("subGroups") or (), path, self._of_group[path], depth - 1)
+
+
+def _granted(document: Mapping[str, Any], realm: str, client: str) -> set[str]:
+    own = {str(role) for role in document.get(realm) or ()}
+    return own | {f"{name}/{role}" for name, roles in (document.get(client) or {}).items() for role in roles}
+
+
+def _user(user: Mapping[str, Any], mapping: Mapping[str, str], default_role: str, realm: _Held) -> Found:
     name = str(user.get("username") or user.get("email") or user.get("id") or "?")[:320]
     if user.get("serviceAccountClientId"):
         return Found(name, error="it is a client's service account: register the client instead")
     email = user.get("email") or (name if "@" in name else "")
     if not isinstance(email, str) or not email:
         return Found(name, error="it has no e-mail address")
-    roles = user.get("realmRoles")
-    held = {str(role) for role in roles} if isinstance(roles, list) else set()
+    try:
+        held = realm.roles(user)
+    except (TypeError, AttributeError):
+        return Found(name, error="its roles or groups are not understood")
     full = " ".join(str(user[part]) for part in ("firstName", "lastName") if user.get(part))
     account: dict[str, Any] = {
         "email": email,
-        "role": next((role for realm_role, role in mapping.items() if realm_role in held), default_role),
+        "role": next((role for theirs, role in mapping.items() if theirs in held), default_role),
         "disabled": user.get("enabled") is False,
     }
     if full:
         account["name"] = full[:100]
-    notes = []
-    for credential in user.get("credentials") or ():
+    notes = _credentials(user, account)
+    return Found(name, account, notes=tuple(notes))
+
+
+def _credentials(user: Mapping[str, Any], account: dict[str, Any]) -> list[str]:
+    """Fills in `account`; the answer are the notes."""
+    notes: list[str] = []
+    lost_factor = False
+    for credential in _list(user.get("credentials")):
+        kind = _kind(credential)
         try:
-            kind = credential.get("type")
+            if kind == "password-history":
+                continue
             if kind == "password":
                 account["password_hash"] = _password(_parsed(credential))
+            elif kind == "otp" and "totp" in account:
+                notes.append("another one-time code generator is left behind")
             elif kind == "otp":
                 account["totp"] = _totp(_parsed(credential))
             else:
-                notes.append(f"credential {str(kind)[:40]} is left behind")
+                notes.append(f"credential {kind} is left behind")
+                lost_factor |= kind in _SECOND_FACTORS
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             why = str(error) if isinstance(error, _Unusable) else "it is not understood"
-            notes.append(f"credential {_kind(credential)} is left behind: {why}")
-    return Found(name, account, notes=tuple(notes))
+            notes.append(f"credential {kind} is left behind: {why}")
+            lost_factor |= kind in _SECOND_FACTORS
+    if "UPDATE_PASSWORD" in _list(user.get("requiredActions")) and account.pop("password_hash", None):
+        notes.append("the password was temporary and is left behind: send a link to choose one")
+    if lost_factor and "totp" not in account and not account["disabled"]:
+        account["disabled"] = True
+        notes.append("no second factor could be brought along: disabled, enable it once they can prove who they are")
+    return notes
 
 
 class _Unusable(ValueError):
     """The text says why."""
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _kind(credential: Any) -> str:
+    """Of something that may be no credential."""
     return str(credential.get("type"))[:40] if isinstance(credential, dict) else "?"
 
 
