@@ -6,29 +6,70 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
+from rempart.crypto.passwords import Argon2id
 from rempart.kernel.errors import Throttled
 
 T = TypeVar("T")
-_Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+CALM = 8  # strangers in line for each worker; more is a flood
+LATE = 3.0  # seconds in line, more than a full one takes where `Aside` gets its time
+PATIENCE = 15.0  # seconds that a stranger stays in line
+
+
+class Aside(Protocol):
+    """Verifies on processor time that nobody else wants; for one event loop."""
+
+    @property
+    def width(self) -> int:
+        """How many at once."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def start(self, then: Callable[[], None]) -> None:
+        """Begin to get ready, unless it has, and call `then` once it is; to be asked again after it was lost."""
+
+    async def verify(self, text: str, encoded: str) -> bool | None:
+        """None: it was lost, verify elsewhere."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    job: Callable[[], Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    aside: tuple[str, str] | None
+    since: float  # monotonic
 
 
 class HashingPool:
     """`workers` threads; at most `waiting` jobs in line, and as many again for those who are `known`.
 
     The known (a device or a network that the account logged in from before) are served first, so strangers can't keep
-    the owner of an account out by keeping the pool busy.
+    the owner of an account out by keeping the pool busy. Once more than `calm` strangers wait it is a flood: `aside`
+    verifies for them from then on, and the threads, which the kernel runs beside requests, are there for the known.
+    Where the machine has no time left over, one thread helps those who waited for `LATE` seconds.
     """
 
-    def __init__(self, workers: int, waiting: int | None = None) -> None:
+    def __init__(
+        self, workers: int, waiting: int | None = None, aside: Aside | None = None, calm: int | None = None
+    ) -> None:
         self._waiting = 64 * workers if waiting is None else waiting
-        self._known: deque[_Job] = deque()
-        self._strangers: deque[_Job] = deque()
+        self._calm = CALM * workers if calm is None else calm
+        self._known: deque[_Waiting] = deque()
+        self._strangers: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._aside = aside
+        self._beside, self._tasks = 0, set[asyncio.Task[None]]()
+        self._helping = False
         self._threads = [
             threading.Thread(target=self._work, name=f"argon2:{number}", daemon=True) for number in range(workers)
         ]
@@ -39,16 +80,29 @@ class HashingPool:
     def depth(self) -> int:
         return len(self._known) + len(self._strangers)
 
-    async def run(self, job: Callable[[], T], *, known: bool = False) -> T:
-        """What `job` returns; raises Throttled `login_busy` at once when the line is full."""
+    async def verify(self, hasher: Argon2id, password: str, encoded: str, *, known: bool = False) -> bool:
+        """As `hasher.verify`; raises as `run`."""
+        aside = hasher.without_pepper(password, encoded)
+        if aside is None:  # nothing to compute, whoever's hash it is
+            return False
+        return await self.run(lambda: hasher.verify(password, encoded), known=known, aside=aside)
+
+    async def run(self, job: Callable[[], T], *, known: bool = False, aside: tuple[str, str] | None = None) -> T:
+        """What `job` returns; raises Throttled `login_busy` at once when the line is full, and to a stranger who was in
+        it for long. `aside`: what to ask the process aside for the same answer."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         line = self._known if known else self._strangers
+        now = time.monotonic()
         with self._changed:
+            while self._strangers and self._strangers[0].since < now - PATIENCE:
+                late = self._strangers.popleft()
+                late.loop.call_soon_threadsafe(_deliver, late.future, None, _busy())
             if self._closed or len(line) >= self._waiting:
-                raise Throttled("login_busy", "too many people are logging in at once", "wait a moment", retry_after=2)
-            line.append((job, future, loop))
+                raise _busy()
+            line.append(_Waiting(job, future, loop, aside, now))
             self._changed.notify()
+        self._feed()
         return await future
 
     def close(self) -> None:
@@ -58,25 +112,81 @@ class HashingPool:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(timeout=10)
+        if self._aside is not None:
+            self._aside.close()
+
+    def _flooded(self) -> bool:
+        return not self._closed and len(self._strangers) > self._calm
+
+    def _feed(self) -> None:
+        """Give the process aside what it can take; on the event loop."""
+        aside = self._aside
+        if aside is None or not self._flooded():
+            return
+        aside.start(self._feed)
+        while aside.ready and self._beside < aside.width:
+            with self._changed:
+                if not self._flooded() or self._strangers[0].aside is None:
+                    return
+                waiting = self._strangers.popleft()
+                self._changed.notify_all()  # when it was the last beyond the calm
+            self._beside += 1
+            task = asyncio.create_task(self._verify_aside(aside, waiting))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _verify_aside(self, aside: Aside, waiting: _Waiting) -> None:
+        assert waiting.aside is not None  # nosec B101 - what `_feed` asked
+        try:
+            outcome = await aside.verify(*waiting.aside)
+            if outcome is not None:
+                _deliver(waiting.future, outcome, None)
+            elif self._closed:
+                _deliver(waiting.future, None, _busy())
+            else:
+                with self._changed:
+                    self._strangers.appendleft(waiting)
+                    self._changed.notify_all()
+        finally:
+            self._beside -= 1
+            self._feed()
+
+    def _next(self) -> tuple[_Waiting, bool] | None:
+        """What a thread is to do now, and whether it does so as the one that helps; with the lock."""
+        if self._known:
+            return self._known.popleft(), False
+        if not self._strangers:
+            return None
+        first = self._strangers[0]
+        if self._aside is None or not self._aside.ready or first.aside is None or not self._flooded():
+            return self._strangers.popleft(), False
+        if self._helping or first.since > time.monotonic() - LATE:
+            return None
+        self._helping = True
+        return self._strangers.popleft(), True
 
     def _work(self) -> None:
         with contextlib.suppress(OSError):  # a preference: the event loop goes first where both want the processor
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
         while True:
             with self._changed:
-                while not (self._known or self._strangers):
+                while (found := self._next()) is None:
                     if self._closed:
                         return
-                    self._changed.wait()
-                job, future, loop = (self._known or self._strangers).popleft()
-            if future.cancelled():
-                continue
+                    self._changed.wait(LATE if self._strangers else None)
+            waiting, helps = found
             try:
-                outcome, error = job(), None
+                outcome, error = None if waiting.future.cancelled() else waiting.job(), None
             except Exception as caught:
                 outcome, error = None, caught
+            if helps:
+                self._helping = False
             with contextlib.suppress(RuntimeError):  # the loop may be closed by now
-                loop.call_soon_threadsafe(_deliver, future, outcome, error)
+                waiting.loop.call_soon_threadsafe(_deliver, waiting.future, outcome, error)
+
+
+def _busy() -> Throttled:
+    return Throttled("login_busy", "too many people are logging in at once", "wait a moment", retry_after=2)
 
 
 def _deliver(future: asyncio.Future[Any], outcome: Any, error: Exception | None) -> None:

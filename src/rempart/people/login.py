@@ -92,9 +92,7 @@ class Logins:
         account, credentials = found or (None, Credentials(self._dummy))
         attempt, known = await self._begin(alias, account, device, origin)
         try:
-            verified = await self._pool.run(
-                lambda: self._hasher.verify(password, credentials.password_hash), known=known
-            )
+            verified = await self._pool.verify(self._hasher, password, credentials.password_hash, known=known)
             outcome = await self._judge(account, credentials, verified, otp, device, in_steps, alias)
             if account is None or isinstance(outcome, str):
                 await attempt.failed()
@@ -126,7 +124,7 @@ class Logins:
         encoded = found[1].password_hash if found and found[0].id == account.id else self._dummy
         attempt, known = await self._begin(alias, account, device, origin)
         try:
-            verified = await self._pool.run(lambda: self._hasher.verify(password, encoded), known=known)
+            verified = await self._pool.verify(self._hasher, password, encoded, known=known)
             if not verified or encoded is self._dummy:
                 await attempt.failed()
                 await self._record.refused(EventType.LOGIN_FAILED, "wrong password", alias, account, origin)

@@ -54,6 +54,7 @@ from rempart.wiring.process_settings import PeopleSettings
 from .asgi import asgi_server
 from .backchannel_http import HttpLogoutSender
 from .boot import Boot
+from .hashing_aside import HashingAside
 from .people_administration import SCHEMA as _ADMINISTRATION
 from .people_administration import compose_administration, mailer_of
 from .people_authorize import SCHEMA as _AUTHORIZATION
@@ -75,13 +76,7 @@ REFRESH_ROTATION = "refresh-rotation"
 _MAINTENANCE = 2.0  # seconds
 _LOGOUTS_EVERY = 1.0
 _SWEEP_EVERY = 600.0
-_SCHEMA = (
-    *_ADMINISTRATION,
-    *_FACTORS,
-    *_OAUTH,
-    *_AUTHORIZATION,
-    *_PAGES,
-)
+_SCHEMA = (*_ADMINISTRATION, *_FACTORS, *_OAUTH, *_AUTHORIZATION, *_PAGES)
 _log = logging.getLogger(__name__)
 
 
@@ -115,7 +110,7 @@ async def compose(
     state = await open_state(settings.state, data_dir, _SCHEMA, clock)
     recorder = activity = remember_activity(recorder, state.database)
     database, store, families, once = state.database, state.store, state.families, state.once
-    pool = HashingPool(settings.argon2_workers)
+    pool = HashingPool(settings.argon2_workers, aside=HashingAside(settings.argon2_workers))
     algorithms, for_access = signing_algorithms(settings)
     keys = await SigningKeys(
         SealedRing(SqlRing(database), secret("signing-keys")),
