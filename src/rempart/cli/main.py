@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "policy": ("policy", "Test, check, explain and reload policies"),
     "audit": ("audit", "Search, prove and verify the record"),
     "detect": ("detect", "Detections: test, run and replay the rules, watch alerts"),
+    "models": ("models", "Models of what is usual: train, list, show, score, evaluate; raised risks"),
     "alert": ("alert", "Incidents: list, acknowledge, resolve, silence; channels"),
     "witness": ("witness", "Cosign other logs as long as they only grow"),
     "keys": ("keys", "Signing keys: list and rotate"),

@@ -11,6 +11,7 @@ from .record import Ruling
 REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
 REASONS |= {429: "Too Many Requests", 503: "Service Unavailable"}
 _TOKEN_IS_OVER = ("invalid_token", "token_superseded", "session_ended")
+_STEP_UP = "insufficient_user_authentication"  # RFC 9470 section 3
 _NO_STATE = "tracestate: \r\n"  # an empty list replaces what came (W3C Trace Context section 3.3.1.1)
 
 
@@ -28,6 +29,8 @@ def refused(ruling: Ruling, realm: str, retry_after: int) -> bytes:
     extra = ""
     if ruling.status == 401:
         error = ', error="invalid_token"' if ruling.code in _TOKEN_IS_OVER else ""
+        if ruling.code == _STEP_UP:
+            error = f', error="{_STEP_UP}"'
         extra = f'www-authenticate: Bearer realm="{realm}"{error}\r\n'
     elif ruling.status == 429:
         extra = f"retry-after: {retry_after or 60}\r\n"

@@ -31,6 +31,7 @@ class Claims:
     """`as_json` is what policy sees, `masked` what the record keeps (the very same object where nothing is left out).
 
     Times are in seconds since the epoch of Unix; `epoch` is the account's when the token was made, 0 without one.
+    `authenticated` is when the person proved who they are, 0 for a program.
     `session` and `token` are `sid` and `jti`, empty where there is none; `client` is `client:` and `client_id`.
     `bound`: the token is worth something only beside a proof of its key (RFC 7800); `jkt` names that for DPoP,
     `x5t` the certificate (RFC 8705); with both, both are needed.
@@ -50,6 +51,7 @@ class Claims:
     x5t: str
     as_json: str
     masked: str
+    authenticated: float = 0.0
 
 
 class ClaimsReader:
@@ -122,6 +124,7 @@ class ClaimsReader:
             _confirmed(document, "x5t#S256"),
             as_json,
             as_json if masked == document else json.dumps(masked, separators=(",", ":")),
+            _time(document, "auth_time"),
         )
 
 

@@ -25,6 +25,7 @@ from .epochs import Epochs
 from .ports import Evaluator, TokenExplainer
 from .proofs import Proofs, Sent
 from .record import Ruling, encode
+from .risks import Risks
 from .target import BadTarget, Target, Targets
 from .traces import DecisionTraces
 from .verdict import read_verdict
@@ -106,7 +107,7 @@ class Decider:
         self.epochs = epochs or Epochs()
         self._told_of = self.epochs.told_of
         self._managing = frozenset(rules.managing)
-        self.counters = Counters()
+        self.risks, self.counters = Risks(), Counters()
         self.traces: DecisionTraces | None = None  # set where decisions are traced
         self._rules = rules
         self._clock = clock
@@ -213,6 +214,8 @@ class Decider:
                 pass
             elif claims.subject in self._told_of or claims.client in self._told_of or self.epochs.stale:
                 claims = self._superseded(claims, target, ruling)
+            if claims and self.risks.of and ruling.service != "people" and self.risks.must_prove(claims, ruling.at):
+                raise Refusal(401, "insufficient_user_authentication", "unusual use: log in again to go on")
         elif authorization := get(b"authorization"):
             self._unverified(authorization, target, ruling)
         volume = self._count(claims, peer, ruling, point)
@@ -346,9 +349,7 @@ class Decider:
 
     def _why(self, token: bytes, now: float) -> str:
         second = int(now)
-        if self._explained[0] != second:
-            self._explained = [second, 0]
-        self._explained[1] += 1
+        self._explained = [second, 1 + self._explained[1] * (self._explained[0] == second)]
         if self._explained[1] > EXPLANATIONS_PER_SECOND:
             return "it did not verify"
         try:
@@ -386,7 +387,7 @@ class Decider:
             f',"spiffe_id":{quote(peer) if peer else "null"},"request_id":{quote(ruling.request_id)},'
             f'"context":{{"time":"{self._second_text}{int(now * 1000) % 1000:03d}Z","now_ns":{int(now * 1e9)},'
             f'"ip":{quote(ruling.ip)},"volume":{{"last_minute":{volume}}},"origin":{_text(origin)},"token_age":{age},'
-            f'"user_agent":{_text(agent)}}}}}'
+            f'"user_agent":{_text(agent)}{self.risks.member(claims, peer, now)}}}}}'
         )
         return head, tail
 

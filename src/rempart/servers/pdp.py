@@ -31,6 +31,7 @@ from rempart.policy.epochs import Epochs, Follower
 from rempart.policy.given import given_data
 from rempart.policy.keeper import Keeper, Source
 from rempart.policy.outbox import Outbox
+from rempart.policy.risks import RiskFollower
 from rempart.policy.traces import DecisionTraces
 from rempart.wiring.process_settings import PdpSettings
 
@@ -45,6 +46,7 @@ WATCHED_CODES = (
     "invalid_token",
     "token_superseded",
     "session_ended",
+    "insufficient_user_authentication",
     "multiple_uri_sans",
     "bad_spiffe_id",
     "peer_not_allowed",
@@ -102,6 +104,9 @@ async def serve(boot: Boot) -> None:
             )
         await keeper.start()
         tasks = [loop.create_task(keeper.watch())]
+        if settings.risk_socket:
+            decider.risks.step_up = settings.step_up
+            tasks.append(loop.create_task(RiskFollower(decider.risks, settings.risk_socket, clock).run()))
         if follower is not None:  # before the first question: what changed meanwhile holds from the first answer on
             tasks.append(loop.create_task(follower.run()))
             await follower.caught_up(CATCH_UP)

@@ -52,7 +52,7 @@ _STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("sidecar",),
     (*instance_names(MOST_INSTANCES), "observer", "shipper", "notifier"),
     ("pdp", "identity"),
-    ("detector",),
+    ("detector", "models"),
     ("sequencer",),
 )
 

@@ -34,6 +34,10 @@ class Own:
         return f"rempart.servers.{self.kind.replace('-', '_')}"
 
 
+RISKS = "run/risk.sock"
+"""Where the models tell the PDP whose risk is raised."""
+
+
 def _api(name: str) -> Socket:
     return Socket("api", f"run/svc/{name}/app.sock", owner=name, group=name, mode=0o660)
 
@@ -63,6 +67,11 @@ OWN: tuple[Own, ...] = (
         reads_access_logs=True,
     ),
     Own("detector", sees=(View("run/feed/detector.sock"),)),
+    Own(
+        "models",
+        sockets=(Socket("risk", RISKS, owner="pdp"),),
+        sees=(View("run/feed/models.sock"),),
+    ),
     Own("notifier", sees=(View("run/feed/notifier.sock"),)),
     Own("shipper", sees=(View("run/feed/shipper.sock"),)),
     Own(

@@ -16,6 +16,9 @@ from .check import Reader
 class DetectionSettings:
     rules_dir: Path | None = None
     geo_file: Path | None = None
+    models: bool = False
+    step_up: bool = True
+    least_rows: int = 0
 
 
 def read_detection(reader: Reader, directory: Path) -> DetectionSettings:
@@ -33,7 +36,10 @@ def read_detection(reader: Reader, directory: Path) -> DetectionSettings:
             GeoCsv.read(geo_file)
         except BadInput as error:
             reader.refuse("geo", error.reason, error.remedy)
-    return DetectionSettings(rules_dir, geo_file)
+    models = reader.yes("models")
+    step_up = reader.text("step_up", pattern="login|off", default="login") != "off"
+    least = reader.number("least_rows", 0, at_least=60, at_most=20_000)
+    return DetectionSettings(rules_dir, geo_file, models, step_up, least)
 
 
 def _try(reader: Reader, key: str, rules_dir: Path) -> None:

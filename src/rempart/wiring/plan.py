@@ -14,8 +14,8 @@ from rempart.kernel.errors import BadInput
 from rempart.people.administration.roles import complete
 
 from . import process_settings as ps
-from .catalog import IDENTITIES, ROOT_SIGNER, Own, epochs_path, own_processes
-from .plan_audit import audit_settings, unused
+from .catalog import IDENTITIES, RISKS, ROOT_SIGNER, Own, epochs_path, own_processes
+from .plan_audit import audit_settings, feeds, risk_views, unused
 from .plan_mesh import Member, Mesh
 from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
 from .plan_names import public_url, web_names
@@ -173,6 +173,7 @@ class _Planner:
         more: list[View] = []
         if name == "pdp":
             more = [View(epochs_path(number)) for number in range(2, self.app.state.instances + 1)]
+            more += risk_views(self.app)
             gateway = Socket("pep:gateway", "run/pep/gateway.sock", owner="gateway")
             points = [
                 Socket(f"pep:{m.name}", f"run/pep/{m.name}.sock", owner=f"{m.name}-sidecar")
@@ -184,11 +185,7 @@ class _Planner:
             sockets += [Socket(purpose, purpose, tcp=address) for purpose, address in self.listeners.items()]
         if name == "sequencer":
             sockets += [Socket(f"events:{s.name}", f"run/events/{s.name}.sock", owner=s.name) for s in self._sources()]
-            sockets.append(Socket("feed:detector", "run/feed/detector.sock", owner="detector"))
-            if self.app.audit.sinks:
-                sockets.append(Socket("feed:shipper", "run/feed/shipper.sock", owner="shipper"))
-            if self.app.alerting.channels:
-                sockets.append(Socket("feed:notifier", "run/feed/notifier.sock", owner="notifier"))
+            sockets += feeds(self.app)
         return Process(
             name=name,
             subject=name,
@@ -273,6 +270,8 @@ class _Planner:
             entrypoint=app.entrypoint,
             requests_per_minute=app.rates.person_per_minute,
             epochs_sockets=[str(self.state / epochs_path(n + 1)) for n in range(app.state.instances)],
+            risk_socket=str(self.state / RISKS) if app.detection.models else "",
+            step_up=app.detection.step_up,
             unsafe_disabled=off,
         )
 

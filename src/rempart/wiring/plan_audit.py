@@ -7,7 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from .process_settings import NotifierSettings, SequencerSettings, ShipperSettings
+from .catalog import RISKS
+from .plan_model import Socket, View
+from .process_settings import ModelsSettings, NotifierSettings, SequencerSettings, ShipperSettings
 from .settings import AppSettings
 
 
@@ -28,6 +30,12 @@ def audit_settings(app: AppSettings, state: Path) -> dict[str, msgspec.Struct]:
         "shipper": ShipperSettings(
             sinks=list(app.audit.sinks), feed_socket=str(feeds / "shipper.sock"), host_name=app.trust_domain
         ),
+        "models": ModelsSettings(
+            trust_domain=app.trust_domain,
+            feed_socket=str(feeds / "models.sock"),
+            geo_file=str(app.detection.geo_file or ""),
+            least=app.detection.least_rows,
+        ),
         "notifier": NotifierSettings(
             channels=list(app.alerting.channels), pace=app.alerting.pace, feed_socket=str(feeds / "notifier.sock")
         ),
@@ -35,7 +43,22 @@ def audit_settings(app: AppSettings, state: Path) -> dict[str, msgspec.Struct]:
     return {name: settings for name, settings in found.items() if name not in unused(app)}
 
 
+def feeds(app: AppSettings) -> list[Socket]:
+    """The record in order, a socket for each process that follows it."""
+    followers = ("detector", *(name for name in ("models", "shipper", "notifier") if name not in unused(app)))
+    return [Socket(f"feed:{name}", f"run/feed/{name}.sock", owner=name) for name in followers]
+
+
+def risk_views(app: AppSettings) -> list[View]:
+    """What the PDP sees of the models."""
+    return [View(RISKS)] if app.detection.models else []
+
+
 def unused(app: AppSettings) -> frozenset[str]:
     """Processes that have nothing to do."""
-    wanted = {"shipper": bool(app.audit.sinks), "notifier": bool(app.alerting.channels)}
+    wanted = {
+        "shipper": bool(app.audit.sinks),
+        "notifier": bool(app.alerting.channels),
+        "models": app.detection.models,
+    }
     return frozenset(name for name, used in wanted.items() if not used)

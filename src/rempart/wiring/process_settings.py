@@ -165,6 +165,8 @@ class PdpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     entrypoint: str = "data.authz.decision"
     requests_per_minute: int
     epochs_sockets: list[str] = []  # where each instance of people tells whose tokens are superseded; none: nobody
+    risk_socket: str = ""  # where the models tell whose risk is raised; empty: nobody's is
+    step_up: bool = True  # who is at high risk has to log in again
     unsafe_disabled: list[str] = []
 
 
@@ -203,6 +205,15 @@ class DetectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     feed_socket: str
     rules_dir: str = ""
     geo_file: str = ""
+
+
+class ModelsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`feed_socket`: the sequencer's. `least`: rows that a model needs at least; 0: as the models say themselves."""
+
+    trust_domain: str
+    feed_socket: str
+    geo_file: str = ""
+    least: int = 0
 
 
 class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -40,6 +40,7 @@ RESERVED_NAMES = frozenset(
         "sequencer",
         "shipper",
         "detector",
+        "models",
         "notifier",
         "observer",
         "gateway",

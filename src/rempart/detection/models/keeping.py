@@ -1,0 +1,102 @@
+"""The model files of the process: which is in force, and why another was refused."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rempart.crypto.aead import seal, unseal
+from rempart.crypto.signing import NoteSigner, NoteVerifier
+from rempart.kernel.durable_file import replace_file
+from rempart.kernel.errors import Integrity
+
+from .model import Subject
+from .model_file import MAX_BYTES, Body, SignedModel, read_model, write_model
+from .training import features_of
+
+KEPT = 3  # files of a subject
+_NAME = re.compile(r"([a-z]+)-([0-9]{6,12})\.model")
+_SEED = b"models/signing-key"
+
+
+def open_signer(path: Path, trust_domain: str, key: bytes) -> NoteSigner:
+    """The key that signs models, sealed at rest; made at the first start. Raises Integrity `seal_broken`, OSError."""
+    name = f"{trust_domain}/rempart/models"
+    try:
+        return NoteSigner(name, unseal(key, path.read_bytes(), _SEED))
+    except FileNotFoundError:
+        seed = NoteSigner.new_seed()
+        replace_file(path, seal(key, seed, _SEED))
+        return NoteSigner(name, seed)
+
+
+@dataclass
+class ModelFiles:
+    """Files in `directory`: `SUBJECT-SERIAL.model`. One writer."""
+
+    directory: Path
+    signer: NoteSigner
+    refused: dict[Subject, Integrity] = field(default_factory=dict)
+
+    @property
+    def verifier(self) -> NoteVerifier:
+        return NoteVerifier(self.signer.name, self.signer.public_key)
+
+    def load(self, serials: Mapping[Subject, int]) -> dict[Subject, SignedModel]:
+        """The newest file of each subject, if it holds; `refused` says why one does not. `serials`: the newest that the
+        record names. An older file never takes the place of a newest one that is refused."""
+        found: dict[Subject, SignedModel] = {}
+        self.refused = {}
+        for subject in Subject:
+            files = self._files(subject)
+            least = serials.get(subject, 0)
+            if not files:
+                if least:
+                    why = f"model number {least} is gone"
+                    self.refused[subject] = Integrity("model_missing", why, "`rempart models train` makes a new one")
+                continue
+            try:
+                content = _read(files[-1][1])
+                model = read_model(content, subject, features_of(subject), self.verifier, at_least=least)
+                if model.body.serial != files[-1][0]:
+                    raise Integrity("model_foreign", "the file's name and content name different models", "train it")
+                found[subject] = model
+            except Integrity as error:
+                self.refused[subject] = error
+            except OSError as error:
+                self.refused[subject] = Integrity("model_unreadable", f"it can't be read: {error.strerror}", "see logs")
+        return found
+
+    def next_serial(self, subject: Subject, known: int) -> int:
+        files = self._files(subject)
+        return max(known, files[-1][0] if files else 0) + 1
+
+    def store(self, body: Body) -> SignedModel:
+        """Signed, read back and durable when it returns; raises Integrity when what was trained makes no sense."""
+        subject = body.model.subject
+        features = features_of(subject)
+        content = write_model(body, features, self.signer)
+        model = read_model(content, subject, features, self.verifier)
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace_file(self.directory / f"{subject.value}-{body.serial:06d}.model", content)
+        for _, path in self._files(subject)[:-KEPT]:
+            path.unlink(missing_ok=True)
+        self.refused.pop(subject, None)
+        return model
+
+    def _files(self, subject: Subject) -> list[tuple[int, Path]]:
+        """By serial, the newest last."""
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        matched = ((_NAME.fullmatch(name), name) for name in names)
+        return sorted((int(m[2]), self.directory / name) for m, name in matched if m and m[1] == subject.value)
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
