@@ -149,6 +149,21 @@ def test_a_search_that_takes_too_long_is_refused(open_index: Open, monkeypatch: 
     assert refused.value.code == "search_too_broad"
 
 
+def test_a_search_that_takes_long_is_cut_off_where_others_wait(
+    open_index: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = open_index()
+    index.add([Indexed(n, summary(n, path="/x")) for n in range(20_000)], 20_000)
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now.__setitem__(0, now[0] + 0.7) or now[0])  # at each look
+    assert index.find(Query(limit=1), lambda: True) == [19_999]
+    with pytest.raises(Unprocessable) as refused:
+        index.find(Query(path="/"), lambda: True)
+    assert refused.value.code == "search_too_broad"
+    assert "while others wait" in refused.value.reason
+    assert index.find(Query(limit=1)) == [19_999]
+
+
 def test_what_lies_in_several_shards_is_found_newest_first_and_page_by_page(
     open_index: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ def one_time_code(secret: str, at: float) -> str:
 class Registered:
     """`shop` is confidential, `app` public, `robot` signs assertions with `pen`, `tv` has no keyboard, `own` is the
     adversary's. Each of `guarded` has a one-time-code app with `totp` as its secret.
-    `changing` gets another role, `owner` is guessed at."""
+    `changing` gets another role, `owner` is guessed at, `auditing` is an auditor whom somebody got to."""
 
     scene: Scene
     tag: str
@@ -82,6 +82,7 @@ class Registered:
     guarded: tuple[Account, ...]
     changing: Account
     owner: Account
+    auditing: Account
 
     def client(self, name: str) -> str:
         return f"attack-{name}-{self.tag}"
@@ -195,13 +196,14 @@ def _register(scene: Scene) -> Registered | None:
     tag, secret, pen = secrets.token_hex(4), secrets.token_urlsafe(32), Pen()
     totp = base64.b32encode(secrets.token_bytes(20)).decode()
 
-    def person(name: str, *options: str) -> Account:
+    def person(name: str, *options: str, role: str = "user") -> Account:
         email, password = f"attack-{name}-{tag}@{scene.trust_domain}", secrets.token_urlsafe(18)
-        added = operator(["user", "add", "--email", email, "--role", "user", *options], password)
-        return Account(added["id"], email, password, "user")
+        added = operator(["user", "add", "--email", email, "--role", role, *options], password)
+        return Account(added["id"], email, password, role)
 
     guarded = tuple(person(f"guarded{number}", "--totp", totp) for number in range(3))
-    made = Registered(scene, tag, pen, secret, totp, guarded, person("changing"), person("owner"))
+    others = person("changing"), person("owner"), person("auditing", role="audit")
+    made = Registered(scene, tag, pen, secret, totp, guarded, *others)
     there = ["--redirect-uri", CALLBACK, "--post-logout-redirect-uri", SIGNED_OUT]
     code = [*there, "--grant", "authorization_code", "--grant", "refresh_token"]
     scopes = [part for scope in ("openid", "profile", "email", "offline_access") for part in ("--scope", scope)]
@@ -237,7 +239,7 @@ def unregister(scene: Scene) -> None:
         return
     for name in ("shop", "own", "app", "tv", "robot"):
         _try(operator, ["client", "delete", made.client(name)])
-    for account in (*made.guarded, made.changing, made.owner):
+    for account in (*made.guarded, made.changing, made.owner, made.auditing):
         _try(operator, ["user", "disable", account.email])
 
 

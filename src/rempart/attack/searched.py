@@ -11,6 +11,7 @@ from urllib.parse import quote
 from .host import direct
 from .model import Actor, Attack, Outcome, blocked, got_through, not_tried, refused
 from .record import find
+from .registered import Registered, having
 from .scene import Scene
 from .wire import NoAnswer, Reply
 
@@ -28,6 +29,7 @@ _SYNTAX = (
     "%",
     "\ud7ff",
 )
+_NARROW = ("decision=deny", "type=people.login", "text=wallet", "since=1m")
 _BROAD = ("text=a*", "text=u*", "text=g*", "path=*", "path=/*", "decision=allow")
 
 
@@ -53,9 +55,10 @@ def attacks() -> Iterator[Attack]:
         "D-search-flood",
         Actor.INSIDER,
         "Searches that find everything",
-        "an auditor asks 60 broad questions at once, while somebody works",
-        "the work goes on, and is recorded",
-        _flood,
+        "an auditor asks 60 broad questions at once, while somebody works and another auditor searches",
+        "the work goes on and is recorded, the other auditor is answered; of the 60 some are refused",
+        having(_flood),
+        alone=True,
     )
     yield Attack(
         "D-search-bounds",
@@ -112,13 +115,14 @@ def _as_another(scene: Scene) -> Outcome:
     return blocked(reply.said, "keys and free text are different columns", reply.evidence)
 
 
-def _flood(scene: Scene) -> Outcome:
-    auditor, user = scene.session("audit"), scene.session("user")
+def _flood(made: Registered) -> Outcome:
+    scene = made.scene
+    flooding, auditor, user = scene.login(made.auditing), scene.session("audit"), scene.session("user")
     statuses: list[int] = []
 
     def search(query: str) -> None:
         try:
-            statuses.append(scene.get(f"/logs?limit=1000&{query}", auditor).status)
+            statuses.append(scene.get(f"/logs?limit=1000&{query}", flooding).status)
         except NoAnswer:
             statuses.append(0)
 
@@ -128,15 +132,19 @@ def _flood(scene: Scene) -> Outcome:
     started = time.monotonic()
     reply = scene.get(scene.private, user)
     took = time.monotonic() - started
+    others = [scene.get(f"/logs?limit=5&{query}", auditor).status for query in _NARROW]
     for thread in threads:
         thread.join(30)
     if any(status >= 500 and status != 503 for status in statuses):
         return got_through(f"searches were answered {sorted(set(statuses))}", reply.evidence)
     if took > 3.0:
         return got_through(f"a request took {took:.1f} s meanwhile", reply.evidence)
+    if any(status != 200 for status in others):
+        return got_through(f"another auditor's searches were answered {others}", reply.evidence)
     if not reply.evidence or not find(scene, reply.evidence, within=10.0):
         return got_through("what happened meanwhile is not in the record", reply.evidence)
-    return blocked(f"a request took {took * 1000:.0f} ms", "two searches at a time, beside integration", reply.evidence)
+    observed = f"a request took {took * 1000:.0f} ms; of the searches {statuses.count(429)} were refused"
+    return blocked(observed, "one search of a principal at a time, in turns with the others'", reply.evidence)
 
 
 def _bounds(scene: Scene) -> Outcome:

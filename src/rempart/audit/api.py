@@ -23,6 +23,7 @@ from .feed import read_page, read_start
 from .intake import MAX_BODY_BYTES, read_events
 from .model import MAX_LIMIT, Query
 from .ports import SearchIndex
+from .search_turns import SearchTurns
 from .sequencer import Sequencer
 from .tiles import TILE, place
 from .when import milliseconds
@@ -43,10 +44,10 @@ _PARAMETERS = frozenset(
         "full",
         "after",
         "wait",
+        "asker",
     )
 )
 _DECISIONS = {"allow": True, "deny": False}
-_AT_ONCE = 2  # searches; more wait
 PROOF_FORMAT = "rempart-proof/v1"
 
 
@@ -55,6 +56,7 @@ class Service(Protocol):
 
     sequencer: Sequencer
     cosigning: Cosigning
+    turns: SearchTurns
 
     async def integrated(self) -> None:
         """Return once everything that was durable when called is in the log. Raises Unavailable."""
@@ -77,10 +79,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def reading_app(service: Service) -> ASGIApp:
-    """GET `/search`, `/entries/{start}`, `/events/{id}`, `/proofs/{id}`, `/checkpoint`, `/witnesses`,
-    `/consistency/{size}`, `/index`; and `/tile/…`: with `/checkpoint` the log as c2sp.org/tlog-tiles has it."""
-
-    searching = asyncio.Semaphore(_AT_ONCE)
+    """GET `/search` (`asker`: for whom, where one process asks for many), `/entries/{start}`, `/events/{id}`,
+    `/proofs/{id}`, `/checkpoint`, `/witnesses`, `/consistency/{size}`, `/index`; and `/tile/…`: with `/checkpoint`
+    the log as c2sp.org/tlog-tiles has it."""
 
     async def answer(request: Request) -> Response:
         if request.method != "GET":
@@ -91,11 +92,13 @@ def reading_app(service: Service) -> ASGIApp:
             return json_response(index_state(sequencer))
         if path == "/search":
             query, full = _query(request), request.query_params.get("full") == "1"
+            asker = request.query_params.get("asker") or (request.client.host if request.client else "")
             if query.after is not None and "wait" in request.query_params:
                 await service.grown(*read_start(str(query.after), request.query_params["wait"]))
-            async with searching:
+            async with service.turns.turn(asker) as crowded:
                 sequencer.index_some()
-                return json_response(await asyncio.to_thread(_search, sequencer, sequencer.index, query, full=full))
+                page = await asyncio.to_thread(_search, sequencer, sequencer.index, query, crowded, full=full)
+                return json_response(page)
         if path == "/checkpoint":
             return Response(sequencer.log.checkpoint, media_type="text/plain; charset=utf-8")
         if path == "/witnesses":
@@ -251,14 +254,16 @@ def _number(given: Mapping[str, str], name: str, least: int, most: int) -> int:
     raise BadInput("bad_parameter", f"{name} is not a number from {least} to {most}", "give a plain number")
 
 
-def _search(sequencer: Sequencer, index: SearchIndex, query: Query, *, full: bool) -> dict[str, Any]:
+def _search(
+    sequencer: Sequencer, index: SearchIndex, query: Query, crowded: Callable[[], bool], *, full: bool
+) -> dict[str, Any]:
     """`next` is the `before` of the next page, null on the last one; events from `indexed` on may be missing. `full`
     gives whole OCSF events under `event`.
 
     Runs beside the loop: a broad search delays no event.
     """
     indexed = index.size
-    found = index.find(query)
+    found = index.find(query, crowded)
     return {
         "events": [_event(sequencer, at) if full else _row(sequencer, at) for at in found],
         "next": found[-1] if len(found) == query.limit else None,

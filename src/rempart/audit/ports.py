@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,8 +18,8 @@ class SearchIndex(Protocol):
     """An index over the log; it may be deleted at any time and is built again from the log.
 
     Untrusted: it only says where to look; what is shown is read from the log. Not thread-safe, but for `find`, which
-    may run in other threads. Any method may raise Unavailable `search_unavailable`; the index is then made anew when
-    next opened.
+    may run in several other threads. Any method may raise Unavailable `search_unavailable`; the index is then made anew
+    when next opened.
     """
 
     @property
@@ -29,8 +29,11 @@ class SearchIndex(Protocol):
     def add(self, events: Sequence[Indexed], size: int) -> None:
         """Index `events`; from then on [0, size) are covered. Atomic; needn't be durable."""
 
-    def find(self, query: Query) -> list[int]:
-        """Indexes in the log, newest first, `query.limit` at most. Raises Unprocessable `search_too_broad`."""
+    def find(self, query: Query, crowded: Callable[[], bool] = lambda: False) -> list[int]:
+        """Indexes in the log, newest first, `query.limit` at most. Raises Unprocessable `search_too_broad`.
+
+        `crowded`, which is asked now and then, says whether somebody else waits: then it may not take long.
+        """
 
     def locate(self, id: str) -> list[int]:
         """Events whose own id, or else whose request id, is `id`, oldest first; may hold a few that are neither."""

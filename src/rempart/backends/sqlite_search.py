@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
+from queue import SimpleQueue
 
 from rempart.audit.model import Indexed, Query
 from rempart.kernel.errors import Unavailable, Unprocessable
@@ -48,6 +49,8 @@ _LOCATED = 100
 _LONGEST = 1024  # characters of a path or of free text that are indexed
 _FAR = 2**62  # a time is whatever the process that made the event said
 _SECONDS = 3.0  # that one search may take
+_CROWDED_SECONDS = 0.5  # while somebody else waits
+READERS = 2
 _WORD = re.compile(r"[^\W_]")
 
 
@@ -83,14 +86,14 @@ def _boot_id() -> str:
 class SqliteSearch:
     """Implements `audit.ports.SearchIndex`. `log_id` is the log it belongs to: another log's index is dropped.
 
-    `find` has a connection of its own: it may run in another thread beside the other methods, one at a time.
+    `find` has connections of its own: it may run in READERS other threads, beside the other methods.
     """
 
     def __init__(self, path: Path, log_id: str) -> None:
         self._path = path
         self._log_id = log_id
+        self._closing = False
         self._key = lru_cache(_CACHED_KEYS)(_key)
-        self._finding = threading.Lock()
         try:
             self._db = self._open()
         except sqlite3.Error:
@@ -100,8 +103,11 @@ class SqliteSearch:
                 self._db = self._open()
             except sqlite3.Error as error:
                 raise _unavailable(error) from None
-        self._reading = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._reading.executescript("PRAGMA query_only=ON; PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;")
+        self._readers = [sqlite3.connect(path, isolation_level=None, check_same_thread=False) for _ in range(READERS)]
+        self._idle: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        for reader in self._readers:
+            reader.executescript("PRAGMA query_only=ON; PRAGMA cache_size=-32000; PRAGMA temp_store=MEMORY;")
+            self._idle.put(reader)
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -188,42 +194,64 @@ class SqliteSearch:
 
     # -- finding -----------------------------------------------------------------------------------------------------
 
-    def find(self, query: Query) -> list[int]:
+    def find(self, query: Query, crowded: Callable[[], bool] = lambda: False) -> list[int]:
         asked = _expression(query)
         if asked is None:
             return []
+        started = time.monotonic()
+
+        def too_long() -> bool:
+            spent = time.monotonic() - started
+            return spent > _SECONDS or (spent > _CROWDED_SECONDS and crowded()) or self._closing
+
+        reader = self._idle.get()
+        try:
+            reader.set_progress_handler(too_long, 20_000)
+            return self._find(reader, query, asked)
+        except sqlite3.OperationalError as error:
+            if "interrupt" in str(error) and not self._closing:
+                spent = time.monotonic() - started
+                why = f"the search took more than {min(spent, _SECONDS):.1f} s"
+                why += "" if spent > _SECONDS else " while others wait"
+                raise Unprocessable("search_too_broad", why, "narrow it by time, person or type") from None
+            raise _unavailable(error) from None
+        except (sqlite3.Error, OverflowError) as error:
+            raise _unavailable(error) from None
+        finally:
+            self._idle.put(reader)
+
+    def _find(self, reader: sqlite3.Connection, query: Query, asked: str) -> list[int]:
         spans = self._spans
         found: list[int] = []
-        deadline = time.monotonic() + _SECONDS
-        with self._finding:
-            self._reading.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
-            try:
-                for number in sorted(spans, reverse=True):
-                    if len(found) == query.limit:
-                        break
-                    if query.before is not None and number * SHARD >= query.before:
-                        continue
-                    if query.after is not None and (number + 1) * SHARD <= query.after:
-                        break
-                    earliest, latest = spans[number]
-                    if (query.since is not None and latest < query.since) or (
-                        query.until is not None and earliest >= query.until
-                    ):
-                        continue
-                    statement, values = _statement(number, asked, query)
-                    rows = self._reading.execute(statement, (*values, query.limit - len(found)))
-                    found += [row[0] for row in rows]
-            except sqlite3.OperationalError as error:
-                if "interrupt" in str(error):
-                    raise Unprocessable(
-                        "search_too_broad",
-                        f"the search took more than {_SECONDS:g} s",
-                        "narrow it by time, person or type",
-                    ) from None
-                raise _unavailable(error) from None
-            except (sqlite3.Error, OverflowError) as error:
-                raise _unavailable(error) from None
+        for number in sorted(spans, reverse=True):
+            if len(found) == query.limit:
+                break
+            if query.before is not None and number * SHARD >= query.before:
+                continue
+            if query.after is not None and (number + 1) * SHARD <= query.after:
+                break
+            earliest, latest = spans[number]
+            if (query.since is not None and latest < query.since) or (
+                query.until is not None and earliest >= query.until
+            ):
+                continue
+            statement, values = _statement(number, asked, query)
+            found += [row[0] for row in reader.execute(statement, (*values, query.limit - len(found)))]
         return found
+
+    @contextmanager
+    def _nobody_searches(self) -> Iterator[None]:
+        """Ends the searches that run, and lets none begin."""
+        self._closing = True
+        try:
+            idle = [self._idle.get() for _ in self._readers]
+        finally:
+            self._closing = False
+        try:
+            yield
+        finally:
+            for reader in idle:
+                self._idle.put(reader)
 
     def locate(self, id: str) -> list[int]:
         found: list[int] = []
@@ -240,7 +268,7 @@ class SqliteSearch:
 
     def clear(self) -> None:
         try:
-            with self._finding:
+            with self._nobody_searches():
                 self._db.execute("BEGIN IMMEDIATE")
                 for number in self._spans:
                     self._db.execute(f"DROP TABLE shard_{number}")
@@ -260,10 +288,9 @@ class SqliteSearch:
         with contextlib.suppress(sqlite3.Error):
             self._remember(self._db, clean="1")
         self._db.close()
-        with contextlib.suppress(sqlite3.Error):
-            self._reading.interrupt()
-        with self._finding:
-            self._reading.close()
+        with self._nobody_searches():
+            for reader in self._readers:
+                reader.close()
 
 
 def _by_shard(events: Sequence[Indexed]) -> Iterator[tuple[int, Sequence[Indexed]]]:

@@ -40,6 +40,9 @@ class Verified(Protocol):
     @property
     def role(self) -> str: ...
 
+    @property
+    def subject(self) -> str: ...
+
 
 class TokenVerifier(Protocol):
     async def verify(self, token: str) -> Verified:

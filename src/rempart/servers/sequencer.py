@@ -28,6 +28,7 @@ from rempart.audit.metrics import page
 from rempart.audit.personal import PersonalData
 from rempart.audit.pipes import LineReader
 from rempart.audit.retention import Holds, Retention
+from rempart.audit.search_turns import SearchTurns
 from rempart.audit.sequencer import Sequencer
 from rempart.backends.http_witness import HttpWitness
 from rempart.backends.sqlite_person_keys import SqlitePersonKeys
@@ -89,6 +90,7 @@ class SequencerProcess:
         self._growth = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._collapser = Collapser()
+        self.turns = SearchTurns()
         self.cosigning = Cosigning(
             log,
             ring,
