@@ -22,6 +22,8 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.util import urlsafe_b64encode
@@ -36,6 +38,7 @@ ACCESS_TOKEN = "at+jwt"  # nosec B105 - a media type (RFC 9068 section 2.1)
 MAX_LEEWAY = 60
 DEFAULT_LEEWAY = 5
 _MAX_KEYS = 64
+_ECDSA_SHA256 = ec.ECDSA(hashes.SHA256())
 _HEADER_MEMBERS = frozenset({"alg", "typ", "kid"})
 
 
@@ -101,7 +104,15 @@ class SigningKey:
 
     def signature(self, data: bytes) -> bytes:
         """The bare signature over `data` (RFC 7518 section 3)."""
+        if isinstance(self._key, ECKey) and isinstance(key := self._key.raw_value, ec.EllipticCurvePrivateKey):
+            return _es256(key, data)  # without joserfc's checks of the key, which takes a quarter less
         return bytes(jws.JWSRegistry.algorithms[self.algorithm].sign(data, self._key))
+
+
+def _es256(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
+    """R and S, of 32 bytes each (RFC 7518 section 3.4)."""
+    r, s = utils.decode_dss_signature(key.sign(data, _ECDSA_SHA256))
+    return (r << 256 | s).to_bytes(64, "big")
 
 
 @lru_cache(maxsize=64)

@@ -30,6 +30,7 @@ from .process import Process
 
 _MAX_UNREAD = 1 << 18
 _SLICE = 32
+_HELD_S = 0.001
 _NOT_GRPC = header_block((":status", "415"), ("accept", "application/grpc"))
 _NO_METHOD = refusal(Status.UNIMPLEMENTED, "there is no such method")
 _log = logging.getLogger(__name__)
@@ -75,7 +76,9 @@ class _Connection(asyncio.Protocol):
         self._streams: dict[int, Stream] = {}
         self._deadline: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._full = self._stands = self._flushing = self._slicing = False
+        self._full = self._stands = self._flushing = self._slicing = self._begun = False
+        self._held: asyncio.TimerHandle | None = None
+        self._same: tuple[Headers, Rpc] | None = None
 
     # -- connection ----------------------------------------------------------------------------------------------
 
@@ -119,7 +122,11 @@ class _Connection(asyncio.Protocol):
         if not self._frames.take(frames, self._loop.time()):
             self._end(Code.ENHANCE_YOUR_CALM)
             return
-        self.flush()
+        if self._begun:  # what answers a client's housekeeping goes with the answer, which wakes it once
+            self._begun = False
+            self._held = self._held or self._loop.call_later(_HELD_S, self._write)
+        else:
+            self.flush()
         if frames == _SLICE and not self._slicing:  # there may be more; it is the others' turn first
             self._slicing = True
             self.transport.pause_reading()
@@ -162,6 +169,9 @@ class _Connection(asyncio.Protocol):
 
     def _write(self) -> None:
         self._flushing = False
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
         out = self.http2.out
         if out and not self.transport.is_closing():
             self.transport.write(b"".join(out))
@@ -188,6 +198,9 @@ class _Connection(asyncio.Protocol):
     # -- what a peer says (`http2.Receiver`) ---------------------------------------------------------------------
 
     def opened(self, stream: int, headers: Headers) -> None:
+        if self._same is not None and headers is self._same[0]:
+            self._streams[stream] = Stream(self, stream, headers, self._same[1])
+            return
         if not well_formed(headers):
             self.http2.send_reset(stream, Code.PROTOCOL_ERROR)
             return
@@ -199,6 +212,7 @@ class _Connection(asyncio.Protocol):
         if rpc is None:
             self.http2.send_headers(stream, _NO_METHOD, end=True)
             return
+        self._same = headers, rpc
         self._streams[stream] = Stream(self, stream, headers, rpc)
 
     def received(self, stream: int, data: bytes) -> None:
@@ -229,6 +243,7 @@ class _Connection(asyncio.Protocol):
                 self._deadline.cancel()
                 self._deadline = None
                 self._server.places.asked(self)
+            self._begun = True
             stream.task = self._loop.create_task(self._answer(stream))
 
     async def _answer(self, stream: Stream) -> None:
@@ -247,6 +262,8 @@ class _Connection(asyncio.Protocol):
             stream.finish(Status.INTERNAL, "this is our fault")
         finally:
             self._streams.pop(stream.number, None)
+            if self._stands and not self._streams:  # nobody else's answer to wait for
+                self._write()
 
 
 class Service(Protocol):

@@ -154,8 +154,11 @@ class Stream:
             raise Ended(Status.UNIMPLEMENTED, "compressed messages are not taken")
         data = bytes(content[_PREFIX : _PREFIX + length])
         del content[: _PREFIX + length]
+        out = self._channel.http2.out
+        said = len(out)
         self._channel.http2.taken(self.number, _PREFIX + length)
-        self._channel.flush()
+        if len(out) > said:  # a window that a peer may wait for
+            self._channel.flush()
         try:
             return self.rpc.request.FromString(data)
         except DecodeError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import Struct
 from typing import Protocol
 
 from hpack import Decoder
@@ -22,6 +23,7 @@ WINDOW = 65535
 MAX_FRAME = 16384
 _LARGEST_WINDOW = (1 << 31) - 1
 _GIVE_BACK = WINDOW // 4
+_SHORT, _BLOCKS_KNOWN = 32, 16
 
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 
@@ -83,8 +85,11 @@ class _Flow:
     peer_ended: bool = False
 
 
+_HEAD = Struct(">IBI")  # length and kind, flags, stream (section 4.1)
+
+
 def frame(kind: Kind, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+    return _HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 class ServerConnection:
@@ -98,6 +103,7 @@ class ServerConnection:
         self._max_streams = max_streams
         self._input = bytearray()
         self._decoder = Decoder(MAX_HEADERS)
+        self._known: dict[bytes, Headers] = {}
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags and what there is of its header block
         self._greeted = self._settled = False
         self._last = 0
@@ -121,14 +127,13 @@ class ServerConnection:
         begin = frames = 0
         try:
             while frames < most and len(content) - begin >= 9:
-                length = int.from_bytes(content[begin : begin + 3], "big")
+                length_and_kind, flags, stream = _HEAD.unpack_from(content, begin)
+                length, kind, stream = length_and_kind >> 8, length_and_kind & 0xFF, stream & 0x7FFFFFFF
                 if length > MAX_FRAME:
                     raise Http2Error(Code.FRAME_SIZE_ERROR)
                 end = begin + 9 + length
                 if end > len(content):
                     break
-                kind, flags = content[begin + 3], content[begin + 4]
-                stream = int.from_bytes(content[begin + 5 : begin + 9], "big") & 0x7FFFFFFF
                 payload = bytes(content[begin + 9 : end])
                 begin, frames = end, frames + 1
                 if (self._block is not None) != (kind == Kind.CONTINUATION) or not (self._settled or kind == 4):
@@ -169,10 +174,7 @@ class ServerConnection:
             raise Http2Error(Code.PROTOCOL_ERROR)
         stream, flags, block = self._block
         self._block = None
-        try:  # always, for the table's sake
-            headers = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(bytes(block), raw=True)]
-        except (HPACKError, ValueError, IndexError):
-            raise Http2Error(Code.COMPRESSION_ERROR) from None
+        headers = self._decoded(bytes(block))  # always, for the table's sake
         flow = self._flows.get(stream)
         if flow is None and stream > self._last:
             self._last = stream
@@ -186,6 +188,22 @@ class ServerConnection:
         if flow is not None and flags & END_STREAM and stream in self._flows:
             flow.peer_ended = True
             self._receiver.ended(stream)
+
+    def _decoded(self, block: bytes) -> Headers:
+        """A block of nothing but one-byte references leaves the table as it is, and means the same until another block
+        changes that: clients say most requests so."""
+        known = self._known.get(block)
+        if known is not None:
+            return known
+        try:
+            headers = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
+        except (HPACKError, ValueError, IndexError):
+            raise Http2Error(Code.COMPRESSION_ERROR) from None
+        if len(block) > _SHORT or len(self._known) == _BLOCKS_KNOWN or not all(128 <= byte < 255 for byte in block):
+            self._known.clear()
+        else:
+            self._known[block] = headers
+        return headers
 
     def _data(self, flags: int, stream: int, payload: bytes) -> None:
         if not 0 < stream <= self._last:

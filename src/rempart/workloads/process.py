@@ -9,6 +9,7 @@ Source: unix(7), pidfd_open(2), proc_pid_stat(5).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
@@ -20,6 +21,9 @@ from rempart.kernel.errors import Denied, NotFound
 
 SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("3i")
+_PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xFF, 11, struct pidfd_info) of 64 bytes
+_PIDFD_INFO = struct.Struct("=Q28xI24x")  # of which: mask and effective uid
+_INFO_CREDS = 2
 
 
 def _read(path: str) -> bytes:
@@ -36,7 +40,15 @@ def start_time_of(pid: int) -> int:
     return int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
 
 
-def _effective_uid(pid: int) -> int:
+def _effective_uid(pid: int, pidfd: int) -> int:
+    """Of the process itself (ioctl_pidfd(2), Linux 6.13), before that of its pid."""
+    info = bytearray(_PIDFD_INFO.size)
+    _PIDFD_INFO.pack_into(info, 0, _INFO_CREDS, 0)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+        mask, uid = _PIDFD_INFO.unpack(info)
+        if mask & _INFO_CREDS:
+            return int(uid)
     return int(_read(f"/proc/{pid}/status").partition(b"\nUid:")[2].split(None, 2)[1])
 
 
@@ -98,7 +110,7 @@ class Process:
         try:
             status = _read(f"/proc/{pid}/status")
             gid = int(status.partition(b"\nGid:")[2].split(None, 2)[1])
-            process = Process(pid, _effective_uid(pid), gid, pidfd, start_time_of(pid), _program_of(pid))
+            process = Process(pid, _effective_uid(pid, pidfd), gid, pidfd, start_time_of(pid), _program_of(pid))
             process.verify_same()
         except (OSError, ValueError, IndexError, Denied):
             os.close(pidfd)
@@ -113,14 +125,11 @@ class Process:
     def verify_same(self) -> None:
         """That the process lives, under the same uid, and runs the same program; raises Denied `caller_changed`.
 
-        The facts are read by pid, so the last look is at the pidfd: while it lives, its pid is nobody else's.
+        The facts are read by pid, so the last look is at the pidfd: while it lives, its pid is nobody else's, and was
+        nobody else's since the pidfd was made.
         """
         with contextlib.suppress(OSError, ValueError, IndexError):
-            same = (
-                start_time_of(self.pid) == self.start_time
-                and _effective_uid(self.pid) == self.uid
-                and _program_of(self.pid) == self.program
-            )
+            same = _effective_uid(self.pid, self.pidfd) == self.uid and _program_of(self.pid) == self.program
             if same and self.alive():
                 return
         raise Denied("caller_changed", "the calling process ended or became another one", "connect again")

@@ -152,7 +152,7 @@ def test_a_path_that_is_another_file_for_us_does_not_count(tmp_path: Path) -> No
 
 
 def test_a_caller_that_changed_while_facts_were_gathered_gets_nothing() -> None:
-    process = replace(myself(), start_time=1)
+    process = replace(myself(), program=(1, 1))
     with pytest.raises(Denied):
         attest(Attestor(SigningSupervisor(ManualClock())), process)
 

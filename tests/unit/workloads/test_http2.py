@@ -9,6 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import hpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -324,3 +325,33 @@ def test_nothing_that_a_peer_sends_raises_anything_else_or_is_kept_without_bound
             assert len(server._flows) <= 4
             assert sum(flow.unread for flow in server._flows.values()) <= WINDOW
             assert server._block is None or len(server._block[2]) <= MAX_HEADERS + MAX_FRAME
+
+
+def test_blocks_of_references_mean_what_the_table_says_now() -> None:
+    """A block that was seen before isn't decoded again, until the table has changed under it."""
+    told = Told()
+    connection = ServerConnection(told, max_streams=64)
+    connection.receive(BEGIN, 9)
+    encoder = hpack.Encoder()
+    for number, version in enumerate(("1", "1", "1", "2", "2", "1", "3", "3")):
+        headers = [*REQUEST, ("version", version)]
+        stream = 2 * number + 1
+        connection.receive(frame(Kind.HEADERS, END_HEADERS | END_STREAM, stream, encoder.encode(headers)), 9)
+        assert told.headers[stream] == [(name.encode(), value.encode()) for name, value in headers]
+    assert told.headers[3] is not told.headers[1]
+    assert told.headers[5] is told.headers[3]
+    assert told.headers[15] is not told.headers[13]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("12345")), max_size=6), max_size=30))
+def test_header_blocks_as_hpack_decodes_them(requests: list[list[tuple[str, str]]]) -> None:
+    """With a table so small that entries are pushed out of it."""
+    encoder, told = hpack.Encoder(), Told()
+    encoder.header_table_size = 128
+    connection = ServerConnection(told, max_streams=64)
+    connection.receive(BEGIN, 9)
+    for number, headers in enumerate(requests):
+        stream = 2 * number + 1
+        connection.receive(frame(Kind.HEADERS, END_HEADERS | END_STREAM, stream, encoder.encode(headers)), 9)
+        assert told.headers[stream] == [(name.encode(), value.encode()) for name, value in headers]
