@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ class Connection:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
-        self._poll = select.poll()  # not select(2), whose descriptors end at 1024: a flood has more
-        self._poll.register(self._socket, select.POLLIN)
 
     def post(self, target: str, body: str, *, content_type: str = _FORM, **headers: str) -> Reply:
         self.send("POST", target, body, content_type=content_type, **headers)
@@ -42,8 +39,8 @@ class Connection:
             lines.append(f"content-length: {len(data)}")
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode() + data)
 
-    def answered(self) -> bool:
-        return bool(self._poll.poll(0))
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def read(self) -> Reply:
         answer = b""

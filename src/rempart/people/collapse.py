@@ -56,11 +56,18 @@ class Collapse:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Record what was counted; also before the process ends."""
-        for key, (event, count) in list(self._more.items()):
-            if count:
-                details: Mapping[str, Any] = {**event.details, "count": count}
-                await self._recorder.record(replace(event, id=new_id("evt"), details=details))
-            seen = self._more.pop(key)[1]
-            if seen > count:  # more came while this one was written
-                self._more[key] = (event, seen - count)
+        """Record what was counted, in one write; also before the process ends. Raises Unavailable."""
+        counted = [(key, event, count) for key, (event, count) in self._more.items() if count]
+        for key in [key for key, (_, count) in self._more.items() if not count]:
+            del self._more[key]
+        outcomes = await asyncio.gather(*(self._record(*one) for one in counted), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _record(self, key: tuple[str, ...], event: Event, count: int) -> None:
+        details: Mapping[str, Any] = {**event.details, "count": count}
+        await self._recorder.record(replace(event, id=new_id("evt"), details=details))
+        seen = self._more.pop(key, (event, count))[1]
+        if seen > count:  # more came while this one was written
+            self._more[key] = (event, seen - count)

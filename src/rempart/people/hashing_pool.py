@@ -101,7 +101,8 @@ class HashingPool:
             if self._closed or len(line) >= self._waiting:
                 raise _busy()
             line.append(_Waiting(job, future, loop, aside, now))
-            self._changed.notify()
+            if known or not self._elsewhere():  # else it would wake up for nothing, hundreds of times a second
+                self._changed.notify()
         self._feed()
         return await future
 
@@ -117,6 +118,11 @@ class HashingPool:
 
     def _flooded(self) -> bool:
         return not self._closed and len(self._strangers) > self._calm
+
+    def _elsewhere(self) -> bool:
+        """Whether the next stranger is not a thread's business."""
+        ready = self._aside is not None and self._aside.ready
+        return ready and self._flooded() and self._strangers[0].aside is not None
 
     def _feed(self) -> None:
         """Give the process aside what it can take; on the event loop."""
@@ -157,10 +163,9 @@ class HashingPool:
             return self._known.popleft(), False
         if not self._strangers:
             return None
-        first = self._strangers[0]
-        if self._aside is None or not self._aside.ready or first.aside is None or not self._flooded():
+        if not self._elsewhere():
             return self._strangers.popleft(), False
-        if self._helping or first.since > time.monotonic() - LATE:
+        if self._helping or self._strangers[0].since > time.monotonic() - LATE:
             return None
         self._helping = True
         return self._strangers.popleft(), True
