@@ -97,7 +97,7 @@ class Bearers:
                 )
             )
             await self.refusals.record(event, origin.network, error.reason)
-            if isinstance(error, BadInput):
+            if isinstance(error, BadInput) or scheme.lower() == "dpop":  # RFC 9449 section 7.1
                 raise KeyProofNeeded(error.code, error.reason, nonce=self.dpop.nonce()) from None
             raise
         return claims, account

@@ -21,6 +21,7 @@ from typing import Any
 
 from rempart.crypto.aead import derive_key, seal, unseal
 from rempart.kernel.clock import Clock
+from rempart.kernel.errors import BadInput
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.kernel.ids import new_id
 
@@ -157,11 +158,14 @@ class RefreshTokens:
         return Redeemed(account, outcome.family, successor)
 
     async def revoke(self, token: str, client_id: str, origin: Origin) -> bool:
-        """End the family of a token of this client (RFC 7009); whether it was alive."""
+        """End the family of a token of this client; whether it was alive. BadInput `invalid_grant` for another client's
+        (RFC 7009 section 2.1)."""
         family_id = self._owned(token)
         found = await self._store.find(family_id) if family_id else None
-        if found is None or found[0].client_id != client_id:
+        if found is None:
             return False
+        if found[0].client_id != client_id:
+            raise BadInput("invalid_grant", "the token was issued to another client")
         return await self.end(family_id, "logout", origin)
 
     async def end(self, family_id: str, why: str, origin: Origin) -> bool:

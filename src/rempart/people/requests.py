@@ -43,6 +43,10 @@ class KeyProofNeeded(Unauthenticated):
         self.nonce = nonce
 
 
+class BodyTooLarge(BadInput):
+    status = 413
+
+
 class Json(JSONResponse):
     """For what is asked often."""
 
@@ -55,13 +59,13 @@ class Problem(JSONResponse):
 
 
 async def read_body(request: Request, most: int = MAX_BODY) -> bytes:
-    """Raises BadInput `body_too_large`."""
+    """Raises BodyTooLarge `body_too_large`."""
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > most:
-                raise BadInput("body_too_large", f"the body is larger than {most} bytes")
+                raise BodyTooLarge("body_too_large", f"the body is larger than {most} bytes")
     except ClientDisconnect:
         raise BadInput("incomplete", "the request ended before its body") from None
     return bytes(body)
@@ -187,7 +191,7 @@ def refuse(request: Request, error: RempartError) -> Response:
 def challenge(error: Unauthenticated) -> str:
     """RFC 6750 section 3: with an error only when a token was presented; RFC 9449 section 7.1."""
     if isinstance(error, KeyProofNeeded):
-        return f'DPoP error="{error.code}", algs="ES256 EdDSA PS256"'
+        return f'DPoP error="{error.code}", algs="ES256 EdDSA Ed25519 PS256"'
     if error.code == "invalid_token":
         why = error.reason.replace('"', "'").replace("\\", "/")
         return f'Bearer realm="rempart", error="invalid_token", error_description="{why}"'
@@ -221,7 +225,7 @@ def oauth(endpoint: Endpoint) -> Endpoint:
     """Answer refusals as RFC 6749 section 5.2 says; `code` and `detail` are as in problem documents.
 
     A refusal whose code is a registered error keeps it; all are 400 but those of authentication (401 with a
-    challenge), of too many requests (429) and of our own failing (5xx).
+    challenge), too large bodies (413, RFC 9126 section 2.3), too many requests (429) and our own failing (5xx).
     """
 
     async def answer(request: Request) -> Response:
@@ -242,7 +246,7 @@ def oauth(endpoint: Endpoint) -> Endpoint:
                 headers["www-authenticate"] = 'Basic realm="rempart"' if known == "invalid_client" else challenge(error)
             if error.status >= 500:
                 _log.error("%s %s: %s", request.method, request.url.path, error.code)
-            kept = error.status in (401, 429) or error.status >= 500
+            kept = error.status in (401, 413, 429) or error.status >= 500
             return JSONResponse(body, error.status if kept else 400, headers)
 
     return answer
@@ -252,6 +256,8 @@ OAUTH_ERRORS = frozenset(
     {
         *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type"),
         *("invalid_scope", "access_denied", "unsupported_response_type", "temporarily_unavailable"),  # RFC 6749
+        *("request_not_supported", "registration_not_supported", "login_required"),  # OpenID Connect Core 3.1.2.6
+        "unmet_authentication_requirements",  # OpenID Connect Core Unmet Authentication Requirements 1.0
         *("authorization_pending", "slow_down", "expired_token"),  # RFC 8628
         "invalid_target",  # RFC 8707
         *("unsupported_token_type", "invalid_token"),  # RFC 7009, RFC 6750

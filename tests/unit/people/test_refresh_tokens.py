@@ -170,7 +170,8 @@ def test_oauth_errors_are_those_of_the_rfc() -> None:
                 (f"grant_type=refresh_token&scope=admin&refresh_token={token}".encode(), form, "invalid_scope"),
             ):
                 answer = await h.api.post("/auth/token", content=body, headers={"content-type": media_type})
-                assert (answer.status_code, answer.json()["error"]) == (400, expected)
+                status = 413 if len(body) > 16384 else 400
+                assert (answer.status_code, answer.json()["error"]) == (status, expected)
                 assert answer.json()["detail"]
 
     asyncio.run(scenario())

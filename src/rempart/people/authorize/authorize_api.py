@@ -134,7 +134,11 @@ class AuthorizeFace:
             if asked.get("dpop_jkt", jkt) != jkt:
                 raise BadInput("invalid_request", "dpop_jkt is not the key of the DPoP proof")  # RFC 9449 section 10.1
             asked["dpop_jkt"] = jkt
-        read = self._read(asked, frozenset(), client, reading.redirect_uri(asked, client))
+        try:
+            uri = reading.redirect_uri(asked, client)
+        except BadInput as error:
+            raise BadInput("invalid_request", error.reason) from None  # section 2.3
+        read = self._read(asked, frozenset(), client, uri)
         handle = await self._pushed.open(Pushed(read))
         document = {"request_uri": _URN + handle, "expires_in": int(self._pushed.ttl)}
         return JSONResponse(document, 201, {"cache-control": "no-store", "pragma": "no-cache"})

@@ -25,8 +25,8 @@ def matches(given: str, registered: Iterable[str], *, native: bool) -> bool:
             return True
         if native:
             ours, theirs = _LOOPBACK.fullmatch(uri), _LOOPBACK.fullmatch(given)
-            if ours and theirs and (ours[1], ours[3]) == (theirs[1], theirs[3]) and int(theirs[2] or 80) <= MAX_PORT:
-                return True
+            if ours and theirs and (ours[1], ours[3]) == (theirs[1], theirs[3]):
+                return 0 < int(theirs[2] or 80) <= MAX_PORT
     return False
 
 

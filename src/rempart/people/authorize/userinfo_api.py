@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from rempart.kernel.errors import BadInput
+
 from ..access_tokens import SESSION
-from ..requests import Origins
+from ..requests import Origins, read_form
 from .id_tokens import claims_of
 from .model import OFFLINE, OPENID
 from .ports import Bearers
@@ -42,4 +44,16 @@ class UserinfoFace:
             challenge = 'Bearer realm="rempart", error="insufficient_scope", scope="openid"'
             document = {"error": "insufficient_scope", "error_description": "the token's scope lacks openid"}
             return JSONResponse(document, 403, {**_NO_STORE, "www-authenticate": challenge})  # RFC 6750 section 3.1
+        if request.method == "POST" and "access_token" in await _form(request):
+            challenge = 'Bearer realm="rempart", error="invalid_request"'
+            document = {"error": "invalid_request", "error_description": "the token is sent in two ways"}
+            return JSONResponse(document, 400, {**_NO_STORE, "www-authenticate": challenge})  # RFC 6750 section 2
         return JSONResponse(claims_of(account, claims.scope), headers=_NO_STORE)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Empty for what is none: there is nothing that a body could say here."""
+    try:
+        return await read_form(request)
+    except BadInput:
+        return {}

@@ -2,7 +2,8 @@
 
 The service is the client, so the actor is known without an `actor_token`. What it gets speaks for the same person, is
 for one of the client's `audiences`, has no scope that the person's token or the client lacks, lives no longer, falls
-with the person's session, and names in `act` who acts: the chain of those who did before is kept.
+with the person's session, and names in `act` who acts: the chain of those who did before is kept. Whatever is wrong
+with the subject token is `invalid_request` (section 2.2.2).
 """
 
 from __future__ import annotations
@@ -33,18 +34,19 @@ class TokenExchangeGrant:
             raise BadInput("invalid_request", "the client itself is the actor: send no actor_token")
         if form.get("subject_token_type") not in (ACCESS_TOKEN, JWT) or not form.get("subject_token"):
             raise BadInput("invalid_request", "subject_token and its type, that of an access token, are needed")
-        if form.get("requested_token_type", ACCESS_TOKEN) not in (ACCESS_TOKEN, JWT):
+        wanted = form.get("requested_token_type", ACCESS_TOKEN)
+        if wanted not in (ACCESS_TOKEN, JWT):
             raise BadInput("invalid_request", "only access tokens are issued")
         try:
             claims, account = await self._live.read(form["subject_token"])
         except Unauthenticated as error:
-            raise BadInput("invalid_grant", error.reason.replace("access token", "subject token")) from None
+            raise BadInput("invalid_request", error.reason.replace("access token", "subject token")) from None
         if account is None:
-            raise BadInput("invalid_grant", "the subject token speaks for no person")
+            raise BadInput("invalid_request", "the subject token speaks for no person")
         given = claims.raw.get("aud")
         for_whom = set(given if isinstance(given, list) else [given])
         if not for_whom & {self._trust_domain, client.id, *client.serves}:
-            raise BadInput("invalid_grant", "the subject token was not meant for this client")
+            raise BadInput("invalid_request", "the subject token was not meant for this client")
         allowed = [scope for scope in claims.scope if scope in client.scopes]
         return Granted(
             account=account,
@@ -56,18 +58,18 @@ class TokenExchangeGrant:
             audience=audience_demanded(form, client, self._trust_domain),
             actor=_actor(client, claims.raw.get("act")),
             until=claims.expires_at,
-            members={"issued_token_type": ACCESS_TOKEN},
+            members={"issued_token_type": wanted},
         )
 
 
 def _actor(client: Client, before: object) -> Mapping[str, Any]:
-    """Section 4.1. Raises BadInput `invalid_grant` for a chain that is too long."""
+    """Section 4.1. Raises BadInput `invalid_request` for a chain that is too long."""
     actor: dict[str, Any] = {"sub": client.spiffe_id or client.id, "client_id": client.id}
     if isinstance(before, Mapping):
         depth, inner = 1, before
         while isinstance(inner.get("act"), Mapping):
             depth, inner = depth + 1, inner["act"]
         if depth >= MAX_ACTORS:
-            raise BadInput("invalid_grant", f"at most {MAX_ACTORS} may act one for the other")
+            raise BadInput("invalid_request", f"at most {MAX_ACTORS} may act one for the other")
         actor["act"] = dict(before)
     return actor

@@ -106,9 +106,11 @@ class TokenEndpoint:
     async def _workload(self, form: Mapping[str, str], origin: Origin) -> Client:
         from .workload_assertions import claimed_subject
 
-        found = await self._clients.workload(claimed_subject(form.get("assertion", "")))
-        if found is None:
-            raise Unauthenticated("invalid_client", "no client is named, and the assertion is of none")
+        if "assertion" not in form:
+            raise BadInput("invalid_request", "assertion is missing")
+        found = await self._clients.workload(claimed_subject(form["assertion"]))
+        if found is None:  # RFC 7523 section 3.1
+            raise BadInput("invalid_grant", "no client is named, and the assertion is of none")
         return found
 
     def _count(self, grant: str, outcome: str) -> None:

@@ -94,8 +94,8 @@ class TokenFaces:
         return {**document, **{name: claims.raw[name] for name in names if name in claims.raw}}
 
     async def revoke(self, request: Request) -> Response:
-        """200 also for what nobody knows or another client holds (section 2.2). Who logged in without a client names
-        none."""
+        """200 also for what nobody knows (section 2.2); `invalid_grant` for what another client holds (2.1). Who
+        logged in without a client names none."""
         origin = self._origins.of(request)
         form = await read_form(request)
         client = FIRST_PARTY_CLIENT
@@ -113,7 +113,9 @@ class TokenFaces:
             claims = self._tokens.read(token)
         except Unauthenticated:
             return
-        if claims.raw.get("client_id") == client.id and await self._live.revoke(claims):
+        if claims.raw.get("client_id") != client.id:
+            raise BadInput("invalid_grant", "the token was issued to another client")
+        if await self._live.revoke(claims):
             await self._recorder.record(
                 origin.stamp(
                     Event(
