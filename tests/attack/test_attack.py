@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.integration.conftest import Running
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 FIELDS = {
     "id", "stride", "actor", "title", "tried", "expected", "observed", "blocked", "stopped_by", "evidence", "alert",
@@ -17,7 +17,7 @@ FIELDS = {
 
 @pytest.fixture(scope="module")
 def report(bank: Running) -> dict[str, Any]:
-    done = bank.run("attack", "--json", timeout=350)
+    done = bank.run("attack", "--json", timeout=850)
     document: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (0 if document["blocked"] == document["tried"] else 1), done.stderr[-2000:]
     return document

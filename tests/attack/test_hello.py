@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import running
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 SERVER = """
 import http.server, os, socketserver
@@ -45,7 +45,7 @@ def _application(directory: Path, listen: str) -> Path:
 
 def test_on_another_application_all_that_is_tried_is_blocked(tmp_path: Path) -> None:
     with running(_application(tmp_path, 'socket = "web.sock"')) as hello:
-        done = hello.run("attack", "--json", *(part for id in QUICK for part in ("--only", id)), timeout=100)
+        done = hello.run("attack", "--json", *(part for id in QUICK for part in ("--only", id)), timeout=500)
         report = json.loads(done.stdout)
     assert {one["id"]: one["observed"] for one in report["attacks"] if one["blocked"] is False} == {}
     assert done.returncode == 0
