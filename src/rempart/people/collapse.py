@@ -18,6 +18,7 @@ from rempart.kernel.ids import new_id
 
 WINDOW = 1.0  # seconds
 MAX_KINDS = 32
+APART = 0.25  # seconds between two writes of what may wait
 
 
 class Collapse:
@@ -25,9 +26,13 @@ class Collapse:
         self._recorder = recorder
         self._more: dict[tuple[str, ...], tuple[Event, int]] = {}
         self._flushing: asyncio.Task[None] | None = None
+        self._next: asyncio.Event | None = None
 
-    async def record(self, event: Event, *kind: str) -> None:
-        """`kind` says which events of this type are alike. Raises Unavailable as the recorder does."""
+    async def record(self, event: Event, *kind: str, together: bool = False) -> None:
+        """`kind` says which events of this type are alike. Raises Unavailable as the recorder does.
+
+        `together`: in one write with all others that may wait. Each write makes the whole process wait for the disk.
+        """
         key = (str(event.type), *kind)
         if key not in self._more and len(self._more) >= MAX_KINDS:
             key = (str(event.type),)
@@ -42,12 +47,24 @@ class Collapse:
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush_later())
         try:
+            if together:
+                await self._next_write()
             await self._recorder.record(event)
         except RempartError:
             last, count = self._more.pop(key, (event, 0))
             if count:  # others came while this one was tried: they count on
                 self._more[key] = (last, count)
             raise
+
+    async def _next_write(self) -> None:
+        if self._next is None:
+            self._next = asyncio.Event()
+            asyncio.get_running_loop().call_later(APART, self._begin_write, self._next)
+        await self._next.wait()
+
+    def _begin_write(self, waiting: asyncio.Event) -> None:
+        self._next = None
+        waiting.set()  # who waited records in the next turn of the loop: the journal writes that as one
 
     async def _flush_later(self) -> None:
         while self._more:

@@ -116,23 +116,24 @@ class HashingPool:
         if self._aside is not None:
             self._aside.close()
 
-    def _flooded(self) -> bool:
+    def flooded(self) -> bool:
+        """Whether more strangers wait than a busy morning brings."""
         return not self._closed and len(self._strangers) > self._calm
 
     def _elsewhere(self) -> bool:
         """Whether the next stranger is not a thread's business."""
         ready = self._aside is not None and self._aside.ready
-        return ready and self._flooded() and self._strangers[0].aside is not None
+        return ready and self.flooded() and self._strangers[0].aside is not None
 
     def _feed(self) -> None:
         """Give the process aside what it can take; on the event loop."""
         aside = self._aside
-        if aside is None or not self._flooded():
+        if aside is None or not self.flooded():
             return
         aside.start(self._feed)
         while aside.ready and self._beside < aside.width:
             with self._changed:
-                if not self._flooded() or self._strangers[0].aside is None:
+                if not self.flooded() or self._strangers[0].aside is None:
                     return
                 waiting = self._strangers.popleft()
                 self._changed.notify_all()  # when it was the last beyond the calm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rempart.kernel.clock import Clock
@@ -18,13 +19,15 @@ TOO_MANY_CODES = "too many wrong one-time codes by somebody who knows the passwo
 
 @dataclass(frozen=True)
 class LoginRecord:
-    """`key` names accounts in counters and records without telling the address."""
+    """`key` names accounts in counters and records without telling the address. While `flooded`, refusals of logins
+    are recorded together, and answered after that as ever."""
 
     recorder: Recorder
     refusals: Collapse
     clock: Clock
     tally: Tally
     key: bytes = field(repr=False)
+    flooded: Callable[[], bool] = lambda: False
 
     async def succeeded(self, account: Account, amr: tuple[str, ...], known: bool, origin: Origin) -> None:
         """Raises Unavailable; then nothing may be granted."""
@@ -63,7 +66,7 @@ class LoginRecord:
                 details={"account": alias, "network": origin.network},
             )
         )
-        await self.refusals.record(event, origin.network, alias, severity)
+        await self.refusals.record(event, origin.network, alias, severity, together=self.flooded())
 
     async def alarm(
         self, kind: EventType, why: str, person: str, origin: Origin, severity: Severity, **details: str

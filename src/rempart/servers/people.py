@@ -157,7 +157,7 @@ async def compose(
         keep=settings.sessions.grants_per_person,
         rotating=REFRESH_ROTATION not in settings.unsafe_disabled,
     )
-    record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"))
+    record = LoginRecord(recorder, refusals, clock, metrics, secret("aliases"), pool.flooded)
     proving = compose_proving(settings, database, store, families, once, pool, hasher, throttle, record, clock, secret)
     rules = PasswordRules(
         settings.factors.password_length,

@@ -67,3 +67,25 @@ def test_what_could_not_be_recorded_stays_counted() -> None:
         assert counted(recorder) == 5
 
     asyncio.run(scenario())
+
+
+def test_what_may_wait_is_recorded_together_and_answered_after() -> None:
+    async def scenario() -> None:
+        recorder = MemoryRecorder()
+        collapse = Collapse(recorder)
+        waiting = [asyncio.create_task(collapse.record(refusal(), f"n{n}", together=True)) for n in range(5)]
+        await asyncio.sleep(0)
+        await collapse.record(refusal(), "urgent")
+        assert len(recorder.events) == 1
+        assert not any(task.done() for task in waiting)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert len(recorder.events) == 6
+        recorder.failing = Unavailable("journal_unavailable", "full")
+        with pytest.raises(Unavailable):
+            await collapse.record(refusal(), "n9", together=True)
+        recorder.failing = None
+        await asyncio.gather(*waiting)
+        await collapse.flush()
+        assert counted(recorder) == 6
+
+    asyncio.run(scenario())
