@@ -51,7 +51,12 @@ _DECISIONS = {"allow": True, "deny": False}
 PROOF_FORMAT = "rempart-proof/v1"
 
 
-class Service(Protocol):
+class Intake(Protocol):
+    async def keep(self, events: list[Event]) -> None:
+        """Return when durable."""
+
+
+class Service(Intake, Protocol):
     """What the process around the sequencer does for these faces."""
 
     sequencer: Sequencer
@@ -63,9 +68,6 @@ class Service(Protocol):
 
     async def grown(self, size: int, seconds: float) -> None:
         """Return when the log has more than `size` events, after `seconds`, or when the process is to end."""
-
-    async def keep(self, events: list[Event]) -> None:
-        """Return when durable."""
 
     def metrics(self) -> bytes:
         """A Prometheus page."""
@@ -149,7 +151,7 @@ async def _entries(service: Service, path: str, request: Request) -> Response:
     return Response(read_page(service.sequencer.log, start), media_type="application/json")
 
 
-def events_app(service: Service, source: str) -> ASGIApp:
+def events_app(service: Intake, source: str) -> ASGIApp:
     """POST `/events` on the socket of the service `source`: 204 once durable."""
 
     async def answer(request: Request) -> Response:

@@ -26,6 +26,8 @@ from .reader import START, Cursor, JournalReader, Reading
 from .segment import REPEAT
 
 MAX_RECORDS = 1024  # of one cycle, so that a long backlog doesn't keep the process from answering
+PASSES_ON = "identity"
+"""Its journal holds what agents of other hosts tell, too, under PROCESS@AGENT (docs/many-hosts.md)."""
 _MAX_ALARMS = 8  # of one cycle and journal
 _MAX_UNINDEXED = 32_768  # kept in memory for the index; what is beyond, it reads in the log
 _SOON = 8192  # unindexed ones that may be waited for
@@ -138,7 +140,7 @@ class Sequencer:
         for flags, payload in reading.records:
             try:
                 summary = decode_summary(payload)
-                if summary.source != source:
+                if summary.source != source and not (source == PASSES_ON and "@" in summary.source):
                     raise BadInput("wrong_source", f"an event in the journal of {source} says it is {summary.source!r}")
             except BadInput as error:
                 refused += 1

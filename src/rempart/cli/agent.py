@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -18,11 +17,7 @@ from rempart.kernel.errors import BadInput
 from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, call, state_dir
 
-if TYPE_CHECKING:
-    from rempart.workloads.agents.evidence import Evidence
-
 app = typer.Typer(no_args_is_help=True, help="The agent of this host, and the agents of a server")
-MAX_FILE = 1 << 20
 NameArgument = Annotated[
     str, typer.Argument(help="SPIFFE ID, or what follows /rempart/agent/ in it", show_default=False)
 ]
@@ -31,7 +26,7 @@ NameArgument = Annotated[
 @app.command()
 def run(  # nosec B107 - kubelet_token is the name of a file
     server: Annotated[list[str], typer.Option("--server", metavar="HOST:PORT", help="May be repeated: any of them")],
-    trust_domain: Annotated[str, typer.Option(help="As in spiffe://TRUST_DOMAIN")],
+    trust_domain: Annotated[str, typer.Option(help="As in spiffe://TRUST_DOMAIN; with --app what that says")] = "",
     bundle: Annotated[
         Path | None, typer.Option(help="What to trust: `rempart bundle export` of the server's host, JSON or PEM")
     ] = None,
@@ -57,6 +52,10 @@ def run(  # nosec B107 - kubelet_token is the name of a file
     kubelet: Annotated[str, typer.Option(metavar="URL", help="This node's, for k8s: selectors")] = "",
     kubelet_ca: Annotated[str, typer.Option(metavar="FILE")] = "",
     kubelet_token: Annotated[str, typer.Option(metavar="FILE")] = "",
+    app_dir: Annotated[
+        Path | None, typer.Option("--app", help="Run the programs that its rempart.toml puts on this [[host]], too")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="With --app: return when everything is ready")] = False,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,6 +67,7 @@ def run(  # nosec B107 - kubelet_token is the name of a file
     import asyncio
 
     from rempart.kernel.spiffe import parse_trust_domain
+    from rempart.servers.agent_evidence import evidence_of
     from rempart.servers.workload_agent import AgentOptions
     from rempart.servers.workload_agent import run as run_agent
 
@@ -78,11 +78,17 @@ def run(  # nosec B107 - kubelet_token is the name of a file
             "give --bundle FILE (`rempart bundle export` on the server's host)",
         )
     directory = state_dir(state)
+    evidence = _evidence(join_token_file, x509pop, svid, k8s)
+    if insecure_bootstrap and bundle is None:
+        say("UNSAFE: whoever answers first is trusted (--insecure-bootstrap)")
+    if app_dir is not None:
+        _run_services(app_dir, server, trust_domain, bundle, evidence, profile, directory, detach, as_json)
+        return
     options = AgentOptions(
         servers=[_address(one) for one in server],
         trust_domain=parse_trust_domain(trust_domain),
         bundle=_bundle(bundle, trust_domain) if bundle else "",
-        evidence=_evidence(join_token_file, x509pop, svid, k8s),
+        evidence=evidence_of(evidence),
         state=directory,
         socket=(socket or directory / "run" / "workload.sock").absolute(),
         profile=profile,
@@ -91,8 +97,6 @@ def run(  # nosec B107 - kubelet_token is the name of a file
         kubelet_ca=kubelet_ca,
         kubelet_token=kubelet_token,
     )
-    if insecure_bootstrap and bundle is None:
-        say("UNSAFE: whoever answers first is trusted (--insecure-bootstrap)")
 
     def ready(spiffe_id: str) -> None:
         if as_json:
@@ -101,6 +105,46 @@ def run(  # nosec B107 - kubelet_token is the name of a file
             say(f"{spiffe_id} serves unix://{options.socket}")
 
     asyncio.run(run_agent(options, ready))
+
+
+def _run_services(
+    app_dir: Path,
+    server: Sequence[str],
+    trust_domain: str,
+    bundle: Path | None,
+    evidence: Sequence[str],
+    profile: str,
+    state: Path,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    from rempart.servers.host import Request, prepare
+    from rempart.servers.host_joining import HostRequest
+    from rempart.wiring.settings import load
+
+    from .supervised import attend
+
+    began = time.monotonic()
+    settings = load(app_dir)
+    if trust_domain not in ("", settings.trust_domain):
+        why = f"{app_dir} is of the trust domain {settings.trust_domain}, not {trust_domain}"
+        raise BadInput("other_trust_domain", why, "leave --trust-domain out")
+    joining = HostRequest(
+        servers=[_address(one) for one in server],
+        bundle=_bundle(bundle, settings.trust_domain) if bundle else "",
+        evidence=evidence,
+    )
+    prepared = prepare(Request(state=state, app_dir=app_dir, profile=profile, elsewhere=joining))
+
+    def tell(status: dict[str, Any]) -> None:
+        if as_json:
+            print_json(status)
+            return
+        for service in status["services"]:
+            say(f"{service['name']} serves {service['mtls']}")
+        say(f"ready: {len(status['services'])} services of {status['app']} on this host")
+
+    attend(prepared, began, detach=detach, tell=tell)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -112,7 +156,9 @@ def _address(text: str) -> tuple[str, int]:
 
 def _bundle(file: Path, trust_domain: str) -> str:
     """A SPIFFE bundle (JSON); from PEM made into one."""
-    text = _read(file).decode("utf-8", "replace")
+    from rempart.servers.agent_evidence import read
+
+    text = read(file).decode("utf-8", "replace")
     if "-----BEGIN CERTIFICATE-----" not in text:
         return text
     from rempart.crypto.x509 import Certificate, pem_to_ders
@@ -129,40 +175,22 @@ def _evidence(
     x509pop: tuple[Path, Path] | None,
     svid: tuple[Path, Path] | None,
     k8s: tuple[str, Path] | None,
-) -> Evidence:
-    from rempart.workloads.agents.evidence import Possessed, ProjectedToken, ShownToken
-
-    if sum(one is not None for one in (token_file, x509pop, svid, k8s)) > 1:
-        ways = "choose one of --join-token-file, --x509pop, --svid, --k8s"
-        raise BadInput("bad_usage", "an agent joins in one way", ways)
-    if k8s is not None:
-        cluster, mounted = k8s
-        return ProjectedToken(cluster, lambda: _read(mounted).decode("utf-8", "replace").strip())
-    if x509pop is not None or svid is not None:
-        method = "svid" if svid is not None else "x509pop"
-        certificate, key = svid or x509pop or (Path(), Path())
-
-        def read() -> tuple[Sequence[bytes], bytes]:
-            from rempart.crypto.x509 import pem_to_ders
-
-            return pem_to_ders(_read(certificate)), _read(key)
-
-        read()  # what is wrong with the files is better said at once
-        return Possessed(method, read)
-    if token_file is None:
-        return ShownToken()
-    token = sys.stdin.read(1000) if str(token_file) == "-" else _read(token_file).decode("utf-8", "replace")
-    return ShownToken(token.strip())
+) -> list[str]:
+    """As `servers.agent_evidence` reads it. Paths are made absolute."""
+    ways: list[tuple[str, tuple[str | Path, ...]]] = []
+    for way, shown in (("x509pop", x509pop), ("svid", svid), ("k8s", k8s)):
+        if shown is not None:
+            ways.append((way, shown))
+    if token_file is not None:
+        ways.append(("join_token", (token_file,)))
+    if len(ways) > 1:
+        remedy = "choose one of --join-token-file, --x509pop, --svid, --k8s"
+        raise BadInput("bad_usage", "an agent joins in one way", remedy)
+    return [word for way, shown in ways for word in (way, *map(_absolute, shown))]
 
 
-def _read(file: Path) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise BadInput("unreadable_file", f"{file} can't be read: {error.strerror}", "name a file") from None
-    if len(content) > MAX_FILE:
-        raise BadInput("unreadable_file", f"{file} is larger than {MAX_FILE} bytes")
-    return content
+def _absolute(shown: str | Path) -> str:
+    return str(shown.absolute() if isinstance(shown, Path) and str(shown) != "-" else shown)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import msgspec
 from rempart.kernel.errors import BadInput, NotFound, Unavailable
 
 from .api import Ask
+from .bundle import dump
 from .decide import Decider
 from .epochs import Follower
 from .keeper import Keeper
@@ -59,8 +60,10 @@ class Pages:
         raise NotFound("no_such_resource", f"{ask.method} {ask.path} is nothing here", "see docs/policy.md")
 
     async def policies(self, ask: Ask) -> Page:
+        if ask.method == "GET" and ask.path == "/bundle" and self._keeper.bundle is not None:
+            return 200, _JSON, dump(self._keeper.bundle)
         if ask.method != "GET" or ask.path not in ("/policies", "/opa/policies"):
-            raise NotFound("no_such_resource", "only GET /policies is here", "ask for /policies")
+            raise NotFound("no_such_resource", "only GET /policies and /bundle are here", "ask for /policies")
         return _json(self._keeper.documents())
 
     async def metrics(self, ask: Ask) -> Page:

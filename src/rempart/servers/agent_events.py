@@ -5,32 +5,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from rempart.audit.reader import START, Cursor, JournalReader
+from rempart.kernel.clock import Clock
 from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import RempartError, Unavailable
+from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.workloads.agents import messages
+from rempart.workloads.agents.host_api import Recorded
 from rempart.workloads.agents.messages import Told, ToldAll
 from rempart.workloads.ports import ServerConnection
 
+Tell = Callable[[Sequence[bytes]], Awaitable[None]]
 TOGETHER = 500
 MAX_BYTES = messages.MAX_REQUEST // 2
 TELL_WITHIN = 20.0
 _LOOK = 0.5
-_RETRY = (1.0, 60.0)
+_RETRY = (1.0, 15.0)
+_REFUSED = 60.0
 _HOISTED = ("rule", "policy_version", "pep", "method", "path", "status", "code")
 
 
 class JournalTelling:
-    """What was told is remembered in `journal/told`; killed in between, some of it is told twice, and kept once."""
+    """What was told is remembered in the file `remembered`; killed in between, some of it is told twice, and kept
+    once. `tell` returns when it is durable over there; `alarm` records that something was missing or damaged."""
 
-    def __init__(self, journal: Path, server: ServerConnection) -> None:
-        self._remembered = journal / "told"
-        self._server = server
+    def __init__(self, journal: Path, remembered: Path, tell: Tell, alarm: Callable[[str], Awaitable[None]]) -> None:
+        self._remembered, self._journal, self._alarm = remembered, journal, alarm
+        self._tell = tell
+        self._failing = False
         self._cursor = START
         with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
             self._cursor = msgspec.json.decode(self._remembered.read_bytes(), type=Cursor)
@@ -42,43 +51,79 @@ class JournalTelling:
         while True:
             try:
                 more = await self.tell_some()
-                wait = _RETRY[0]
+                wait, self._failing = _RETRY[0], False
             except (OSError, RempartError) as error:
                 if isinstance(error, RempartError) and not isinstance(error, Unavailable):
-                    wait = _RETRY[1]  # it will say the same for a while: an agent that was banned
+                    wait = _REFUSED  # it will say the same for a while: an agent that was banned
+                if not self._failing:
+                    print(f"the events of {self._journal.name} wait: {error}", file=sys.stderr, flush=True)
+                self._failing = True
                 self._reader.rewind(self._cursor)
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # nosec B311 - jitter, no secret
-                wait = min(wait * 2, _RETRY[1])
+                wait = min(wait * 2, max(wait, _RETRY[1]))
                 continue
             if not more:
                 await asyncio.sleep(_LOOK)
 
     async def tell_some(self) -> bool:
         """True while there may be more. Raises as `ServerConnection.ask`, and OSError."""
-        records = self._reader.read(TOGETHER).records
-        waiting: list[Told] = []
+        reading = self._reader.read(TOGETHER)
+        waiting: list[bytes] = []
         size = 0
-        for payload in [payload for _, payload in records]:
+        for _, payload in reading.records:
             if size + len(payload) > MAX_BYTES:
                 await self._tell(waiting)
                 waiting, size = [], 0
-            told = _told(payload)
-            if told is not None:
-                waiting.append(told)
-                size += len(payload)
-        await self._tell(waiting)
+            waiting.append(payload)
+            size += len(payload)
+        if waiting:
+            await self._tell(waiting)
         if self._reader.cursor != self._cursor:
+            for trouble in reading.trouble:
+                await self._alarm(trouble)
             self._cursor = self._reader.cursor
             await asyncio.to_thread(replace_file, self._remembered, msgspec.json.encode(self._cursor))
+            for number in reading.damaged:
+                self._reader.keep_damaged(number)
             self._reader.delete_integrated(self._cursor)
-        return len(records) >= TOGETHER
+        return len(reading.records) >= TOGETHER
 
-    async def _tell(self, events: list[Told]) -> None:
-        if events:
-            await self._server.ask("POST", "/v1/events", messages.encode(ToldAll(events)), within_s=TELL_WITHIN)
+    @property
+    def backlog_bytes(self) -> int:
+        """Of whole segments behind what was told."""
+        return self._reader.backlog_bytes()
 
     def close(self) -> None:
         self._reader.close()
+
+
+def own_events(server: ServerConnection) -> Tell:
+    """Of an agent that is alone on its host."""
+
+    async def tell(payloads: Sequence[bytes]) -> None:
+        events = [told for payload in payloads if (told := _told(payload)) is not None]
+        if events:
+            await server.ask("POST", "/v1/events", messages.encode(ToldAll(events)), within_s=TELL_WITHIN)
+
+    return tell
+
+
+def host_events(server: ServerConnection, source: str) -> Tell:
+    """Of the process `source` of a host with services: as they were recorded."""
+
+    async def tell(payloads: Sequence[bytes]) -> None:
+        recorded = Recorded(source, [msgspec.Raw(payload) for payload in payloads])
+        await server.ask("POST", "/v1/record", messages.encode(recorded), within_s=TELL_WITHIN)
+
+    return tell
+
+
+def alarm_in(journal: Recorder, clock: Clock) -> Callable[[str], Awaitable[None]]:
+    async def alarm(reason: str) -> None:
+        event = Event(type=EventType.ALARM, at=clock.now(), success=False, severity=Severity.HIGH, reason=reason)
+        await journal.record(event)
+
+    return alarm
 
 
 def _told(payload: bytes) -> Told | None:

@@ -93,13 +93,13 @@ Sign = Callable[[str, str], Awaitable[str]]
 Roots = Callable[[str, list[str]], Awaitable[dict[str, Any]]]
 
 
-def for_identity(who: Who, program: Program, sign: Sign, roots: Roots) -> Answer:
+def for_identity(who: Who, program: Program, sign: Sign, roots: Roots, asker: str = "identity") -> Answer:
     """Answers `{"who": PID, "hash": true?}`, `{"sign": KIND, "csr": PEM}` and `{"roots": KIND, "published": [SHA256]}`,
-    to the process `identity` and to nobody else."""
+    to the process `identity` (on another host, its agent: `asker`) and to nobody else."""
 
     async def answer(peer: Peer, question: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         asking = who(peer.pid)
-        if asking.get("name") != "identity" or asking.get("kind") != "system":
+        if asking.get("name") != asker or asking.get("kind") != "system":
             raise Denied("not_identity", f"process {peer.pid} is not the identity process")
         if isinstance(pid := question.get("who"), int) and not isinstance(pid, bool):
             about = await program(pid, question.get("hash") is True)

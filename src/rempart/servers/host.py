@@ -22,12 +22,13 @@ from typing import Any
 import rempart
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.wiring.catalog import CONTROLS
-from rempart.wiring.plan import Options, make_plan
+from rempart.wiring.plan import Options, Roots, make_plan
 from rempart.wiring.plan_model import Plan
 from rempart.wiring.ports import Ports
 from rempart.wiring.settings import AppSettings, load
 
 from .disk_upstream import DiskUpstream
+from .host_joining import HostRequest, join_host
 from .key_material import KeyMaterial, ensure_roots, master_key
 from .leftovers import kill_leftovers
 from .port_claims import PortClaims
@@ -47,6 +48,8 @@ class Request:
     profile: str = "dev"
     listen: tuple[str, int] | None = None
     unsafe_disabled: tuple[str, ...] = ()
+    elsewhere: HostRequest | None = None
+    """This is another host of the application than the gateway's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,14 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
     state.save()
     master = master_key(state.path, request.profile)
     disk = app.workloads.upstream
-    upstream = DiskUpstream(disk.cert, disk.key, disk.bundle, app.trust_domain) if disk else None
-    roots = ensure_roots(state.path, app.trust_domain, master, upstream)
+    upstream = None
+    if disk and request.elsewhere is None:
+        upstream = DiskUpstream(disk.cert, disk.key, disk.bundle, app.trust_domain)
+    elsewhere, roots = None, Roots(spiffe="", web="")
+    if request.elsewhere is not None:
+        elsewhere = join_host(request.elsewhere, app, state, master)
+    else:
+        roots = ensure_roots(state.path, app.trust_domain, master, upstream)
     wanted = {app.listen_port, *(service.port for service in app.services if service.port)}
     options = Options(
         state=state.path,
@@ -105,6 +114,7 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
         listen=request.listen,
         unsafe_disabled=request.unsafe_disabled,
         identities_only=request.settings is not None,
+        elsewhere=elsewhere,
         operator_uid=os.geteuid(),
         python=str(Path(sys.prefix).resolve() / "bin" / "python"),
     )

@@ -56,7 +56,7 @@ from rempart.workloads.workload_api import WorkloadApi
 
 from .boot import Boot
 from .bundle_listener import BundleListener
-from .identity_agents import agent_store, serve_agents
+from .identity_agents import agent_store, host_api, serve_agents
 from .identity_state import open_identity_state
 
 FIRST_SIGNATURE_WITHIN = 15.0
@@ -85,6 +85,7 @@ def _fixed_entries(settings: IdentitySettings) -> list[Entry]:
                 id=f"rempart.toml-{number}",
                 spiffe_id=SpiffeId.parse(static.spiffe_id),
                 selectors=selectors,
+                parent_id=static.parent_id,
                 ttl=static.ttl,
                 federates_with=tuple(static.federates_with),
                 fixed=True,
@@ -221,6 +222,7 @@ async def run(boot: Boot) -> None:
                 root=lambda: spiffe.signed_by or "",
                 journal=journal,
                 clock=clock,
+                hosts=await closing.enter_async_context(host_api(settings, journal, clock)),
             )
         admin = Administration(
             identities,

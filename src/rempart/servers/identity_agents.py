@@ -17,8 +17,9 @@ from rempart.crypto.x509 import pem_to_ders
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
-from rempart.wiring.process_settings import AgentSettings, ClusterSettings
+from rempart.wiring.process_settings import AgentSettings, ClusterSettings, IdentitySettings
 from rempart.workloads.agents.api import AgentApi
+from rempart.workloads.agents.host_api import HostApi, hosts_of
 from rempart.workloads.agents.joining import (
     Cluster,
     ExistingSvid,
@@ -39,6 +40,7 @@ from rempart.workloads.refusals import Refusals
 from rempart.workloads.registration import Registration
 
 from .agent_listener import AgentListener
+from .identity_hosts import LocalEnforcement
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def serve_agents(
     root: Callable[[], str],
     journal: Journal,
     clock: Clock,
+    hosts: HostApi | None = None,
 ) -> Agents:
     """Everything is built and nothing runs yet."""
     roster = Roster(identities.trust_domain, store, journal, clock, identities.changes.announce)
@@ -108,8 +111,26 @@ def serve_agents(
         root=root,
         refusals=refusals,
         clock=clock,
+        hosts=hosts,
     )
     return Agents(roster, AgentListener(api.app(), listening, x509, identities.trust_domain, clock), refusals)
+
+
+@contextlib.asynccontextmanager
+async def host_api(settings: IdentitySettings, journal: Journal, clock: Clock) -> AsyncIterator[HostApi | None]:
+    """For the agents of hosts with services; None where rempart.toml names none."""
+    if not settings.hosts:
+        yield None
+        return
+    enforcement = LocalEnforcement(settings.policies_socket, settings.epochs_sockets)
+
+    async def record(event: Event, source: str) -> None:
+        await journal.record_bytes(encode(event, source), repeat=True)
+
+    try:
+        yield HostApi(hosts_of(settings.hosts), enforcement, record, clock)
+    finally:
+        await enforcement.close()
 
 
 def _cluster(settings: ClusterSettings, clock: Clock) -> Cluster:

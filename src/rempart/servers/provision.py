@@ -224,7 +224,7 @@ class Provisions:
         trees = {Path(sys.prefix), Path(sys.base_prefix), Path(rempart.__file__).parent.parent, self.plan.app_directory}
         for process_settings in (process.settings or {},):
             for name in ("policy_dir", "rules_dir", "geo_file"):
-                if given := process_settings.get(name):
+                if (given := process_settings.get(name)) and not Path(given).is_relative_to(state):
                     trees.add(Path(given))
         if argv:
             program = Path(argv[0]).resolve()

@@ -51,8 +51,9 @@ def status_document(supervisor: Supervising) -> dict[str, Any]:
                 "spiffe_id": service.spiffe_id,
                 "mtls": service.mtls,
                 "routes": list(service.routes),
-                "address": managed[service.process].process.address,
-                "pids": [pid for pid in (managed[service.process].pid,) if pid is not None],
+                "host": service.host or None,
+                "address": managed[service.process].process.address if service.process in managed else "",
+                "pids": _pids(managed.get(service.process)),
             }
             for service in plan.exposed
         ],
@@ -67,6 +68,11 @@ def status_document(supervisor: Supervising) -> dict[str, Any]:
         "unsafe_disabled": list(plan.unsafe_disabled),
         "risks": [asdict(risk) for risk in (*plan.risks, *_host_risks(supervisor.confined))],
     }
+
+
+def _pids(managed: Managed | None) -> list[int]:
+    """None of a service of another host."""
+    return [managed.pid] if managed is not None and managed.pid is not None else []
 
 
 def _process(managed: Managed) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from rempart.audit.journal import Journal
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
-from rempart.wiring.catalog import instance_names
+from rempart.wiring.catalog import HOST_AGENT, instance_names
 from rempart.wiring.people_state import MOST_INSTANCES
 from rempart.wiring.plan_model import Kind, Plan, Probe, Process, Socket
 
@@ -103,9 +103,10 @@ class Supervisor:
         self.state.save()
         self._journal = Journal(self.plan.state / "journals" / "supervisor", "supervisor")
         if self.plan.unsafe_disabled:
-            off = ", ".join(self.plan.unsafe_disabled)
-            about: dict[str, object] = {"unsafe_disabled": list(self.plan.unsafe_disabled)}
-            await self.tell(EventType.SETTINGS_CHANGED, f"UNSAFE: started without {off}", Severity.HIGH, about)
+            off = list(self.plan.unsafe_disabled)
+            why = f"UNSAFE: started without {', '.join(off)}"
+            await self.tell(EventType.SETTINGS_CHANGED, why, Severity.HIGH, {"unsafe_disabled": off})
+        asker = "identity" if self.plan.authority else HOST_AGENT.name
         servers = [
             LineServer(
                 self.provisions.listen(Socket("control", "run/control.sock")),
@@ -120,8 +121,8 @@ class Supervisor:
                 ),
             ),
             LineServer(
-                self.provisions.listen(Socket("supervisor", "run/supervisor.sock", owner="identity")),
-                for_identity(self.who, ProgramFacts().of, self.sign, self.roots.told),
+                self.provisions.listen(Socket("supervisor", "run/supervisor.sock", owner=asker)),
+                for_identity(self.who, ProgramFacts().of, self.sign, self.roots.told, asker),
             ),
         ]
         metrics = self.provisions.listen(Socket("metrics", "run/metrics/supervisor.sock", owner="observer"))
@@ -131,7 +132,8 @@ class Supervisor:
             self._tasks.append(asyncio.create_task(serve_metrics(metrics, self)))
             self._tasks.append(asyncio.create_task(self._rotate_logs()))
             self._tasks.append(asyncio.create_task(self._stop_without_state()))
-            self._tasks.append(asyncio.create_task(self.roots.keep()))
+            if self.plan.authority:
+                self._tasks.append(asyncio.create_task(self.roots.keep()))
             starting = asyncio.create_task(self._start_all())
             halted = asyncio.create_task(self.stopping.wait())
             await asyncio.wait({starting, halted}, return_when=asyncio.FIRST_COMPLETED)
@@ -228,6 +230,7 @@ class Supervisor:
 
     async def sign(self, kind: str, csr: str) -> str:
         """Run the one-shot root signer; of the request only `kind` and `csr` are used."""
+        self._need_authority()
         signer = await self.roots.signer(kind)
         ttl, names = ISSUING_TTL[kind], self.plan.web_names
         job = self.keys.signing_job(kind, csr, signer=signer, ttl=ttl, names=names)
@@ -247,6 +250,10 @@ class Supervisor:
                 "signing_failed", f"the root signer ended with {status}", "see `rempart logs root-signer`"
             )
         return certificate + signer.chain
+
+    def _need_authority(self) -> None:
+        if not self.plan.authority:
+            raise BadInput("no_authority", "the authority is on another host", "ask there")
 
     def _start_signer(self, job: bytes) -> tuple[Child, int]:
         spec, _ = self.provisions.launch(self.plan.process("root-signer"), None)
@@ -298,6 +305,7 @@ class Supervisor:
         yield {"adopted": process.name, "launch": asdict(spec)}
 
     async def _op_rotate_root(self, peer: Peer, question: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self._need_authority()
         kind, overlap = question.get("authority"), question.get("overlap", OVERLAP)
         if not isinstance(kind, str) or not isinstance(overlap, int | float):
             raise BadInput("bad_question", "name the authority (spiffe or web), and an overlap in seconds")
@@ -345,12 +353,10 @@ class Supervisor:
         self.stopped.put_nowait("")
         await asyncio.sleep(0.05)  # lets the last line reach who asked for the stop
 
-    def _known_children(self) -> set[int]:
-        return {m.child.pid for m in self.managed.values() if m.child is not None} | self._one_shots
-
     def _reap_orphans(self) -> None:
         """What our children left behind came to us (PR_SET_CHILD_SUBREAPER): bury it when it ends."""
-        for pid in set(children_of(os.getpid())) - self._known_children():
+        known = {m.child.pid for m in self.managed.values() if m.child is not None} | self._one_shots
+        for pid in set(children_of(os.getpid())) - known:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 

@@ -16,19 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from rempart.audit.journal import Journal
-from rempart.backends.agent_https import HttpsServer
 from rempart.backends.docker_engine import DockerEngine
 from rempart.backends.kubelet import Kubelet
 from rempart.crypto.aead import derive_key
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput
-from rempart.kernel.event import Event, EventType, Severity
-from rempart.kernel.spiffe import SpiffeId
 from rempart.workloads.agents.evidence import Evidence
-from rempart.workloads.agents.knowledge import Knowledge
-from rempart.workloads.agents.membership import Membership
-from rempart.workloads.agents.model import SERVER
-from rempart.workloads.agents.remote import RemoteJwt, RemoteX509
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.changes import Changes
 from rempart.workloads.docker import DockerFacts
@@ -41,14 +34,12 @@ from rempart.workloads.refusals import Refusals
 from rempart.workloads.sds import SecretDiscovery
 from rempart.workloads.workload_api import WorkloadApi
 
-from .agent_events import JournalTelling
+from .agent_events import JournalTelling, alarm_in, own_events
+from .agent_parts import MAX_BACKLOG, agent_parts
 from .agent_status import AgentStatus
 from .asgi import asgi_server
 from .key_material import master_key
 from .state_files import StateDirectory, disk_error
-
-MAX_BACKLOG = 128 << 20
-"""Bytes of events that wait for the server; then nothing more is given, for it could not be recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +79,7 @@ async def run(options: AgentOptions, ready: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    clock, changes = SystemClock(), Changes()
+    clock = SystemClock()
     async with contextlib.AsyncExitStack() as closing:
         state = StateDirectory(options.state)
         state.open()
@@ -98,44 +89,23 @@ async def run(options: AgentOptions, ready: Callable[[str], None]) -> None:
         seal_key = derive_key(master_key(state.path, options.profile), "process/agent")
         journal = Journal(state.path / "journal", "agent", max_backlog_bytes=MAX_BACKLOG)
         closing.callback(journal.close)
-        server = HttpsServer(options.servers, str(SpiffeId(options.trust_domain, SERVER)))
-        closing.push_async_callback(server.close)
-
-        async def alarm(reason: str) -> None:
-            severity = Severity.HIGH
-            event = Event(type=EventType.ALARM, at=clock.now(), success=False, severity=severity, reason=reason)
-            await journal.record(event)
-
-        knowledge = Knowledge(options.trust_domain, clock, changes.announce)
-        membership = Membership(
-            server,
-            knowledge,
+        parts = agent_parts(
+            options.trust_domain,
+            options.servers,
             options.evidence,
-            path=state.path / "data" / "agent.sealed",
+            kept=state.path / "data" / "agent.sealed",
             seal_key=seal_key,
+            journal=journal,
             clock=clock,
-            alarm=alarm,
         )
+        server, knowledge, membership, changes = parts.server, parts.knowledge, parts.membership, parts.changes
+        closing.push_async_callback(server.close)
         if not await _unless(stop, membership.begin(options.bundle)):
             return
         refusals = Refusals(journal, clock)
-        identities = Identities(
-            trust_domain=options.trust_domain,
-            gateway=None,
-            web_names=(),
-            svid_ttl=0.0,
-            attestor=Attestor(NoSupervisor(), containers=_containers(options)),
-            registration=knowledge,
-            spiffe=RemoteX509(server, knowledge, clock),
-            web=None,
-            jwt=RemoteJwt(server, knowledge, clock),
-            recorder=journal,
-            refusals=refusals,
-            changes=changes,
-            clock=clock,
-            federation=knowledge,
-        )
-        telling = JournalTelling(state.path / "journal", server)
+        identities = parts.identities(Attestor(NoSupervisor(), containers=_containers(options)), refusals)
+        own = state.path / "journal"
+        telling = JournalTelling(own, own / "told", own_events(server), alarm_in(journal, clock))
         closing.callback(telling.close)
         workloads = GrpcServer([WorkloadApi(identities), SecretDiscovery(identities)])
         admin = asgi_server(AgentStatus(membership, knowledge, identities, journal).app())
@@ -144,7 +114,7 @@ async def run(options: AgentOptions, ready: Callable[[str], None]) -> None:
             asyncio.create_task(membership.keep_fresh()),
             asyncio.create_task(telling.keep_telling()),
             asyncio.create_task(refusals.keep_flushing()),
-            asyncio.create_task(_forget_unregistered(identities, changes)),
+            asyncio.create_task(forget_unregistered(identities, changes)),
             asyncio.create_task(admin.serve(sockets=[_listen(state.path / "run" / "agent.sock", 0o600)])),
         ]
         await workloads.serve(_listen(options.socket, 0o666))
@@ -174,7 +144,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
     return True
 
 
-async def _forget_unregistered(identities: Identities, changes: Changes) -> None:
+async def forget_unregistered(identities: Identities, changes: Changes) -> None:
     while True:
         await changes.wait(changes.version, 60.0)
         identities.forget_unregistered()

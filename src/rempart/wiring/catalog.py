@@ -91,6 +91,16 @@ OWN: tuple[Own, ...] = (
 )
 
 ROOT_SIGNER = Own("root-signer")
+HOST_AGENT = Own(
+    "host-agent",
+    sockets=(
+        Socket("workload", "run/workload.sock", mode=0o666),
+        Socket("epochs", "run/epochs.sock", owner="pdp"),
+    ),
+    sees=(View("run/supervisor.sock"), View("journals", writable=True), View("policy", writable=True)),
+    reads_access_logs=True,
+)
+"""On another host, in place of identity, people's epochs, the policy directory and the sequencer."""
 IDENTITIES = frozenset(("identity", "sequencer", "shipper"))
 """What runs where nothing is protected and identities are all that is asked for."""
 

@@ -10,23 +10,22 @@ from urllib.parse import quote
 
 import msgspec
 
-from rempart.kernel.errors import BadInput
-from rempart.people.administration.roles import complete
-
 from . import process_settings as ps
-from .catalog import IDENTITIES, RISKS, ROOT_SIGNER, Own, epochs_path, own_processes
+from .catalog import HOST_AGENT, IDENTITIES, RISKS, ROOT_SIGNER, Own, epochs_path, own_processes
 from .plan_audit import audit_settings, feeds, risk_views, unused
+from .plan_hosts import POLICY, Elsewhere, Places, host_agent_settings, host_settings
+from .plan_members import mesh_members
 from .plan_mesh import Member, Mesh
-from .plan_model import OPERATOR, Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
+from .plan_model import Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
 from .plan_names import public_url, web_names
 from .plan_people import people_settings
+from .plan_policy import pdp_settings
+from .plan_state import check_lengths, directories
 from .plan_workloads import identity_listeners, identity_settings, static_entries
-from .ports import EGRESS_FIRST, MTLS_FIRST, Ports
+from .ports import Ports
 from .risks import risks
 from .settings import AppSettings, Client, Service
 from .tracing_settings import told
-
-MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with the final NUL (unix(7))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,7 @@ class Options:
     listen: tuple[str, int] | None = None
     unsafe_disabled: tuple[str, ...] = ()
     identities_only: bool = False
+    elsewhere: Elsewhere | None = None
     operator_uid: int = 0
     python: str = sys.executable
 
@@ -54,7 +54,7 @@ class Roots:
 def make_plan(app: AppSettings, options: Options, ports: Ports, roots: Roots) -> Plan:
     """Raises BadInput `state_path_too_long`, Unavailable `no_free_port`."""
     if options.identities_only:
-        app = replace(app, services=(), clients=(), workloads=replace(app.workloads, public_url=""))
+        app = replace(app, services=(), clients=(), hosts=(), workloads=replace(app.workloads, public_url=""))
     return _Planner(app, options, ports, roots).plan()
 
 
@@ -62,10 +62,14 @@ class _Planner:
     def __init__(self, app: AppSettings, options: Options, ports: Ports, roots: Roots) -> None:
         self.app, self.options, self.roots = app, options, roots
         self.state = options.state
+        self.elsewhere = options.elsewhere
+        self.places = Places(app, options.elsewhere)
         self.listen = options.listen or (app.listen_host, app.listen_port)
-        if self.listen[1] == 0:
+        if self.elsewhere:
+            self.listen = self.elsewhere.told.gateway
+        elif self.listen[1] == 0:
             self.listen = (self.listen[0], ports.take("gateway", 8443, self.listen[0]))
-        self.listeners = identity_listeners(app, ports)
+        self.listeners = {} if self.elsewhere else identity_listeners(app, ports)
         self.alone = options.identities_only
         self.url = "" if self.alone else public_url(*self.listen)
         self.issuer = self.url and self.url + "/auth"
@@ -73,8 +77,12 @@ class _Planner:
         public = bool(app.workloads.public_url)
         own = own_processes(called, public=public, without=unused(app), people=app.state.instances)
         self.own = tuple(one for one in own if not self.alone or one.name in IDENTITIES)
+        declared = self.own
+        if self.elsewhere:
+            self.own = (HOST_AGENT, *(one for one in self.own if one.name == "pdp"))
         self.gateway_id = f"spiffe://{app.trust_domain}/rempart/gateway"
-        self.members = self._members(ports)
+        self.members = mesh_members(app, declared, self.state, self.places, ports)
+        self.near = tuple(member for member in self.members if self.places.here(member))
         self.mesh = Mesh(
             state=self.state,
             trust_domain=app.trust_domain,
@@ -93,7 +101,8 @@ class _Planner:
     def plan(self) -> Plan:
         app, processes = self.app, self._own()
         if not self.alone:
-            processes += [*self._gateway(), *self._application(), *self._sidecars()]
+            gateway = () if self.elsewhere else self._gateway()
+            processes += [*gateway, *self._application(), *self._sidecars()]
         plan = Plan(
             state=self.state,
             profile=self.options.profile,
@@ -101,7 +110,7 @@ class _Planner:
             app_directory=app.directory,
             trust_domain=app.trust_domain,
             demo=app.demo,
-            gateway_url=self.url,
+            gateway_url="" if self.elsewhere else self.url,
             issuer=self.issuer,
             web_names=web_names(self.listen[0]),
             listen=self.listen,
@@ -109,43 +118,17 @@ class _Planner:
             directories=tuple(self._directories()),
             processes=tuple(processes),
             exposed=tuple(
-                Exposed(m.name, m.spiffe_id, f"https://127.0.0.1:{m.mtls_port}", m.name, m.routes)
-                for m in self.members
+                Exposed(m.name, m.spiffe_id, _url(m.reached, m.mtls_port), m.name, m.routes, m.host)
+                for m in (self.near if self.elsewhere else self.members)
                 if m.mtls_port
             ),
             risks=tuple(risks(app, self.options.profile, self.options.unsafe_disabled)),
             unsafe_disabled=self.options.unsafe_disabled,
             tracing=told(app.tracing),
+            authority=self.elsewhere is None,
         )
-        self._check_lengths(plan)
+        check_lengths(plan, self.near)
         return plan
-
-    def _members(self, ports: Ports) -> tuple[Member, ...]:
-        """Who takes part in the mesh, in the order that ports are given out: services, Rempart's own, clients."""
-        app, domain = self.app, self.app.trust_domain
-        members = []
-        for service in app.services:
-            address = (
-                f"127.0.0.1:{service.port}" if service.port else f"unix:{self._svc(service.name)}/{service.socket}"
-            )
-            mtls = ports.take(f"mtls:{service.name}", MTLS_FIRST)
-            tcp = bool(service.port)
-            known = (service.name, service.spiffe_id, service.routes, service.calls)
-            members.append(Member(*known, address, mtls, tcp, {}, foreign=service.callers))
-        for own in self.own:
-            if own.behind_sidecar:
-                mtls = ports.take(f"mtls:{own.name}", MTLS_FIRST)
-                spiffe_id = f"spiffe://{domain}/rempart/{own.name}"
-                address = f"unix:{self._svc(own.name)}/app.sock"
-                instances = app.state.instances if own.name == "people" else 1
-                members.append(Member(own.name, spiffe_id, own.routes, own.calls, address, mtls, False, {}, instances))
-        for client in app.clients:
-            members.append(Member(client.name, client.spiffe_id, (), client.calls, "", 0, False, {}))
-        for member in members:
-            if member.tcp:  # a program that insists on TCP gets its ways out as TCP ports as well
-                for callee in member.calls:
-                    member.egress_ports[callee] = ports.take(f"egress:{member.name}:{callee}", EGRESS_FIRST)
-        return tuple(members)
 
     def _svc(self, name: str) -> Path:
         return self.state / "run" / "svc" / name
@@ -153,6 +136,8 @@ class _Planner:
     def _own(self) -> list[Process]:
         settings = self._settings()
         processes = [self._own_process(own, settings[own.kind]) for own in self.own]
+        if self.elsewhere:
+            return processes
         signer = Process(
             name=ROOT_SIGNER.name,
             subject=ROOT_SIGNER.name,
@@ -173,19 +158,24 @@ class _Planner:
         more: list[View] = []
         if name == "pdp":
             more = [View(epochs_path(number)) for number in range(2, self.app.state.instances + 1)]
-            more += risk_views(self.app)
-            gateway = Socket("pep:gateway", "run/pep/gateway.sock", owner="gateway")
-            points = [
-                Socket(f"pep:{m.name}", f"run/pep/{m.name}.sock", owner=f"{m.name}-sidecar")
-                for m in self.members
-                if m.mtls_port
+            more += [] if self.elsewhere else risk_views(self.app)
+            sockets += [
+                Socket(f"pep:{point.name}", f"run/pep/{point.name}.sock", owner=_envoy(point.name))
+                for point in self._points()
             ]
-            sockets += [gateway, *points]
+            if self.elsewhere and self.app.policy_dir:
+                more.append(View("policy"))
+        if self.app.hosts and not self.elsewhere:  # identity passes on to other hosts what is told here
+            sockets = [_shared(one) if one.name in ("epochs", "policies") else one for one in sockets]
+            if name == "identity":
+                more += [View(epochs_path(number + 1)) for number in range(self.app.state.instances)]
+                more.append(View("run/policies.sock"))
+        if name == "host-agent":
+            sockets += self._event_sockets()
         if name == "identity":
             sockets += [Socket(purpose, purpose, tcp=address) for purpose, address in self.listeners.items()]
         if name == "sequencer":
-            sockets += [Socket(f"events:{s.name}", f"run/events/{s.name}.sock", owner=s.name) for s in self._sources()]
-            sockets += feeds(self.app)
+            sockets += [*self._event_sockets(), *feeds(self.app)]
         return Process(
             name=name,
             subject=name,
@@ -201,14 +191,25 @@ class _Planner:
             reads_access_logs=own.reads_access_logs,
         )
 
+    def _event_sockets(self) -> list[Socket]:
+        return [Socket(f"events:{s.name}", f"run/events/{s.name}.sock", owner=s.name) for s in self._programs()]
+
     def _sources(self) -> tuple[Service | Client, ...]:
         return (*self.app.services, *self.app.clients)
 
+    def _programs(self) -> list[Service | Client]:
+        """Those of this host."""
+        return [program for program in self._sources() if self.places.here(program)]
+
     def _settings(self) -> dict[str, msgspec.Struct]:
+        if self.elsewhere:
+            agent = host_agent_settings(self.app, self.elsewhere, self.state, [one.name for one in self._programs()])
+            return {"host-agent": agent, "pdp": self._pdp(list(self.options.unsafe_disabled))}
         app, off = self.app, list(self.options.unsafe_disabled)
         run = self.state / "run"
         metrics = {own.name: str(run / "metrics" / f"{own.name}.sock") for own in self.own}
-        for name in self.mesh.names():  # by the name of its process: `people` and its sidecar are two components
+        for name in ("gateway", *(member.name for member in self.near)):
+            # by the name of its process: `people` and its sidecar are two components
             component = name if name == "gateway" else f"{name}-sidecar"
             metrics[component] = str(run / "envoy" / name / "metrics.sock")
         metrics["supervisor"] = str(run / "metrics" / "supervisor.sock")
@@ -221,6 +222,8 @@ class _Planner:
                 gateway_id=self.gateway_id,
                 entries=static_entries(self.app, self.gateway_id, [(m, self._kind(m.name)) for m in self.members]),
                 operator_uid=self.options.operator_uid,
+                hosts=host_settings(app, self.listen, self.members),
+                run=run,
                 unsafe_disabled=off,
             ),
             "people": people_settings(app, self.issuer, self.mesh.endpoint, off),
@@ -242,38 +245,28 @@ class _Planner:
         }
 
     def _pdp(self, off: list[str]) -> ps.PdpSettings:
-        app = self.app
-        points = [ps.EnforcementPoint(name="gateway", kind="gateway")]
-        points += [
-            ps.EnforcementPoint(name=m.name, kind="sidecar", service=m.name) for m in self.members if m.mtls_port
-        ]
-        services = {
-            m.name: {
-                "spiffe_id": m.spiffe_id,
-                "routes": list(m.routes),
-                "calls": list(m.calls),
-                "callers": list(m.foreign),
-            }
-            for m in self.members
-        }
-        data: dict[str, Any] = {"trust_domain": app.trust_domain, "services": services, "gateway": self.gateway_id}
-        data |= {"scoped_tokens": app.scoped_tokens, "readers_from": list(app.audit.readers_from)}
-        data["roles"] = {name: rules.public() for name, rules in complete(app.roles).items()}
-        return ps.PdpSettings(
-            trust_domain=app.trust_domain,
+        policy = self.state / POLICY if self.elsewhere else self.app.policy_dir
+        return pdp_settings(
+            self.app,
             issuer=self.issuer,
-            audience=app.trust_domain,
-            points=points,
-            routes={route: m.name for m in self.members for route in m.routes},
-            data=data,
-            policy_dir=str(app.policy_dir) if app.policy_dir else None,
-            entrypoint=app.entrypoint,
-            requests_per_minute=app.rates.person_per_minute,
-            epochs_sockets=[str(self.state / epochs_path(n + 1)) for n in range(app.state.instances)],
-            risk_socket=str(self.state / RISKS) if app.detection.models else "",
-            step_up=app.detection.step_up,
+            gateway_id=self.gateway_id,
+            members=self.members,
+            points=self._points(),
+            policy_dir=policy if self.app.policy_dir else None,
+            epochs=[str(self.state / path) for path in self._epochs()],
+            risk_socket=str(self.state / RISKS) if self.app.detection.models and not self.elsewhere else "",
             unsafe_disabled=off,
         )
+
+    def _epochs(self) -> list[str]:
+        """Where people tells whose tokens are superseded: each instance, or on another host its agent for all."""
+        return [epochs_path(n + 1) for n in range(1 if self.elsewhere else self.app.state.instances)]
+
+    def _points(self) -> list[ps.EnforcementPoint]:
+        points = [] if self.elsewhere else [ps.EnforcementPoint(name="gateway", kind="gateway")]
+        return points + [
+            ps.EnforcementPoint(name=m.name, kind="sidecar", service=m.name) for m in self.near if m.mtls_port
+        ]
 
     def _kind(self, name: str) -> Kind:
         if any(service.name == name for service in self.app.services):
@@ -286,7 +279,7 @@ class _Planner:
     def _sidecars(self) -> list[Process]:
         return [
             self._envoy(f"{m.name}-sidecar", m.name, Kind.SIDECAR, m.spiffe_id, self.mesh.sidecar(m), (m.name,))
-            for m in self.members
+            for m in self.near
         ]
 
     def _envoy(
@@ -311,7 +304,7 @@ class _Planner:
         )
 
     def _application(self) -> list[Process]:
-        return [self._program(program) for program in self._sources()]
+        return [self._program(program) for program in self._programs()]
 
     def _program(self, program: Service | Client) -> Process:
         member = next(m for m in self.members if m.name == program.name)
@@ -355,44 +348,34 @@ class _Planner:
             return f"http://127.0.0.1:{member.egress_ports[callee]}"
         return "http+unix://" + quote(str(self.state / "run" / "egress" / member.name / f"{callee}.sock"), safe="")
 
-    def _directories(self) -> list[Directory]:
-        shared = ("admin", "pep", "svc", "egress", "events", "metrics", "envoy", "feed")
-        directories = [Directory(path) for path in ("run", *(f"run/{name}" for name in shared))]
-        directories += [Directory(path) for path in ("data", "envoy", "trust")]
-        directories.append(Directory("journals", group="sequencer", mode=0o751))
-        directories += [Directory(path, mode=0o700) for path in ("secrets", "tls", "logs")]
-        for name in (own.name for own in self.own):
-            directories.append(Directory(f"data/{name}", name, name, 0o700))
-            directories.append(Directory(f"journals/{name}", name, "sequencer", 0o2770))
-        directories.append(Directory("journals/supervisor", OPERATOR, "sequencer", 0o2770))
-        for source in self._sources():
-            directories.append(Directory(f"data/{source.name}", source.name, source.name, 0o700))
-        for member in self.members:
-            sidecar = f"{member.name}-sidecar"
-            directories.append(Directory(f"run/svc/{member.name}", member.name, member.name, 0o2770))
-            directories.append(Directory(f"run/egress/{member.name}", sidecar, member.name, 0o2750))
-            directories.append(Directory(f"run/envoy/{member.name}", sidecar, "observer", 0o2750))
-        directories.append(Directory("run/envoy/gateway", "gateway", "observer", 0o2750))
-        return directories
-
     def _tcp_ports(self) -> dict[str, tuple[str, int]]:
-        gateways = {} if self.alone else {"the gateway": self.listen, "the gateway's mTLS": self.app.mtls.listen}
+        gateways = {"the gateway": self.listen, "the gateway's mTLS": self.app.mtls.listen}
+        if self.alone or self.elsewhere:
+            gateways = {}
         own = {name: where for name, where in (gateways | self.listeners).items() if where}
-        return own | {f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port}
+        if self.elsewhere:
+            own |= {f"the sidecar of {m.name}": (m.listens, m.mtls_port) for m in self.near if m.mtls_port}
+        return own | {
+            f"service {s.name}": ("127.0.0.1", s.port) for s in self.app.services if s.port and self.places.here(s)
+        }
 
-    def _check_lengths(self, plan: Plan) -> None:
-        paths = [str(self.state / socket.path) for process in plan.processes for socket in process.sockets]
-        paths += [str(self.state / process.probe_socket) for process in plan.processes if process.probe_socket]
-        paths += [process.address[5:] for process in plan.processes if process.address.startswith("unix:")]
-        paths += [f"{self.state}/run/envoy/{name}/metrics.sock" for name in self.mesh.names()]
-        paths += [f"{self.state}/run/egress/{m.name}/{callee}.sock" for m in self.members for callee in m.calls]
-        longest = max(paths, key=lambda path: len(path.encode()))
-        if (excess := len(longest.encode()) - MAX_SOCKET_PATH) > 0:
-            raise BadInput(
-                "state_path_too_long",
-                f"{longest} is {excess} bytes longer than the {MAX_SOCKET_PATH} that a unix socket's path may have",
-                "choose a shorter --state, as in --state /tmp/rempart",
-            )
+    def _directories(self) -> list[Directory]:
+        reader = HOST_AGENT.name if self.elsewhere else "sequencer"
+        found = directories([own.name for own in self.own], [one.name for one in self._programs()], self.near, reader)
+        return [*found, Directory("policy", HOST_AGENT.name, "pdp", 0o2750)] if self.elsewhere else found
+
+
+def _envoy(point: str) -> str:
+    """The Envoy of an enforcement point."""
+    return point if point == "gateway" else f"{point}-sidecar"
+
+
+def _shared(socket: Socket) -> Socket:
+    return replace(socket, group="identity", mode=0o660)
+
+
+def _url(host: str, port: int) -> str:
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 def _variable(name: str) -> str:

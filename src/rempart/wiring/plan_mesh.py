@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,16 @@ class Member:
     routes: tuple[str, ...]
     calls: tuple[str, ...]
     address: str
-    mtls_port: int
-    tcp: bool
-    egress_ports: dict[str, int]
+    mtls_port: int = 0
+    tcp: bool = False
+    egress_ports: dict[str, int] = field(default_factory=dict)
     instances: int = 1
     foreign: tuple[str, ...] = ()
     """SPIFFE IDs of other trust domains that may call it."""
+    host: str = ""
+    listens: str = "127.0.0.1"
+    reached: str = "127.0.0.1"
+    """The address at which its sidecar is reached from this host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Mesh:
         ingress = None
         if member.mtls_port:
             ingress = Ingress(
-                listen=Address(host="127.0.0.1", port=member.mtls_port),
+                listen=Address(host=member.listens, port=member.mtls_port),
                 application=Address.parse(member.address),
                 more=tuple(
                     Address.parse(member.address.replace("app.sock", f"app-{number}.sock"))
@@ -161,7 +165,7 @@ class Mesh:
         return next(member for member in self.members if member.name == name)
 
     def _upstream(self, member: Member, name: str = "") -> Upstream:
-        return Upstream(name or member.name, Address(host="127.0.0.1", port=member.mtls_port), member.spiffe_id)
+        return Upstream(name or member.name, Address(host=member.reached, port=member.mtls_port), member.spiffe_id)
 
     def _tokens(self) -> Tokens:
         return Tokens(self.issuer, self.trust_domain, jwks=self._upstream(self._member("people"), "jwks"))

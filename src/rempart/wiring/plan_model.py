@@ -104,6 +104,7 @@ class Exposed:
     mtls: str
     process: str
     routes: tuple[str, ...] = ()
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Plan:
     risks: tuple[Risk, ...]
     unsafe_disabled: tuple[str, ...] = ()
     tracing: dict[str, Any] | None = None  # as `wiring.tracing_settings.told` says it
+    authority: bool = True  # False on a host whose identities come from another one's server
 
     def process(self, name: str) -> Process:
         return next(process for process in self.processes if process.name == name)

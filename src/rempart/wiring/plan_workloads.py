@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rempart.kernel.spiffe import SpiffeId
 
 from . import process_settings as ps
+from .catalog import epochs_path
 from .plan_mesh import Member
 from .plan_model import Kind
 from .ports import Ports
@@ -18,20 +20,24 @@ FIRST = {"agents": 8081, "bundle": 8082}
 def static_entries(app: AppSettings, gateway_id: str, members: Sequence[tuple[Member, Kind]]) -> list[ps.StaticEntry]:
     """Who is who by rempart.toml: the program and the sidecar of each member, and clients by their own selectors."""
 
-    def entry(spiffe_id: str, *selectors: str, partners: Sequence[str] = ()) -> ps.StaticEntry:
-        return ps.StaticEntry(spiffe_id=spiffe_id, selectors=list(selectors), federates_with=list(partners))
+    agents = {"": "", **{host.name: host.agent for host in app.hosts}}
+
+    def entry(spiffe_id: str, *selectors: str, partners: Sequence[str] = (), host: str = "") -> ps.StaticEntry:
+        return ps.StaticEntry(
+            spiffe_id=spiffe_id, selectors=list(selectors), federates_with=list(partners), parent_id=agents[host]
+        )
 
     entries = [entry(gateway_id, "supervisor:system:gateway")]
     remotes = {remote.name: remote.spiffe_id for remote in app.workloads.remotes}
     for member, kind in members:
         foreign = (*member.foreign, *(remotes[callee] for callee in member.calls if callee in remotes))
         partners = sorted({SpiffeId.parse(one).trust_domain for one in foreign})
-        entries.append(entry(member.spiffe_id, f"supervisor:{kind.value}:{member.name}", partners=partners))
-        entries.append(entry(member.spiffe_id, f"supervisor:sidecar:{member.name}", partners=partners))
+        for selector in (f"supervisor:{kind.value}:{member.name}", f"supervisor:sidecar:{member.name}"):
+            entries.append(entry(member.spiffe_id, selector, partners=partners, host=member.host))
         for number in range(2, member.instances + 1):
             selector = f"supervisor:{kind.value}:{member.name}-{number}"
             entries.append(entry(member.spiffe_id, selector, partners=partners))
-    return [*entries, *(entry(client.spiffe_id, *client.selectors) for client in app.clients if client.selectors)]
+    return [*entries, *(entry(one.spiffe_id, *one.selectors, host=one.host) for one in app.clients if one.selectors)]
 
 
 def identity_settings(
@@ -43,6 +49,8 @@ def identity_settings(
     gateway_id: str,
     entries: list[ps.StaticEntry],
     operator_uid: int,
+    hosts: dict[str, ps.HostSettings],
+    run: Path,
     unsafe_disabled: list[str],
 ) -> ps.IdentitySettings:
     return ps.IdentitySettings(
@@ -68,6 +76,9 @@ def identity_settings(
         kubelet_ca=app.workloads.kubelet.ca,
         kubelet_token=app.workloads.kubelet.token,
         agents=app.workloads.agents.settings if app.workloads.agents else ps.AgentSettings(),
+        hosts=hosts,
+        epochs_sockets=[str(run.parent / epochs_path(n + 1)) for n in range(app.state.instances)] if hosts else [],
+        policies_socket=str(run / "policies.sock") if hosts and app.policy_dir else "",
         unsafe_disabled=unsafe_disabled,
     )
 

@@ -26,6 +26,7 @@ class StaticEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     selectors: list[str]
     ttl: int = 0
     federates_with: list[str] = []
+    parent_id: str = ""  # the agent of the host on which it runs; empty: this one
 
 
 class RegistrarSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,6 +77,33 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     kubernetes: list[ClusterSettings] = []
 
 
+class HostSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the agent of another host is told, so that it makes the same plan: `toml` is the digest of rempart.toml,
+    `address` where the gateway's host is reached (empty: where the agent reaches the server), `ports` those of sidecars
+    by member. `services` run there, and are all that its agent may record decisions and events of."""
+
+    name: str
+    toml: str
+    gateway: tuple[str, int]
+    address: str
+    ports: dict[str, int]
+    services: list[str]
+
+
+class HostAgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of the process `host-agent`. `evidence` is the way to join again, with the names of files; `policy_dir` is
+    where the policy of the gateway's host is put for the PDP (empty: the built-in one)."""
+
+    trust_domain: str
+    servers: list[tuple[str, int]]
+    journals_dir: str
+    journals: list[str]
+    event_sources: list[str]
+    policy_dir: str = ""
+    evidence: list[str] = []
+    access_logs: dict[str, int] = {}
+
+
 class SpireSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A SPIRE that gives the trust domain's identities. `agent_socket`: its Workload API; `server_socket`: its server's
     administrative API. `parent_id`: the agent of this host, or an alias of it; empty: the only agent there is.
@@ -110,6 +138,9 @@ class IdentitySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     public_url: str = ""  # https origin at which the gateway is reached by others
     state: WorkloadState = WorkloadState()
     agents: AgentSettings = AgentSettings()
+    hosts: dict[str, HostSettings] = {}  # by the SPIFFE ID of their agents
+    epochs_sockets: list[str] = []  # with hosts: where people tells whose tokens are superseded
+    policies_socket: str = ""  # with hosts and a policy of the application: the PDP's
     spire: SpireSettings | None = None
     unsafe_disabled: list[str] = []
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rempart.kernel.errors import BadInput
@@ -17,6 +18,7 @@ from .authorities import read_authorities
 from .catalog import instance_names
 from .check import Problem, Problems, Reader
 from .detection_settings import DetectionSettings, read_detection
+from .host_settings import Host, check_placed, read_hosts
 from .locate import lines
 from .mtls_settings import MtlsSettings, read_mtls
 from .people_factors import FactorSettings, read_factors
@@ -44,6 +46,7 @@ RESERVED_NAMES = frozenset(
         "notifier",
         "observer",
         "gateway",
+        "host-agent",
         "operator",
         "rempart",
     )
@@ -75,6 +78,8 @@ class Service:
     """SPIFFE IDs of other trust domains that may call it."""
     health: str | None = None
     env: dict[str, str] = field(default_factory=dict)
+    host: str = ""
+    """One of `hosts`; empty: where `rempart up` runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Client:
     command: tuple[str, ...] = ()
     selectors: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,9 @@ class AppSettings:
     tracing: Tracing | None = None
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     alerting: AlertingSettings = field(default_factory=AlertingSettings)
+    hosts: tuple[Host, ...] = ()
+    digest: str = ""
+    """SHA-256 of the file: all hosts of an application are given the same one."""
 
 
 def load(directory: Path) -> AppSettings:
@@ -152,7 +161,7 @@ def load(directory: Path) -> AppSettings:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise BadInput("bad_toml", f"{file}:{line}: not UTF-8", "save the file as UTF-8") from None
-    return parse(text, directory.resolve(), file)
+    return replace(parse(text, directory.resolve(), file), digest=hashlib.sha256(raw).hexdigest())
 
 
 def parse(text: str, directory: Path, file: Path | None = None) -> AppSettings:
@@ -237,6 +246,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         tracing=read_tracing(root.table("tracing"), directory),
         detection=read_detection(detection, directory),
         alerting=read_alerting(alerting, directory),
+        hosts=read_hosts(root, domain),
     )
     _between(root, settings)
     for reader in (
@@ -292,6 +302,7 @@ def _service(reader: Reader, domain: str) -> Service:
         callers=_callers(reader, domain),
         health=reader.text("health", pattern=r"/[!-~]*") or None,
         env=reader.environment("env"),
+        host=reader.text("host"),
     )
     if (service.socket is None) == (service.port is None) and not reader.failed("socket", "port"):
         remedy = 'write socket = "app.sock", which only its sidecar can reach, or port = N'
@@ -323,6 +334,7 @@ def _client(reader: Reader, domain: str) -> Client:
         command=reader.words("command"),
         selectors=tuple(reader.selector(index, text) for index, text in enumerate(reader.words("selectors"))),
         env=reader.environment("env"),
+        host=reader.text("host"),
     )
     reader.no_more()
     return client
@@ -341,6 +353,8 @@ def _between(root: Reader, settings: AppSettings) -> None:
         root.problems.add(("workloads", "remote"), f"{name!r} is a service here as well", "choose another name")
     partners = {one.trust_domain for one in settings.workloads.partners}
     callable_names = {service.name for service in settings.services} | set(CALLABLE_SYSTEM) | set(remotes)
+    placed = [(kind, index, member.host) for kind, index, member in members]
+    check_placed(root, settings.hosts, placed, joinable=settings.workloads.agents is not None)
     for kind, index, member in members:
         where: tuple[str | int, ...] = (kind, index)
         for value, seen, key in ((member.name, names, "name"), (member.spiffe_id, ids, "spiffe_id")):

@@ -3,7 +3,6 @@ which puts who showed a certificate in the handshake under `scope["rempart.peer"
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from starlette.routing import Route
 from rempart.crypto.svid import verify_svid
 from rempart.crypto.x509 import Certificate, CertificateRequest
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, Denied, RempartError, Throttled, Unauthenticated
+from rempart.kernel.errors import Denied, RempartError, Throttled, Unauthenticated
 from rempart.kernel.problem import CONTENT_TYPE, problem
 from rempart.kernel.spiffe import SpiffeId
 from rempart.workloads.identities import Identities
@@ -28,6 +27,7 @@ from rempart.workloads.registration import Registration
 from rempart.workloads.workload_api import spiffe_bundle
 
 from . import messages
+from .host_api import HostApi
 from .joining import Joining, Nonces
 from .messages import Admitted, Join, Renew, SignRequests, Synced, TokenRequest, ToldAll, WireEntry
 from .model import AGENTS, Agent
@@ -37,7 +37,6 @@ from .telling import Telling
 
 HOLD = 25.0
 """Seconds that a question for news is held while there are none."""
-READ_WITHIN = 30.0
 _JSON = "application/json"
 
 
@@ -59,12 +58,13 @@ class AgentApi:
         refusals: Refusals,
         clock: Clock,
         hold: float = HOLD,
+        hosts: HostApi | None = None,
     ) -> None:
         """`root` gives the fingerprint of the root that signs now."""
         self._identities, self._registration, self._roster = identities, registration, roster
         self._joining, self._nonces, self._signing, self._telling = joining, nonces, signing, telling
         self._x509, self._jwt, self._issuer, self._root = x509, jwt, issuer, root
-        self._refusals, self._clock, self._hold = refusals, clock, hold
+        self._refusals, self._clock, self._hold, self._hosts = refusals, clock, hold, hosts
 
     def app(self) -> Starlette:
         return Starlette(
@@ -77,6 +77,10 @@ class AgentApi:
                 Route("/v1/x509", self._agent(self.sign), methods=["POST"]),
                 Route("/v1/jwt", self._agent(self.jwt), methods=["POST"]),
                 Route("/v1/events", self._agent(self.events), methods=["POST"]),
+                *(
+                    Route(path, self._agent(handle), methods=[method])
+                    for method, path, handle in (self._hosts.routes() if self._hosts else ())
+                ),
             ]
         )
 
@@ -135,7 +139,7 @@ class AgentApi:
         return Response(self._bundle(), media_type=_JSON)
 
     async def join(self, request: Request) -> Response:
-        join = messages.read(await _body(request), Join)
+        join = messages.read(await messages.body(request), Join)
         CertificateRequest.parse(join.csr)  # what is good once is not spent on a request that can't be signed
         attested = await self._joining.attest(join)
         chain, leaf = await self._sign_agent(attested.spiffe_id, join.csr)
@@ -152,7 +156,7 @@ class AgentApi:
         return _answer(Admitted(chain, self._bundle()))
 
     async def renew(self, request: Request, agent: Agent) -> Response:
-        asked = messages.read(await _body(request), Renew)
+        asked = messages.read(await messages.body(request), Renew)
         chain, leaf = await self._sign_agent(agent.spiffe_id, asked.csr)
         await self._roster.renew(agent, leaf.serial, leaf.not_after)
         return _answer(Admitted(chain, self._bundle()))
@@ -198,15 +202,15 @@ class AgentApi:
         return Synced(version, told.entries, told.bundle, told.partners, told.issuer, told.kid, told.generation)
 
     async def sign(self, request: Request, agent: Agent) -> Response:
-        asked = messages.read(await _body(request), SignRequests)
+        asked = messages.read(await messages.body(request), SignRequests)
         return _answer(messages.SignedAll(await self._signing.x509(agent.spiffe_id, asked.requests)))
 
     async def jwt(self, request: Request, agent: Agent) -> Response:
-        asked = messages.read(await _body(request), TokenRequest)
+        asked = messages.read(await messages.body(request), TokenRequest)
         return _answer(await self._signing.jwt(agent.spiffe_id, asked.entry, asked.audience))
 
     async def events(self, request: Request, agent: Agent) -> Response:
-        await self._telling.keep(agent.spiffe_id, messages.read(await _body(request), ToldAll).events)
+        await self._telling.keep(agent.spiffe_id, messages.read(await messages.body(request), ToldAll).events)
         return Response(status_code=204)
 
 
@@ -216,17 +220,3 @@ def _shown(peer: tuple[SpiffeId, str]) -> tuple[str, str]:
 
 def _answer(document: Any) -> Response:
     return Response(messages.encode(document), media_type=_JSON)
-
-
-async def _body(request: Request) -> bytes:
-    """Raises BadInput `request_too_large` | `request_too_slow`."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(READ_WITHIN):
-            async for part in request.stream():
-                body += part
-                if len(body) > messages.MAX_REQUEST:
-                    raise BadInput("request_too_large", "the request is too large", "ask for less at a time")
-    except TimeoutError:
-        raise BadInput("request_too_slow", "the request did not come in time") from None
-    return bytes(body)

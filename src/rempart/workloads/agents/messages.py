@@ -5,9 +5,11 @@ Requests are read strictly. Answers may have members that an older agent doesn't
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 import msgspec
+from starlette.requests import Request
 
 from rempart.kernel.errors import BadInput, Unavailable
 from rempart.kernel.spiffe import SpiffeId
@@ -17,6 +19,7 @@ T = TypeVar("T")
 MAX_BATCH = 500
 """Certificate requests of one message."""
 MAX_REQUEST = 1 << 20
+READ_WITHIN = 30.0
 MAX_ANSWER = 32 << 20
 """Bytes: ten thousand entries and their bundle fit."""
 
@@ -185,3 +188,17 @@ def read_answer(body: bytes, kind: type[T]) -> T:
         raise Unavailable(
             "bad_answer", "the server's answer makes no sense", "see that both are of one version"
         ) from None
+
+
+async def body(request: Request) -> bytes:
+    """Raises BadInput `request_too_large` | `request_too_slow`."""
+    read_so_far = bytearray()
+    try:
+        async with asyncio.timeout(READ_WITHIN):
+            async for part in request.stream():
+                read_so_far += part
+                if len(read_so_far) > MAX_REQUEST:
+                    raise BadInput("request_too_large", "the request is too large", "ask for less at a time")
+    except TimeoutError:
+        raise BadInput("request_too_slow", "the request did not come in time") from None
+    return bytes(read_so_far)

@@ -1,0 +1,78 @@
+"""Identity's part for hosts that run services: the policy in force here, and people's word of whose tokens are over,
+passed on to the agents."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import httpx
+import msgspec
+
+from rempart.kernel.errors import BadInput, Unavailable
+
+MAX_LINE = 4 << 20
+SILENCE = 8.0
+"""Seconds after which people counts as away."""
+
+
+class _Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    run: str = ""
+    seq: int = 0
+
+
+class _Line(msgspec.Struct, frozen=True):
+    run: str
+    seq: int
+
+
+class LocalEnforcement:
+    """Implements `workloads.agents.host_api.Enforcement` on the unix sockets of this host's PDP and people."""
+
+    def __init__(self, policies_socket: str, epochs_sockets: Sequence[str]) -> None:
+        transport = httpx.AsyncHTTPTransport(uds=policies_socket) if policies_socket else None
+        self._pdp = httpx.AsyncClient(transport=transport, base_url="http://pdp", trust_env=False, timeout=10.0)
+        self._has_policy = bool(policies_socket)
+        self._people = tuple(epochs_sockets)
+
+    async def policy(self) -> bytes:
+        if not self._has_policy:
+            return b""
+        try:
+            answer = await self._pdp.get("/bundle")
+        except httpx.HTTPError as error:
+            raise Unavailable("pdp_away", f"the PDP does not tell its policy: {type(error).__name__}") from None
+        if answer.status_code != 200:
+            raise Unavailable("pdp_away", f"the PDP does not tell its policy: it answers {answer.status_code}")
+        return answer.content
+
+    async def epochs(self, position: bytes) -> bytes:
+        """At once when there is news, else people's next sign of life. Raises BadInput `bad_request`, Unavailable."""
+        try:
+            asked = msgspec.json.decode(position, type=_Position)
+        except msgspec.DecodeError:
+            raise BadInput("bad_request", "the position can't be read", "see docs/many-hosts.md") from None
+        for path in self._people:
+            with contextlib.suppress(OSError, TimeoutError, ValueError, msgspec.DecodeError):
+                async with asyncio.timeout(SILENCE):
+                    return await _next_line(path, asked)
+        raise Unavailable("people_away", "people does not tell whose tokens are over", "it is asked again by itself")
+
+    async def close(self) -> None:
+        await self._pdp.aclose()
+
+
+async def _next_line(path: str, asked: _Position) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE)
+    try:
+        writer.write(msgspec.json.encode(asked) + b"\n")
+        first = await reader.readline()
+        told = msgspec.json.decode(first, type=_Line)
+        if (told.run, told.seq) != (asked.run, asked.seq):
+            return first
+        second = await reader.readline()  # the first one is immediate, and says nothing new
+        msgspec.json.decode(second, type=_Line)
+        return second
+    finally:
+        writer.close()

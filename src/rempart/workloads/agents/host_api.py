@@ -1,0 +1,110 @@
+"""What the agent of a host with services asks of the server besides identities: how the application is laid out, which
+policy is in force, whose tokens are over; and where its host's events go (docs/many-hosts.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rempart.kernel.clock import Clock
+from rempart.kernel.errors import NotFound
+from rempart.kernel.event import Event
+
+from . import messages
+from .host_record import read_recorded
+from .model import Agent
+
+HOLD = 25.0
+"""Seconds that a question for another policy is held while it is the same."""
+_LOOK = 1.0
+_JSON = "application/json"
+Handler = Callable[[Request, Agent], Awaitable[Response]]
+
+
+class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`source` is the process that recorded them; each event as `protocols.ocsf.encode` wrote it."""
+
+    source: str
+    events: list[msgspec.Raw]
+
+
+class Enforcement(Protocol):
+    """What the enforcement points of other hosts follow. Each raises Unavailable while it can't be told."""
+
+    async def policy(self) -> bytes:
+        """The policy in force, whole; empty where the built-in one decides."""
+
+    async def epochs(self, position: bytes) -> bytes:
+        """The next line of people's after that position (`people/administration/epoch_feed.py`), within seconds."""
+
+
+class HostApi:
+    """`hosts` gives by the agent's SPIFFE ID what it is told (JSON) and the names of its programs. `record` keeps an
+    event once, under the name of its source, and returns when it is durable."""
+
+    def __init__(
+        self,
+        hosts: Mapping[str, tuple[bytes, frozenset[str]]],
+        enforcement: Enforcement,
+        record: Callable[[Event, str], Awaitable[None]],
+        clock: Clock,
+        hold: float = HOLD,
+    ) -> None:
+        self._hosts, self._enforcement, self._record = hosts, enforcement, record
+        self._clock, self._hold = clock, hold
+
+    def routes(self) -> list[tuple[str, str, Handler]]:
+        return [
+            ("GET", "/v1/host", self.host),
+            ("GET", "/v1/policy", self.policy),
+            ("POST", "/v1/epochs", self.epochs),
+            ("POST", "/v1/record", self.keep),
+        ]
+
+    def _of(self, agent: Agent) -> tuple[bytes, frozenset[str]]:
+        found = self._hosts.get(agent.spiffe_id)
+        if found is None:
+            raise NotFound(
+                "no_host", f"{agent.spiffe_id} is the agent of no host with services", "add a [[host]] to rempart.toml"
+            )
+        return found
+
+    async def host(self, request: Request, agent: Agent) -> Response:
+        return Response(self._of(agent)[0], media_type=_JSON)
+
+    async def policy(self, request: Request, agent: Agent) -> Response:
+        """Empty when it is still the one of the digest `seen`."""
+        self._of(agent)
+        seen = request.query_params.get("seen", "")[:64]
+        deadline = self._clock.monotonic() + self._hold
+        while True:
+            policy = await self._enforcement.policy()
+            digest = hashlib.sha256(policy).hexdigest()
+            if digest != seen or self._clock.monotonic() >= deadline:
+                return Response(b"" if digest == seen else policy, media_type=_JSON)
+            await asyncio.sleep(_LOOK)
+            if await request.is_disconnected():
+                return Response(status_code=204)
+
+    async def epochs(self, request: Request, agent: Agent) -> Response:
+        self._of(agent)
+        return Response(await self._enforcement.epochs(await messages.body(request)), media_type=_JSON)
+
+    async def keep(self, request: Request, agent: Agent) -> Response:
+        services = self._of(agent)[1]
+        told = messages.read(await messages.body(request), Recorded)
+        events = read_recorded(agent.spiffe_id, services, told.source, [bytes(one) for one in told.events])
+        source = f"{told.source}@{agent.spiffe_id.partition('/rempart/agent/')[2]}"
+        await asyncio.gather(*(self._record(event, source) for event in events))
+        return Response(status_code=204)
+
+
+def hosts_of(settings: Mapping[str, Any]) -> dict[str, tuple[bytes, frozenset[str]]]:
+    """From what each agent is told: JSON, and the services in it."""
+    return {agent: (messages.encode(told), frozenset(told.services)) for agent, told in settings.items()}
