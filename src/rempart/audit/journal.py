@@ -22,6 +22,7 @@ from pathlib import Path
 from rempart.kernel.errors import BadInput, Conflict, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event
 from rempart.protocols.ocsf import MAX_BYTES, encode
+from rempart.telemetry.spans import step
 
 from .segment import (
     BATCH_BYTES,
@@ -138,7 +139,8 @@ class Journal:
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._flush)
-        await waiter
+        with step("record"):
+            await waiter
 
     def close(self) -> None:
         """Commit what is pending and give the journal free. Twice is once."""

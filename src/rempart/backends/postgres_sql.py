@@ -22,6 +22,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
 from rempart.kernel.errors import Unavailable
+from rempart.telemetry.spans import step
 
 from .job_threads import Job, JobThreads, Outcome
 from .sql import Rows, Tx, UniqueViolation, Value
@@ -97,7 +98,8 @@ class PostgresDatabase:
         self._readers = JobThreads("postgres-reader", _READERS, self._read, self._forget_one)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        return await self._writer.run(work)
+        with step("store"):
+            return await self._writer.run(work)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         return await self._readers.run(work)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rempart.telemetry.spans import step
+
 from .sql import Tx, UniqueViolation, Value
 from .sqlite_thread import SqliteThread, connect, unavailable
 
@@ -68,7 +70,8 @@ class SqliteDatabase:
                 raise tx.violation
             return result
 
-        return await self._writer.run(alone)
+        with step("store"):
+            return await self._writer.run(alone)
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         def snapshot(connection: sqlite3.Connection) -> T:

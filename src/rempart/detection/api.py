@@ -21,6 +21,7 @@ from rempart.kernel.problem import CONTENT_TYPE, problem
 
 from .collect import collect
 from .exposition import CONTENT_TYPE as METRICS_TYPE
+from .exposition import OPENMETRICS
 from .ports import Answer, MetricsSource, Reader, TokenVerifier
 
 LOG_PARAMETERS = ("person", "workload", "type", "since", "until", "limit", "before", "decision", "rule", "path", "text")
@@ -136,4 +137,7 @@ def _pass_on(answer: Answer, of_what: str) -> Response:
 
 
 async def _metrics(sources: Mapping[str, MetricsSource], request: Request) -> Response:
-    return Response(await collect(sources), media_type=METRICS_TYPE)
+    """As OpenMetrics, with exemplars, to whom asks for it."""
+    openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+    page = await collect(sources, openmetrics=openmetrics)
+    return Response(page, media_type=OPENMETRICS if openmetrics else METRICS_TYPE)

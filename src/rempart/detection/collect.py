@@ -12,7 +12,7 @@ from .ports import MetricsSource
 TIMEOUT = 2.0
 
 
-async def collect(sources: Mapping[str, MetricsSource], *, within: float = TIMEOUT) -> str:
+async def collect(sources: Mapping[str, MetricsSource], *, within: float = TIMEOUT, openmetrics: bool = False) -> str:
     """The merged page; never raises for what a component did. `within` is in seconds, for all components together."""
     answers = await asyncio.gather(*(_read(source, within) for source in sources.values()))
     pages = {name: families for name, families in zip(sources, answers, strict=True) if families is not None}
@@ -22,7 +22,7 @@ async def collect(sources: Mapping[str, MetricsSource], *, within: float = TIMEO
     return (
         gauge("rempart_component_up", "1 when the component answered with its metrics.", up)
         + gauge("rempart_component_conflicts", "Metric families left out: another type under the same name.", conflicts)
-        + merged.text
+        + (merged.openmetrics if openmetrics else merged.text)
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.errors import Throttled
+from rempart.telemetry.spans import step
 
 T = TypeVar("T")
 CALM = 8  # strangers in line for each worker; more is a flood
@@ -104,7 +105,8 @@ class HashingPool:
             if known or not self._elsewhere():  # else it would wake up for nothing, hundreds of times a second
                 self._changed.notify()
         self._feed()
-        return await future
+        with step("hash"):
+            return await future
 
     def close(self) -> None:
         """Finish what is in line; blocks for that long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from .verdict import read_verdict
 
 _JSON = "application/json"
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_OF_COUNTERS = re.compile(r"^(# (?:HELP|TYPE) \w+)_total ", re.MULTILINE)  # which OpenMetrics names without `_total`
 Page = tuple[int, str, bytes]
 
 
@@ -69,7 +72,11 @@ class Pages:
     async def metrics(self, ask: Ask) -> Page:
         if ask.method != "GET" or ask.path != "/metrics":
             raise NotFound("no_such_resource", "only GET /metrics is here", "ask for /metrics")
-        return 200, _TEXT, self._metrics().encode()
+        openmetrics = "application/openmetrics-text" in ask.accept
+        page = self._metrics(examples=openmetrics)
+        if not openmetrics:
+            return 200, _TEXT, page.encode()
+        return 200, _OPENMETRICS, (_OF_COUNTERS.sub(r"\1 ", page) + "# EOF\n").encode()
 
     def _state(self) -> dict[str, Any]:
         state = self._keeper.state
@@ -90,7 +97,7 @@ class Pages:
         verdict = read_verdict(deciding.evaluator.evaluate(json.dumps(body["input"])))
         return {**msgspec.to_builtins(verdict), "policy_version": deciding.version}
 
-    def _metrics(self) -> str:
+    def _metrics(self, *, examples: bool) -> str:
         counters = self._decider.counters
         lines = [
             "# HELP rempart_decisions_total Decisions by enforcement point, outcome and code",
@@ -103,9 +110,11 @@ class Pages:
             "# TYPE rempart_decision_seconds histogram",
         ]
         total = 0
-        for bound, count in zip((*counters.seconds, "+Inf"), counters.buckets, strict=True):
+        for index, (bound, count) in enumerate(zip((*counters.seconds, "+Inf"), counters.buckets, strict=True)):
             total += count
-            lines.append(f'rempart_decision_seconds_bucket{{le="{bound}"}} {total}')
+            example = counters.examples.get(index) if examples else None
+            shown = f' # {{trace_id="{example[0]}"}} {example[1]:.9f} {example[2]:.3f}' if example else ""
+            lines.append(f'rempart_decision_seconds_bucket{{le="{bound}"}} {total}{shown}')
         lines += [
             f"rempart_decision_seconds_sum {counters.total_seconds:.6f}",
             f"rempart_decision_seconds_count {total}",

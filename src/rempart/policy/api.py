@@ -104,6 +104,7 @@ class Ask:
     query: dict[str, str]
     body: bytes
     operator: str
+    accept: str = ""
 
     def json(self) -> Any:
         """Raises BadInput `bad_json`."""
@@ -125,6 +126,7 @@ class PageConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
+        self._accept = ""
         self._body: list[bytes] = []
         self._size = 0
         self._done = False
@@ -156,6 +158,10 @@ class PageConnection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self._url += url
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"accept":
+            self._accept = value.decode("latin-1")
+
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
 
@@ -174,7 +180,8 @@ class PageConnection(asyncio.Protocol):
     async def _answer(self, method: str) -> None:
         try:
             parts = urlsplit(self._url.decode("ascii"))
-            ask = Ask(method, parts.path, dict(parse_qsl(parts.query)), b"".join(self._body), self._operator())
+            query, body = dict(parse_qsl(parts.query)), b"".join(self._body)
+            ask = Ask(method, parts.path, query, body, self._operator(), self._accept)
             status, kind, body = await self._handler(ask)
         except RempartError as error:
             document = problem(error.status, error.code, error.reason, remedy=error.remedy)

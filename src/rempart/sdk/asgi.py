@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from rempart.kernel.errors import RempartError
+from rempart.telemetry.asgi import Traced
 
 from .answers import GuardedSend
 from .identify import Identifier, IdentityHeaders, Verifier
 from .identity import current
 from .metrics import Metrics
+from .tracing import service_spans
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,6 +40,8 @@ class Protect:
         self._identifier = Identifier(verifier)
         self._health = health
         self._metrics = metrics or Metrics()
+        spans = service_spans()
+        self._answering: App = self._answer if spans is None else Traced(self._answer, spans)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -45,7 +49,7 @@ class Protect:
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif not await self._own_paths(scope, send):
-            await self._answer(scope, receive, send)
+            await self._answering(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()

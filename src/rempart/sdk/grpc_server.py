@@ -19,6 +19,7 @@ from rempart.kernel.errors import RempartError
 
 from .identify import Identifier, IdentityHeaders, Verifier
 from .identity import Caller, current
+from .tracing import request_span
 
 log = logging.getLogger("rempart.sdk")
 
@@ -54,8 +55,9 @@ class ProtectGrpc(grpc.aio.ServerInterceptor):
             return handler  # type: ignore[no-any-return]  # what continuation gave
         metadata = handler_call_details.invocation_metadata or ()
         headers = IdentityHeaders((str(name), value) for name, value in metadata if isinstance(value, str))
-        unary = self._unary(handler.unary_unary or handler.stream_unary, headers)
-        stream = self._stream(handler.unary_stream or handler.stream_stream, headers)
+        name = handler_call_details.method.lstrip("/")
+        unary = self._unary(handler.unary_unary or handler.stream_unary, headers, name)
+        stream = self._stream(handler.unary_stream or handler.stream_stream, headers, name)
         make = {
             (False, False): lambda: grpc.unary_unary_rpc_method_handler(unary, *_codec(handler)),
             (True, False): lambda: grpc.stream_unary_rpc_method_handler(unary, *_codec(handler)),
@@ -64,11 +66,12 @@ class ProtectGrpc(grpc.aio.ServerInterceptor):
         }
         return make[handler.request_streaming, handler.response_streaming]()
 
-    def _unary(self, behaviour: Any, headers: IdentityHeaders) -> Callable[[Any, _Context], Awaitable[Any]]:
+    def _unary(self, behaviour: Any, headers: IdentityHeaders, name: str) -> Callable[[Any, _Context], Awaitable[Any]]:
         async def answer(request: Any, context: _Context) -> Any:
             token = current.set(await self._caller(headers, context))
             try:
-                return await behaviour(request, context)
+                with request_span(headers.get("traceparent"), name):
+                    return await behaviour(request, context)
             except RempartError as error:
                 await _refuse(context, error)
             finally:
@@ -76,16 +79,19 @@ class ProtectGrpc(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _stream(self, behaviour: Any, headers: IdentityHeaders) -> Callable[[Any, _Context], AsyncIterator[Any]]:
+    def _stream(
+        self, behaviour: Any, headers: IdentityHeaders, name: str
+    ) -> Callable[[Any, _Context], AsyncIterator[Any]]:
         async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
             token = current.set(await self._caller(headers, context))
             try:
-                answers = behaviour(request, context)
-                if hasattr(answers, "__aiter__"):
-                    async for message in answers:
-                        yield message
-                else:  # a coroutine that writes by `context.write`
-                    await answers
+                with request_span(headers.get("traceparent"), name):
+                    answers = behaviour(request, context)
+                    if hasattr(answers, "__aiter__"):
+                        async for message in answers:
+                            yield message
+                    else:  # a coroutine that writes by `context.write`
+                        await answers
             except RempartError as error:
                 await _refuse(context, error)
             finally:

@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from rempart.kernel.errors import Unavailable
+from rempart.telemetry.spans import under_way
 
 from .connection import ConnectionLost, Pool
 from .identity import Caller, current
@@ -151,5 +152,7 @@ class ServiceClient:
 def _passed_on(who: Caller | None) -> dict[str, str]:
     if who is None:
         return {}
-    given = {"authorization": who.authorization, "x-request-id": who.request_id, "traceparent": who.traceparent}
+    here = under_way()
+    trace = here.traceparent if here else who.traceparent
+    given = {"authorization": who.authorization, "x-request-id": who.request_id, "traceparent": trace}
     return {name: value for name, value in given.items() if value}

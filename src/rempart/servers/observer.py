@@ -30,6 +30,7 @@ from rempart.wiring.process_settings import ObserverSettings
 from .asgi import asgi_server
 from .boot import Boot
 
+_PREFERRED = "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"
 _MAX_PAGE_BYTES = 32 * 1024 * 1024
 
 
@@ -55,7 +56,7 @@ class UnixHttp:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with self._client.stream("GET", "http://unix/metrics") as response:
+            async with self._client.stream("GET", "http://unix/metrics", headers={"accept": _PREFERRED}) as response:
                 if response.status_code != 200:
                     raise OSError(f"{self._path} answered {response.status_code}")
                 async for chunk in response.aiter_bytes():

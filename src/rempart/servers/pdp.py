@@ -131,8 +131,6 @@ async def serve(boot: Boot) -> None:
         outbox.flush()
     finally:
         journal.close()
-        if spans is not None:
-            spans.close()
 
 
 async def _listen(

@@ -48,6 +48,8 @@ from rempart.people.sessions.ports import SessionEnding
 from rempart.people.sessions.service import Sessions
 from rempart.people.signing_keys import SealedRing, SigningKeys
 from rempart.people.throttle import Throttle
+from rempart.telemetry.asgi import Traced
+from rempart.telemetry.exporter import Exporter
 from rempart.wiring.people_state import SQLITE
 from rempart.wiring.process_settings import PeopleSettings
 
@@ -70,6 +72,7 @@ from .people_sessions import EndedSessions, compose_sessions
 from .people_settings import check_settings
 from .people_state import open_state
 from .people_workloads import WorkloadBundle
+from .tracing import SpanCounts, exporter
 
 LOGIN_THROTTLE = "login-throttle"
 REFRESH_ROTATION = "refresh-rotation"
@@ -89,6 +92,7 @@ async def compose(
     clock: Clock | None = None,
     hasher: Argon2id | None = None,
     generate: Callable[[str], SigningKey] = SigningKey.generate,
+    spans: Exporter | None = None,
 ) -> People:
     """The composition root of this process; `key` is 32 secret bytes that stay the same across starts.
 
@@ -132,6 +136,7 @@ async def compose(
             str(ring_key.state): clock.now() - ring_key.created_at
             for ring_key in sorted(keys.ring.published(), key=lambda one: -one.created_at)
         },
+        more=SpanCounts(spans) if spans else None,
     )
     refusals = Collapse(recorder)
     endings: list[SessionEnding] = [EndedSessions(SqlEpochs(database), clock)]  # more rooms append themselves below
@@ -246,13 +251,7 @@ async def compose(
         clock=clock,
     )
     endings.append(authorization.logouts)
-    public = PublicFace(
-        proving.logins,
-        refresh,
-        keys,
-        origins,
-        jwks_max_age=settings.jwks_max_age,
-    )
+    public = PublicFace(proving.logins, refresh, keys, origins, jwks_max_age=settings.jwks_max_age)
     internal = AccountsFace(
         accounts,
         bearers,
@@ -295,8 +294,9 @@ async def compose(
     )
     if device_keys is not None:
         api = OffersBinding(api, device_keys)
+    api = metrics.timed(CrossOrigin(api, BrowserApplications(oauth.clients, clock)))
     return People(
-        api=CrossOrigin(api, BrowserApplications(oauth.clients, clock)),
+        api=api if spans is None else Traced(api, spans),
         admin=application(
             [*KeysFace(keys).routes(), *oauth.operators, *authorization.operators, *administration.operators]
         ),
@@ -336,7 +336,7 @@ async def run(boot: Boot) -> None:
     journal = Journal(boot.journal_dir, boot.name)
     boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = bytes.fromhex(settings.state.shared_key) or boot.keys["people"]
-    people = await compose(settings, boot.data_dir, key, journal)
+    people = await compose(settings, boot.data_dir, key, journal, spans=exporter(boot))
     servers = {
         "api": asgi_server(people.api),
         "admin": asgi_server(people.admin, name_operator=True),

@@ -38,6 +38,7 @@ from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import encode
+from rempart.telemetry.spans import INTERNAL, Span, new_span_id, new_trace_id
 from rempart.wiring.catalog import instance_names
 from rempart.wiring.people_state import MOST_INSTANCES
 from rempart.wiring.process_settings import SequencerSettings
@@ -45,6 +46,7 @@ from rempart.wiring.process_settings import SequencerSettings
 from .asgi import asgi_server
 from .boot import Boot
 from .log_store import open_storage
+from .tracing import exporter
 
 _log = logging.getLogger("rempart.sequencer")
 _SHORTEST, _LONGEST = 0.02, 0.2  # seconds between looks at the journals: after work, and when idle
@@ -91,6 +93,7 @@ class SequencerProcess:
         self._waiters: list[asyncio.Future[None]] = []
         self._collapser = Collapser()
         self.turns = SearchTurns()
+        self._spans = exporter(boot)
         self.cosigning = Cosigning(
             log,
             ring,
@@ -125,7 +128,7 @@ class SequencerProcess:
         return SqliteSearch(self._boot.data_dir / "search.db", log_id)
 
     def metrics(self) -> bytes:
-        return page(self.sequencer)
+        return page(self.sequencer) + (self._spans.metrics().encode() if self._spans else b"")
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -177,7 +180,7 @@ class SequencerProcess:
             waiters, self._waiters = self._waiters, []
             self._wanted.clear()
             try:
-                read = self.sequencer.cycle()
+                read = self._integrate()
             except (OSError, Unavailable) as error:
                 _log.error("events wait in the journals: %s", error)
                 self._waiters = waiters + self._waiters
@@ -201,6 +204,19 @@ class SequencerProcess:
                 continue
             pause = _SHORTEST if read else min(_LONGEST, pause * 1.5)
             await self._pause(pause)
+
+    def _integrate(self) -> int:
+        """One cycle; of some, as `[tracing] percent` says, a trace of their own: they serve many requests."""
+        if self._spans is None or not self._spans.begins():
+            return self.sequencer.cycle()
+        started, size = time.time_ns(), self.sequencer.log.size
+        read = self.sequencer.cycle()
+        if read:
+            told = {"rempart.records": read, "rempart.integrated": self.sequencer.log.size - size}
+            told["rempart.log_size"] = self.sequencer.log.size
+            trace, span = new_trace_id(), new_span_id()
+            self._spans.put(Span(trace, span, "", "integrate", INTERNAL, started, time.time_ns(), told))
+        return read
 
     def _tell_growth(self) -> None:
         """Wake everybody that waits for more events."""

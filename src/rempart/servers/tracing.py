@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from rempart.telemetry.exporter import Collector, Exporter
 
 from .boot import Boot
 
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
 
 def exporter(boot: Boot) -> Exporter | None:
-    """Begun: `close` it at the end. None: nothing is traced."""
+    """Begun, and closed when the process ends. None: nothing is traced."""
     if not boot.tracing:
         return None
     told = boot.tracing
-    return Exporter(Collector(told["url"], told["ca"], told["percent"]), boot.name).start()
+    begun = Exporter(Collector(told["url"], told["ca"], told["percent"]), boot.name).start()
+    atexit.register(begun.close)
+    return begun
+
+
+class SpanCounts:
+    """A collector for a registry of prometheus_client; see `Exporter.metrics`."""
+
+    def __init__(self, spans: Exporter) -> None:
+        self._spans = spans
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily
+
+        for name, about, value in self._spans.counts():
+            yield CounterMetricFamily(name, about, value)

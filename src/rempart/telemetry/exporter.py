@@ -84,11 +84,14 @@ class Exporter:
     def metrics(self) -> str:
         """For the process's page, in Prometheus' text format."""
         return "".join(
-            f"# HELP {name} {about}\n# TYPE {name} counter\n{name} {value}\n"
-            for name, about, value in (
-                ("rempart_spans_sent_total", "Spans that the collector took", self.sent),
-                ("rempart_spans_dropped_total", "Spans lost: too many, or refused by the collector", self.dropped),
-            )
+            f"# HELP {name} {about}\n# TYPE {name} counter\n{name} {value}\n" for name, about, value in self.counts()
+        )
+
+    def counts(self) -> tuple[tuple[str, str, int], ...]:
+        """Name, what it says, value."""
+        return (
+            ("rempart_spans_sent_total", "Spans that the collector took", self.sent),
+            ("rempart_spans_dropped_total", "Spans lost: too many, or refused by the collector", self.dropped),
         )
 
     def _run(self) -> None:

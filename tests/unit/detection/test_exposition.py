@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as text_string_to_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from rempart.detection.exposition import MalformedPage, gauge, merge, parse
@@ -96,6 +98,7 @@ def test_any_text_is_read_or_refused(page: str) -> None:
         families = parse(page)
     except MalformedPage:
         return
+    assert merge({"x": families}).openmetrics  # any of it can be written
     again = parse(merge({"x": families}).text)
     assert sum(len(f.samples) for f in again) == sum(len(f.samples) for f in families)
 
@@ -115,3 +118,21 @@ def test_promtool_accepts_the_page() -> None:
     text = gauge("rempart_component_up", "1 when the component answered.", {"pdp": 1, "dead": 0}) + merge(pages).text
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True, check=False)
     assert checked.returncode == 0, checked.stderr + checked.stdout
+
+
+def test_examples_of_a_component_are_in_the_page_for_who_reads_them() -> None:
+    registry = CollectorRegistry()
+    seconds = Histogram("rempart_people_request_seconds", 'Time "from" request', registry=registry, buckets=(0.5, 1))
+    seconds.observe(0.3, {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
+    Counter("rempart_logins", "Logins", registry=registry).inc(2)
+    envoys = '# TYPE envoy_ms histogram\nenvoy_ms_bucket{le="1"} 3\nenvoy_ms_bucket{le="+Inf"} 3\nenvoy_ms_count 3\n'
+    envoys += "envoy_ms_sum 2\n# TYPE envoy_cx counter\nenvoy_cx 4\n# TYPE envoy_odd untyped\nenvoy_odd 5\n"
+    merged = merge({"people": parse(openmetrics.generate_latest(registry).decode()), "gateway": parse(envoys)})
+    families = {family.name: family for family in text_string_to_openmetrics(merged.openmetrics)}
+    assert families["rempart_logins"].type == "counter"
+    assert families["envoy_cx"].type == families["envoy_odd"].type == "unknown"
+    assert families["envoy_ms"].samples[0].labels["le"] == "1.0"
+    examples = [s.exemplar for s in families["rempart_people_request_seconds"].samples if s.exemplar]
+    assert [(one.labels, one.value) for one in examples] == [({"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}, 0.3)]
+    assert samples(merged.text)[("rempart_logins_total", frozenset({("component", "people")}))] == 2
+    assert "trace_id" not in merged.text
