@@ -201,7 +201,7 @@ class Decider:
         claims = None
         if raw:
             try:
-                claims = self._claims.read(raw, ruling.at)
+                claims = self._claims.read(raw, ruling.at, get(b"authorization") or b"")
             except BadClaims as error:
                 raise Refusal(
                     401, "invalid_token", f"the token is not accepted: {error}", token_failure=str(error)

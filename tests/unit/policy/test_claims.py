@@ -118,3 +118,21 @@ def test_explaining_never_raises_and_never_repeats(token: str) -> None:
     assert said
     if len(token) > 8:
         assert token not in said
+
+
+def test_a_token_is_read_only_as_it_was_issued() -> None:
+    """RFC 4648 section 3.5: of an ES256 signature's last character (64 octets) four bits are nobody's."""
+    token = b"Bearer aGVhZGVy.Y2xhaW1z." + base64.urlsafe_b64encode(bytes(64)).rstrip(b"=")
+    header = _encode(CLAIMS)
+    assert _reader().read(header, NOW, token).subject == "u1"
+    whole = b"Bearer aGVhZGVy.Y2xhaW1z." + base64.urlsafe_b64encode(bytes(384))  # RS256 of 3072 bits: none left over
+    assert _reader().read(header, NOW, whole).subject == "u1"
+    for odd in (
+        token + b".",
+        token.replace(b".", b"..", 1),
+        token[:-1] + b"B",
+        token[:24] + b".",
+        b"a.b.c",
+    ):
+        with pytest.raises(BadClaims):
+            _reader().read(header, NOW, odd)

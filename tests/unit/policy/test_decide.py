@@ -163,7 +163,7 @@ def test_a_stale_token_does_not_keep_anyone_from_logging_in() -> None:
 def test_a_token_that_is_bound_to_a_key_is_no_bearer_token() -> None:
     """RFC 9449 section 7.1; people's own endpoints see the proof and judge for themselves."""
     decider, says = _decider(ALLOW)
-    bound = {b"x-rempart-claims": _claims(cnf={"jkt": "x"}), b"authorization": b"Bearer t"}
+    bound = {b"x-rempart-claims": _claims(cnf={"jkt": "x"}), b"authorization": b"Bearer t.t.tA"}
     response, event = _ask(decider, bound)
     assert response.startswith(b"HTTP/1.1 401")
     assert says.asked == []
@@ -181,7 +181,7 @@ ISSUER = "https://localhost:8443/auth"
 def _proof(clock: ManualClock, **changes: Any) -> bytes:
     prover = Prover(clock, changes.pop("key", KEY))
     url = changes.pop("url", "https://localhost:8443/wallet")
-    return prover.proof("GET", url, access_token=changes.pop("token", "t"), **changes)["dpop"].encode()
+    return prover.proof("GET", url, access_token=changes.pop("token", "t.t.tA"), **changes)["dpop"].encode()
 
 
 def test_a_bound_token_passes_the_gateway_with_a_proof_of_its_key_once() -> None:
@@ -192,7 +192,7 @@ def test_a_bound_token_passes_the_gateway_with_a_proof_of_its_key_once() -> None
     claims = _claims(iss=ISSUER, cnf={"jkt": jkt})
 
     def ask(proof: bytes | None, scheme: bytes = b"DPoP", claims: bytes = claims, point: Point = GATEWAY) -> bytes:
-        headers = {b"x-rempart-claims": claims, b"authorization": scheme + b" t", b"x-rempart-peer": PEER.encode()}
+        headers = {b"x-rempart-claims": claims, b"authorization": scheme + b" t.t.tA", b"x-rempart-peer": PEER.encode()}
         return _ask(decider, headers | ({b"dpop": proof} if proof else {}), point, b"/authz/wallet?a=b")[0][9:12]
 
     once = _proof(clock)
@@ -216,7 +216,7 @@ def test_a_bound_token_passes_the_gateway_with_a_proof_of_its_key_once() -> None
     assert ask(_proof(clock, iat=int(clock.now()) - 40)) == b"401"  # from before this process: maybe seen by the last
     assert ask(_proof(clock)) == b"200"
     assert ask(None, point=SIDECAR) == b"200"  # from the gateway, which has seen the proof
-    headers = {b"x-rempart-claims": claims, b"authorization": b"DPoP t", b"x-rempart-peer": b"spiffe://t/payment"}
+    headers = {b"x-rempart-claims": claims, b"authorization": b"DPoP t.t.tA", b"x-rempart-peer": b"spiffe://t/payment"}
     assert _ask(decider, headers, SIDECAR)[0].startswith(b"HTTP/1.1 401")
 
 
