@@ -21,7 +21,7 @@ from .groups import MAX_GROUPS, Correlator, Signal
 from .history import GeoVelocity, Inactivity, NewTerms, OutOfOrder, joined
 from .log_clock import LogClock
 from .matching import Getter, Own, getter, refuse
-from .model import Alert
+from .model import Alert, Origin
 from .rule import Correlation, Detection, Kind, Rule
 from .ruleset import Ruleset
 from .windows import EventCount, Temporal, TemporalOrdered, ValueCount
@@ -136,7 +136,7 @@ class Engine:
         for node in nodes:
             if node.rule.matches(own):  # type: ignore[union-attr]  # `_about` gives detections only
                 if signal is None:
-                    signal = Signal(own, id, seconds, seconds, _weight(kind, own), (id,))
+                    signal = Signal(own, id, seconds, seconds, _weight(kind, own), (id,), score=_score(kind, own))
                 self._pass_on(node, signal, alerts)
         return alerts
 
@@ -189,6 +189,8 @@ class Engine:
             count=signal.count,
             attack=rule.attack,
             principals=principals(rule, signal),
+            origin=Origin.RULE if signal.score is None else Origin.RULE_AND_MODEL,
+            score=signal.score,
         )
 
     # -- making --------------------------------------------------------------------------------------------------
@@ -273,6 +275,15 @@ def _weight(kind: str, own: Own) -> int:
         return 1
     said = details.get("count") or details.get("repeated")
     return min(said, _MAX_WEIGHT) if type(said) is int and said > 1 else 1
+
+
+def _score(kind: str, own: Own) -> float | None:
+    """What the models said, in what they recorded themselves."""
+    details = own.get("details")
+    if kind != EventType.RISK_RAISED or own.get("source") != "models" or type(details) is not dict:
+        return None
+    said = details.get("score")
+    return min(max(float(said), 0.0), 1.0) if type(said) in (int, float) else None
 
 
 def _id(rule: Rule, signal: Signal) -> str:

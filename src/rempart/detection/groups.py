@@ -43,6 +43,7 @@ class Signal:
     evidence: tuple[str, ...]
     values: int = 0
     key: Key = field(default=())
+    score: float | None = None  # a model's, where one is among the events
 
 
 def text_of(value: Any) -> str:

@@ -116,7 +116,9 @@ class ValueCount(Correlator):
 
 
 class Temporal(Correlator):
-    """State: for each rule [[at, id, first, count, [evidence]], …] by time, the newest few. In order or in any."""
+    """State: for each rule [[at, id, first, count, [evidence], score], …] by time, the newest few. In order or in any.
+
+    A snapshot of an earlier version has no score."""
 
     _KEPT = 8
 
@@ -132,7 +134,7 @@ class Temporal(Correlator):
 
     def step(self, state: Any, which: int, signal: Signal, now: float, *, quiet: bool) -> Signal | None:
         entries = state[which]
-        entry = [signal.at, signal.id, signal.first, signal.count, list(signal.evidence)]
+        entry = [signal.at, signal.id, signal.first, signal.count, list(signal.evidence), signal.score]
         if any(known[1] == signal.id for known in entries):
             return None
         insort(entries, entry)
@@ -145,7 +147,9 @@ class Temporal(Correlator):
         ids = [id for one in sorted(chosen) for id in one[4]]
         evidence = evidence_of(ids)
         first, count = min(one[2] for one in chosen), sum(one[3] for one in chosen)
-        return Signal(signal.own, signal.id, max(one[0] for one in chosen), first, count, evidence)
+        scores = [one[5] for one in chosen if len(one) > 5 and one[5] is not None]
+        last, score = max(one[0] for one in chosen), max(scores, default=None)
+        return Signal(signal.own, signal.id, last, first, count, evidence, score=score)
 
     def _chosen(self, state: Any, which: int, entry: Any) -> list[Any] | None:
         """One entry of each rule with `entry` among them, all within the timespan: those nearest to it."""

@@ -1,8 +1,9 @@
 """One-shot: fit one model and end. So scikit-learn, its 140 MB and its time are in no process that watches.
 
 stdin: one `detection.models.training.Job` as MessagePack. stdout: `detection.models.trained.Trained` as JSON, exit code
-0; else one JSON problem `{"code", "reason"}` on stderr and the exit code of its class. It runs only when nothing else
-wants the processor, opens no file and no socket after its imports, holds no key, and is bounded in time and memory.
+0; else one JSON problem `{"code", "reason"}` on stderr and the exit code of its class. It gets the processor when
+hardly anybody else wants it, opens no file and no socket after its imports, holds no key, and is bounded in time and
+memory.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ MEMORY = 4 << 30
 
 
 def stand_back() -> None:
-    """SCHED_IDLE where it may, the lowest niceness; limits on processor time, memory and files written."""
+    """The lowest niceness, as a batch job: a hundredth of what others get, and not nothing. Limits on processor time,
+    memory and files written."""
     os.nice(19)
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     for limit, value in ((resource.RLIMIT_CPU, CPU_SECONDS), (resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, 0)):
         hard = resource.getrlimit(limit)[1]
         least = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -112,19 +112,17 @@ class ApiFeatures:
                 return
             self._count += 1
             window = windows[principal] = _Window(number * WINDOW)
-        details = own.get("details")
-        details = details if type(details) is dict else {}
         window.requests += 1
         window.id, window.last = str(own["id"]), max(window.last, at)
         window.denied += own.get("success") is not True
-        window.writing += details.get("method") in _WRITING
+        window.writing += own.get("method") in _WRITING
         window.tens[min(int((at - window.begin) // 10), len(window.tens) - 1)] += 1
         if (where := network(own)) and len(window.networks) < 16:
             window.networks[where] = None
-        self._count_path(own, details, window, principal)
+        self._count_path(own, window, principal)
 
-    def _count_path(self, own: Own, details: dict[str, Any], window: _Window, principal: str) -> None:
-        path, service = str(details.get("path") or "")[:256], str(own.get("service") or "")[:64]
+    def _count_path(self, own: Own, window: _Window, principal: str) -> None:
+        path, service = str(own.get("path") or "")[:256], str(own.get("service") or "")[:64]
         shape = f"{service} {kind_of_path(path)}"
         if len(window.objects) < _OBJECTS:
             window.objects[path] = None
@@ -178,10 +176,8 @@ class ApiFeatures:
 
 def _principal(own: Own) -> str:
     """Empty for what isn't counted here: requests without a proven caller, and a person's second enforcement point."""
-    details = own.get("details")
-    at_gateway = type(details) is dict and details.get("pep") == "gateway"
     person, workload = own.get("person"), own.get("workload")
-    if at_gateway:
+    if own.get("pep") == "gateway":
         return f"person:{person}" if type(person) is str and person else ""
     if person or type(workload) is not str or not workload or workload.endswith("/rempart/gateway"):
         return ""

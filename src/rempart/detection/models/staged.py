@@ -124,10 +124,10 @@ def _bad_login(chance: random.Random, kind: str, day: int, who: tuple[Any, ...])
 
 def _decision(who: str, at: float, path: str, service: str, *, allow: bool = True, method: str = "GET") -> Own:
     person = not who.startswith("spiffe://")
-    details = {"pep": "gateway" if person else service, "method": method, "path": path}
+    request = {"pep": "gateway" if person else service, "method": method, "path": path}
     about = {"person": who} if person else {"workload": who}
     ip = {"ip": f"10.1.{who[4:]}.1"} if person else {}
-    return _event("decision", "pdp", at, success=allow, service=service, details=details, **about, **ip)
+    return _event("decision", "pdp", at, success=allow, service=service, **request, **about, **ip)
 
 
 _KINDS = (("wallet", "/wallet/{}"), ("payments", "/payments/{}/state"), ("users", "/users/{}"))
