@@ -46,7 +46,9 @@ def test_the_signed_in_go_on_and_the_owner_on_a_known_device_gets_in(people: Peo
                 statuses.append(answer.status_code)
 
     with people.client(**{"x-spiffe-id": GATEWAY, "x-forwarded-for": "203.0.113.7"}) as ann:
+        started = time.perf_counter()
         welcome = ann.post("/login", json={"email": ANN, "password": PASSWORD}).json()
+        alone = time.perf_counter() - started
         bearer = {"authorization": f"Bearer {welcome['access_token']}"}
         quiet = times(ann, bearer, 1.0)
         flooders = [threading.Thread(target=flood) for _ in range(FLOODERS)]
@@ -64,14 +66,15 @@ def test_the_signed_in_go_on_and_the_owner_on_a_known_device_gets_in(people: Peo
             stop.set()
             for thread in flooders:
                 thread.join()
-    told = {"quiet": spread(quiet), "flooded": spread(flooded), "owner": round(owner, 3), "tried": len(statuses)}
+    told = {"quiet": spread(quiet), "flooded": spread(flooded), "tried": len(statuses)}
+    told |= {"alone": round(alone, 3), "owner": round(owner, 3)}
     print(json.dumps(told))
     assert answer.status_code == 200, told
     assert set(statuses) <= {401, 429}, told
     assert len(statuses) > FLOODERS, told
     # generous, since the machine is shared with the flooders themselves: the figures stand in the benchmark
-    assert spread(flooded)[1] < 10 * spread(quiet)[1] + 0.1, told
-    assert owner < 3.0, told
+    assert spread(flooded)[1] < 10 * spread(quiet)[1] + 2 * alone + 0.1, told
+    assert owner < 3.0 + 20 * alone, told
 
 
 def times(client: httpx.Client, headers: dict[str, str], seconds: float) -> list[float]:

@@ -148,7 +148,23 @@ def _failed() -> Trace:
 
 
 def _enumeration_time(scene: Scene) -> Outcome:
-    """Each attempt from an address of its own, so that throttling doesn't blur what is measured."""
+    """Up to three times: what the work itself makes differ differs in all of them, what the machine does not."""
+    said, slower = "", set[bool]()
+    for _ in range(3):
+        measured = _login_times(scene)
+        if measured is None:
+            return blocked("throttled before anything could be measured", "people: throttling", _failed())
+        known, unknown = measured
+        said = f"{known * 1000:.1f} ms and {unknown * 1000:.1f} ms"
+        slower.add(known > unknown)
+        if len(slower) == 2 or abs(known - unknown) <= max(0.25 * max(known, unknown), 0.004):
+            return blocked(said, "people: the same work for both", _failed())
+    return got_through(said, _failed())
+
+
+def _login_times(scene: Scene) -> tuple[float, float] | None:
+    """Medians in seconds for an account that exists and one that doesn't; each attempt from an address of its own, so
+    that throttling doesn't blur what is measured."""
     emails = (scene.account("devops").email, "nobody-at-all@bank.example")
     times: dict[str, list[float]] = {email: [] for email in emails}
     for attempt in range(12):
@@ -159,12 +175,9 @@ def _enumeration_time(scene: Scene) -> Outcome:
             if reply.status == 401:
                 times[email].append(time.perf_counter() - start)
     if min(map(len, times.values())) < 4:
-        return blocked("throttled before anything could be measured", "people: throttling", _failed())
+        return None
     known, unknown = (statistics.median(times[email]) for email in emails)
-    said = f"{known * 1000:.1f} ms and {unknown * 1000:.1f} ms"
-    if abs(known - unknown) > max(0.25 * max(known, unknown), 0.004):
-        return got_through(said, _failed())
-    return blocked(said, "people: the same work for both", _failed())
+    return known, unknown
 
 
 def _guessing(scene: Scene) -> Outcome:
