@@ -237,6 +237,33 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 "short",
                 {"alarms": 'sum(increase(rempart_audit_events_total{type="system.alarm"}[1h]))'},
             ),
+            (
+                "Detections",
+                "alerts and signals of the last hour, by rule and severity",
+                "short",
+                {"{{severity}} {{rule}}": "sum by (rule, severity) (increase(rempart_detections_total[1h])) > 0"},
+            ),
+            (
+                "Incidents",
+                "that are kept, by standing; only with a channel for alerts",
+                "short",
+                {"{{standing}}": "sum by (standing) (rempart_incidents)"},
+            ),
+            (
+                "The detector is behind",
+                "events in the log that it has not looked at yet",
+                "short",
+                {"events": "max(rempart_detector_behind_events)"},
+            ),
+            (
+                "Alerts on their way",
+                "notices that wait for a channel, and those that it lost",
+                "short",
+                {
+                    "{{channel}} waiting": "sum by (channel) (rempart_alert_channel_waiting)",
+                    "{{channel}} lost": "sum by (channel) (increase(rempart_alert_channel_lost_total[1h]))",
+                },
+            ),
         ],
     ),
 }

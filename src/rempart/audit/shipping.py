@@ -61,11 +61,21 @@ class Progress:
 class Shipment:
     """Runs in one task. `directory` is its own; `tell` records an event durably."""
 
-    def __init__(self, name: str, sink: Sink, feed: Feed, directory: Path, clock: Clock, tell: Tell) -> None:
-        """Raises Integrity `bad_cursor` when the cursor was damaged: nothing is guessed."""
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        feed: Feed,
+        directory: Path,
+        clock: Clock,
+        tell: Tell,
+        shown: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        """`shown`: what this sink is given of an event. Raises Integrity `bad_cursor` when the cursor was damaged:
+        nothing is guessed."""
         self.name = name
         self.progress = Progress()
-        self._sink, self._feed, self._clock, self._tell = sink, feed, clock, tell
+        self._sink, self._feed, self._clock, self._tell, self._shown = sink, feed, clock, tell, shown
         self._cursor_path = directory / f"{name}.cursor"
         self._rejected_path = directory / f"{name}.rejected.jsonl"
         self._cursor = self._load()
@@ -106,7 +116,7 @@ class Shipment:
 
     async def _ship_page(self, page: Page) -> None:
         items = [
-            Item(page.start + offset, id, bytes(event))
+            Item(page.start + offset, id, self._shown(bytes(event)))
             for offset, (id, event) in enumerate(zip(page.ids, page.events, strict=True))
             if not id.startswith(DELETED)
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rempart.audit.journal import Journal
 from rempart.audit.ports import Sink
+from rempart.audit.references import references
 from rempart.audit.shipping import Shipment
 from rempart.audit.shipping_report import page, report
 from rempart.backends.http_feed import HttpFeed
@@ -32,6 +33,9 @@ from rempart.wiring.process_settings import ShipperSettings
 
 from .boot import Boot
 from .serving import serve
+
+SHOWN: Mapping[str, Callable[[bytes], bytes]] = {"clear": bytes, "references": references}
+"""What a sink is given of an event, by its setting `personal`."""
 
 
 def make_sink(settings: SinkSettings, data_dir: Path, host_name: str, clock: Clock) -> Sink:
@@ -93,7 +97,10 @@ async def run(boot: Boot, settings: ShipperSettings) -> None:
         )
 
     shipments = [
-        Shipment(one.name, make_sink(one, boot.data_dir, settings.host_name, clock), feed, boot.data_dir, clock, tell)
+        Shipment(
+            *(one.name, make_sink(one, boot.data_dir, settings.host_name, clock)),
+            *(feed, boot.data_dir, clock, tell, SHOWN[one.personal]),
+        )
         for one in settings.sinks
     ]
     app = face(shipments, time.time())

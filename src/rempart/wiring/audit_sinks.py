@@ -18,11 +18,14 @@ from rempart.kernel.errors import BadInput
 from .check import Reader
 from .receivers import URL, ip, pem_text, receiver_url, secret
 
+PERSONAL = ("clear", "references")
+_WAYS = "use clear, or references: persons by their ids alone"
 TYPES = ("elasticsearch", "syslog", "jsonl", "webhook")
 
 
 class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`url` for elasticsearch and webhook, `host` and `port` for syslog, `path` for jsonl. PEM texts, not files."""
+    """`url` for elasticsearch and webhook, `host` and `port` for syslog, `path` for jsonl. PEM texts, not files.
+    `personal`: `clear`, or `references` for persons by their ids alone."""
 
     name: str
     type: str
@@ -39,6 +42,7 @@ class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     certificate: str = ""
     key: str = ""
     strict: bool = False
+    personal: str = "clear"
 
     def __repr__(self) -> str:
         return f"SinkSettings(name={self.name!r}, type={self.type!r})"
@@ -65,7 +69,9 @@ class _Sink:
         kind = reader.text("type", required=True)
         if kind and kind not in TYPES:
             reader.refuse("type", f"{kind[:40]!r} is no type of sink", "use " + ", ".join(TYPES))
-        given: dict[str, object] = {}
+        given: dict[str, object] = {"personal": reader.text("personal", default=PERSONAL[0])}
+        if given["personal"] not in PERSONAL:
+            reader.refuse("personal", f"personal data is given in no way {str(given['personal'])[:40]!r}", _WAYS)
         if kind == "jsonl":
             given["path"] = reader.text("path", default=f"{name}.jsonl")
         if kind == "syslog":

@@ -59,6 +59,7 @@ strict = true
 [[audit.sink]]
 name = "file"
 type = "jsonl"
+personal = "references"
 [[audit.sink]]
 name = "hook"
 type = "webhook"
@@ -72,6 +73,7 @@ secret = "${HOOK_SECRET}"
     assert siem.key.startswith("-----BEGIN PRIVATE KEY-----")
     assert (log.host, log.port, log.strict) == ("::1", 6514, True)
     assert file.path == "file.jsonl"
+    assert [sink.personal for sink in sinks] == ["clear", "clear", "references", "clear"]
     assert hook.secret == HOOK
     assert "password" not in repr(siem)
     assert HOOK not in repr(hook)
@@ -106,6 +108,7 @@ secret = "${HOOK_SECRET}"
         ('type = "syslog"\naddress = "h:0"\ncertificate = "us.pem"\nkey = "us.key"', "is no port"),
         ('type = "syslog"\naddress = "h"\ncertificate = "us.pem"\nkey = "other.key"', "don't belong together"),
         ('type = "jsonl"\nurl = "https://h"', "unknown key"),
+        ('type = "jsonl"\npersonal = "some"', "is given in no way 'some'"),
     ],
 )
 def test_what_is_wrong_is_refused_and_no_secret_is_repeated(lines: str, what: str, directory: Path) -> None:
