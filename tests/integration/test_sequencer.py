@@ -447,6 +447,8 @@ def test_retention_by_command_deletes_what_is_over_and_not_what_is_held() -> Non
                 listed = json.loads(rempart(state, "audit", "holds", "--json").stdout)["holds"]
                 assert [one["id"] for one in listed] == ["case-7"]
                 due = json.loads(rempart(state, "audit", "prune", "--dry-run", "--json").stdout)
+                waiting = client.post("/prune", json={"taken": 255}).json()  # a sink has not taken the last of them
+                assert (waiting["deleted"], waiting["waits_for"]) == (0, 256)
                 done = json.loads(rempart(state, "audit", "prune", "--json").stdout)
                 assert due["deleted"] == done["deleted"] == 128
                 assert Path(done["runs"][0]["export"]).stat().st_mode & 0o777 == 0o600

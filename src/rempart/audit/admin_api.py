@@ -27,7 +27,10 @@ class Administration(Service, Protocol):
 
 
 class _Prune(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`taken`: how many events of the log every sink has; without, no sink is waited for."""
+
     dry: bool = False
+    taken: int | None = None
 
 
 class _Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +65,8 @@ def admin_app(service: Administration) -> ASGIApp:
             service.sequencer.rebuild_index()
             return json_response(index_state(service.sequencer))
         if path == "/prune":
-            return json_response(await admin.prune(operator, dry=_decoded(body, _Prune).dry))
+            asked = _decoded(body, _Prune)
+            return json_response(await admin.prune(operator, dry=asked.dry, taken=asked.taken))
         if path == "/holds":
             hold = _decoded(body, Hold)
             if not _ID.fullmatch(hold.id) or not (hold.person or hold.workload or hold.service or hold.type):

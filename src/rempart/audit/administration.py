@@ -75,17 +75,25 @@ class RecordAdministration:
         self._holds.lift(id)
         return {"lifted": id, "event": event}
 
-    async def prune(self, operator: str, *, dry: bool) -> Mapping[str, Any]:
-        """Others have their turn after each run: what is written meanwhile is in no full bundle that is looked at."""
+    async def prune(self, operator: str, *, dry: bool, taken: int | None = None) -> Mapping[str, Any]:
+        """Others have their turn after each run: what is written meanwhile is in no full bundle that is looked at.
+
+        Stops before the first run that goes beyond `taken`: `waits_for` is then its end, else null.
+        """
         async with self._pruning:
             runs = []
+            waits_for = None
             for run in self._retention.due(time.time()):
+                if taken is not None and run.end > taken:
+                    waits_for = run.end
+                    break
                 told: dict[str, Any] = {"first": run.first, "end": run.end, "deleted": run.deleted}
                 runs.append(told if dry else await self._delete(operator, run, told))
                 await asyncio.sleep(0)
             if runs and not dry:
                 self._sequencer.rebuild_index()  # of what was deleted it must not keep a word
-            return {"runs": runs, "deleted": sum(run["deleted"] for run in runs), "dry": dry}
+            deleted = sum(run["deleted"] for run in runs)
+            return {"runs": runs, "deleted": deleted, "dry": dry, "waits_for": waits_for}
 
     async def _delete(self, operator: str, run: Run, told: dict[str, Any]) -> dict[str, Any]:
         path, digest = self._retention.export(run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -38,12 +38,19 @@ def prune(
 ) -> None:
     """Delete events whose time is over ([audit.retention]), after exporting them; the tree stays provable.
 
-    Refused while a sink has not taken all of them: it would never get them.
+    What a sink has not taken yet stays, since it would never get it; then the exit code is 1.
     """
     directory = state_dir(state)
-    if not (dry_run or past_sinks):
-        _taken_by_sinks(directory)
-    answer = call(directory, "sequencer", "POST", "/prune", {"dry": dry_run}, timeout=3600.0)
+    sinks = [] if dry_run or past_sinks else _sinks(directory)
+    wanted = {"dry": dry_run, "taken": min((sink["next"] for sink in sinks), default=None)}
+    answer = call(directory, "sequencer", "POST", "/prune", wanted, timeout=3600.0)
+    if (end := answer["waits_for"]) is not None:
+        behind = ", ".join(sink["name"] for sink in sinks if sink["next"] < end)
+        raise Conflict(
+            "sink_behind",
+            f"{answer['deleted']} events were deleted; {behind} did not take yet what else is due, up to {end - 1}",
+            "see `rempart audit sinks`, or say --past-sinks",
+        )
     if json:
         print_json(answer)
         return
@@ -52,22 +59,12 @@ def prune(
     say(f"{answer['deleted']} events {'are due' if dry_run else 'were deleted'}")
 
 
-def _taken_by_sinks(directory: Path) -> None:
-    """Raises Conflict `sink_behind`, Unavailable where there are sinks that can't be asked."""
-    sinks = (
-        call(directory, "shipper", "GET", "/sinks")["sinks"] if (directory / "run/admin/shipper.sock").exists() else []
-    )
-    if not sinks:
-        return
-    due = call(directory, "sequencer", "POST", "/prune", {"dry": True}, timeout=3600.0)
-    end = max((run["end"] for run in due["runs"]), default=0)
-    behind = [sink["name"] for sink in sinks if sink["next"] < end]
-    if behind:
-        raise Conflict(
-            "sink_behind",
-            f"{', '.join(behind)} did not take yet what is due: events up to {end - 1}",
-            "see `rempart audit sinks`, or say --past-sinks",
-        )
+def _sinks(directory: Path) -> list[dict[str, Any]]:
+    """Raises Unavailable where there are sinks that can't be asked."""
+    if not (directory / "run/admin/shipper.sock").exists():
+        return []
+    found: list[dict[str, Any]] = call(directory, "shipper", "GET", "/sinks")["sinks"]
+    return found
 
 
 def hold(
