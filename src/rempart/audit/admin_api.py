@@ -11,9 +11,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rempart.kernel.errors import BadInput, NotFound
+from rempart.protocols.http_answers import MethodNotAllowed, json_response, served
 
 from .administration import RecordAdministration
-from .api import MethodNotAllowed, Service, index_state, json_response, reading_app, served
+from .api import Service, index_state, reading_app
 from .retention import Hold
 
 _MAX_BODY = 1 << 16

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from rempart.kernel.errors import BadInput, NotFound, RempartError, Unavailable
+from rempart.kernel.errors import BadInput, NotFound, Unavailable
 from rempart.kernel.event import Event
-from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.protocols.http_answers import MethodNotAllowed, json_response, served
 
 from .checkpoint import Checkpoint
 from .cosigning import Cosigning
@@ -71,13 +71,6 @@ class Service(Intake, Protocol):
 
     def metrics(self) -> bytes:
         """A Prometheus page."""
-
-
-class MethodNotAllowed(RempartError):
-    status = 405
-
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def reading_app(service: Service) -> ASGIApp:
@@ -181,27 +174,6 @@ def metrics_app(service: Service) -> ASGIApp:
         return Response(service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return served(answer)
-
-
-def served(answer: Handler) -> ASGIApp:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        try:
-            response = await answer(Request(scope, receive))
-        except RempartError as error:
-            document = problem(error.status, error.code, error.reason, remedy=error.remedy)
-            response = json_response(document, error.status, CONTENT_TYPE)
-        except ClientDisconnect:
-            return
-        response.headers["cache-control"] = "no-store"
-        await response(scope, receive, send)
-
-    return app
-
-
-def json_response(document: Any, status: int = 200, media_type: str = "application/json") -> Response:
-    return Response(msgspec.json.encode(document), status, media_type=media_type)
 
 
 async def _locate(service: Service, id: str) -> list[int]:

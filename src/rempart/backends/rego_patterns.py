@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .rego_edits import Edit
-from .rego_syntax import Node, Rule, _chain
+from .rego_syntax import Node, Rule, _chain, start_of
 
 MODULE = "rempart/matching.rego"
 DATA = "patterns"  # under data.rempart
@@ -115,8 +115,8 @@ def _checked(statement: Node, builtin: set[tuple[int, int]], written: str) -> st
     if call is None or statement.get("with_mods"):
         return ""
     path, _ = _chain(call["fcn"])
-    first = _first(call["fcn"])
-    if (first["line"], first["col"]) not in builtin:
+    first = start_of(call["fcn"])
+    if first is None or (first["line"], first["col"]) not in builtin:
         return ""
     if path == _GLOB and len(call["params"]) == 3:
         pattern, delimiters, value = call["params"]
@@ -143,15 +143,6 @@ def _reference(node: Node) -> str:
     """A variable or a path of constant names below one, as Rego writes it; empty for all else."""
     path, dynamic = _chain(node)
     return "" if dynamic or not path else path[0] + "".join(f"[{json.dumps(part)}]" for part in path[1:])
-
-
-def _first(reference: Node) -> Node:
-    """The span of a reference's first name."""
-    ((kind, body),) = reference.items()
-    while kind != "Var":
-        ((kind, body),) = body["refr"].items()
-    span: Node = body["span"]
-    return span
 
 
 def _statements(node: Any) -> Iterator[Node]:

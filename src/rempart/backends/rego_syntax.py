@@ -170,7 +170,7 @@ class _Module:
             for call in _find(rule.node, "Call"):
                 path, _ = _chain(call["fcn"])
                 span = call["span"]
-                start = _start(call["fcn"]) or span
+                start = start_of(call["fcn"]) or span
                 target = self._data_path(path, set())
                 rule.calls.append((target or path, start["line"], start["col"]))
                 if target:
@@ -246,7 +246,7 @@ def _chain(node: Node) -> tuple[Path, bool]:
     return (), True
 
 
-def _start(node: Node) -> Node | None:
+def start_of(node: Node) -> Node | None:
     """Where a reference begins; the span of `a.b` itself has the column of the dot."""
     ((_, body),) = node.items()
     while "refr" in body:

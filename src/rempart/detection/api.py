@@ -8,7 +8,7 @@ open the record: the caller is the gateway, the token is valid, the role is `aud
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from starlette.requests import Request
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rempart.kernel.errors import BadInput, Denied, NotFound, RempartError, Unauthenticated, Unavailable
 from rempart.kernel.principal import Role
-from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.protocols.http_answers import Handler, MethodNotAllowed, refusal
 
 from .collect import collect
 from .exposition import CONTENT_TYPE as METRICS_TYPE
@@ -27,12 +27,6 @@ from .ports import Answer, MetricsSource, Reader, TokenVerifier
 LOG_PARAMETERS = ("person", "workload", "type", "since", "until", "limit", "before", "decision", "rule", "path", "text")
 MAX_EVENTS = 1000
 _TILES = ("/logs/checkpoint", "/logs/tile/")
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-class MethodNotAllowed(RempartError):
-    status = 405
 
 
 def observer_app(
@@ -96,9 +90,7 @@ def _refusal(error: RempartError, request: Request) -> Response:
         headers["www-authenticate"] = f'Bearer error="invalid_token", error_description="{error.code}"'
     if error.status == 405:
         headers["allow"] = "GET"
-    decision = request.headers.get("x-rempart-decision", "")
-    document = problem(error.status, error.code, error.reason, remedy=error.remedy, decision_id=decision)
-    return JSONResponse(document, error.status, headers, media_type=CONTENT_TYPE)
+    return refusal(error, decision_id=request.headers.get("x-rempart-decision", ""), headers=headers)
 
 
 async def _logs(log: Reader, request: Request) -> Response:

@@ -14,9 +14,13 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from rempart.kernel.errors import BadInput
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,15 @@ class Boot:
             ready_fd=ready_fd,
             tracing=document.get("tracing"),
         )
+
+    def read_settings(self, kind: type[T]) -> T:
+        """Raises BadInput `bad_settings`."""
+        try:
+            return msgspec.convert(dict(self.settings), kind)
+        except msgspec.ValidationError as error:
+            raise BadInput(
+                "bad_settings", f"the settings of {self.name}: {error}", "start it with `rempart up`"
+            ) from None
 
     def ready(self) -> None:
         """Tell the supervisor that the sockets are being served; at most once."""

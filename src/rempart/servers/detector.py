@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from pathlib import Path
 
-import msgspec
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,13 +20,12 @@ from rempart.detection.engine import Engine
 from rempart.detection.following import Follower
 from rempart.detection.metrics import page
 from rempart.detection.ruleset import BUILT_IN, load
-from rempart.kernel.errors import BadInput
 from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
 from rempart.wiring.process_settings import DetectorSettings
 
-from .asgi import asgi_server
 from .boot import Boot
+from .serving import serve
 
 
 class JournaledAlerts:
@@ -82,10 +79,7 @@ def _rules(follower: Follower) -> dict[str, object]:
 
 async def run(boot: Boot) -> None:
     """Serve until SIGTERM; then save how far it is."""
-    try:
-        settings = msgspec.convert(dict(boot.settings), DetectorSettings)
-    except msgspec.ValidationError as error:
-        raise BadInput("bad_settings", f"the detector's settings: {error}", "start it with `rempart up`") from None
+    settings = boot.read_settings(DetectorSettings)
     boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     places = GeoCsv.read(Path(settings.geo_file)) if settings.geo_file else None
     own = [Path(settings.rules_dir)] if settings.rules_dir else []
@@ -94,22 +88,10 @@ async def run(boot: Boot) -> None:
     feed = HttpFeed(settings.feed_socket)
     follower = Follower(engine, feed, JournaledAlerts(journal), boot.data_dir / "state")
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    servers = {name: asgi_server(detector_app(follower)) for name in ("metrics", "admin") if name in boot.sockets}
+    app = detector_app(follower)
+    apps = {name: app for name in ("metrics", "admin") if name in boot.sockets}
     try:
-        async with asyncio.TaskGroup() as group:
-            for name, server in servers.items():
-                group.create_task(server.serve(sockets=[boot.sockets[name]]))
-            group.create_task(follower.follow(stopping))
-            group.create_task(follower.watch_clock(stopping))
-            while not all(server.started for server in servers.values()):  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.005)
-            boot.ready()
-            await stopping.wait()
-            for server in servers.values():
-                server.should_exit = True
+        await serve(boot, apps, follower.follow(stopping), follower.watch_clock(stopping), stopping=stopping)
     finally:
         journal.close()
         await feed.close()

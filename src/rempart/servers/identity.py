@@ -106,7 +106,7 @@ def _containers(settings: IdentitySettings) -> list[ContainerFacts]:
 
 async def run(boot: Boot) -> None:
     """Serve until SIGTERM or SIGINT. Raises RempartError when it can't begin."""
-    settings = msgspec.convert(boot.settings, IdentitySettings)
+    settings = boot.read_settings(IdentitySettings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

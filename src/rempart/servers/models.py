@@ -10,8 +10,6 @@ import asyncio
 import logging
 from pathlib import Path
 
-import msgspec
-
 from rempart.audit.journal import Journal
 from rempart.backends.geo_csv import GeoCsv
 from rempart.backends.http_feed import HttpFeed
@@ -66,10 +64,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     boot = Boot.from_environment()
-    try:
-        settings = msgspec.convert(dict(boot.settings), ModelsSettings)
-    except msgspec.ValidationError as error:
-        raise BadInput("bad_settings", f"the models' settings: {error}", "start it with `rempart up`") from None
+    settings = boot.read_settings(ModelsSettings)
     uvloop.run(run(boot, settings))
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
-
 from rempart.audit.journal import Journal
 from rempart.backends.http_feed import HttpFeed
 from rempart.backends.sink_tls import Trust
@@ -70,10 +68,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     boot = Boot.from_environment()
-    try:
-        settings = msgspec.convert(dict(boot.settings), NotifierSettings)
-    except msgspec.ValidationError as error:
-        raise BadInput("bad_settings", f"the notifier's settings: {error}", "start it with `rempart up`") from None
+    settings = boot.read_settings(NotifierSettings)
     uvloop.run(run(boot, settings))
 
 

@@ -6,13 +6,10 @@ the sequencer's, the PDP's and the components' own.
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
-import msgspec
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -22,13 +19,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rempart.detection.api import observer_app
 from rempart.detection.exposition import CONTENT_TYPE
 from rempart.detection.ports import Answer
-from rempart.kernel.errors import BadInput, Unavailable
+from rempart.kernel.errors import Unavailable
 from rempart.kernel.spiffe import SpiffeId
 from rempart.sdk.tokens import PublishedKeys, TokenVerifier
 from rempart.wiring.process_settings import ObserverSettings
 
-from .asgi import asgi_server
 from .boot import Boot
+from .serving import serve
 
 _PREFERRED = "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"
 _MAX_PAGE_BYTES = 32 * 1024 * 1024
@@ -107,10 +104,7 @@ def counted(app: ASGIApp, requests: Counter) -> ASGIApp:
 
 async def run(boot: Boot) -> None:
     """Serve until SIGTERM; finish what is in flight."""
-    try:
-        settings = msgspec.convert(dict(boot.settings), ObserverSettings)
-    except msgspec.ValidationError as error:
-        raise BadInput("bad_settings", f"the observer's settings: {error}", "start it with `rempart up`") from None
+    settings = boot.read_settings(ObserverSettings)
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -128,21 +122,7 @@ async def run(boot: Boot) -> None:
         policies=policies,
         metrics=sources,
     )
-    servers = {"api": asgi_server(counted(app, requests)), "metrics": asgi_server(own_metrics(registry))}
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        for server in servers.values():
-            server.should_exit = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    async with asyncio.TaskGroup() as group:
-        for name, server in servers.items():
-            group.create_task(server.serve(sockets=[boot.sockets[name]]))
-        while not all(server.started for server in servers.values()):  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.005)
-        boot.ready()
+    await serve(boot, {"api": counted(app, requests), "metrics": own_metrics(registry)})
     for client in (people, log, policies, *sources.values()):
         await client.close()
 

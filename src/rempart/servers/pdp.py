@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import uvloop
 
 from rempart.audit.journal import Journal
@@ -63,7 +62,7 @@ WATCHED_CODES = (
 async def serve(boot: Boot) -> None:
     """Until SIGTERM or SIGINT: then what was asked is still answered, and the journal closed."""
     loop = asyncio.get_running_loop()
-    settings = msgspec.convert(dict(boot.settings), PdpSettings)
+    settings = boot.read_settings(PdpSettings)
     clock = SystemClock()
     given = given_data(settings.data, settings.unsafe_disabled)
     journal = Journal(boot.journal_dir, boot.name)

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -23,7 +22,7 @@ from rempart.crypto.aead import derive_key
 from rempart.crypto.jose import SigningKey
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.clock import Clock, SystemClock
-from rempart.kernel.errors import BadInput, RempartError
+from rempart.kernel.errors import RempartError
 from rempart.kernel.event import Recorder
 from rempart.people.access_tokens import LONGEST_TTL, AccessTokens
 from rempart.people.accounts import Accounts
@@ -329,10 +328,7 @@ async def run(boot: Boot) -> None:
     """Serve until SIGTERM; finish what is in flight."""
     from rempart.audit.journal import Journal
 
-    try:
-        settings = msgspec.convert(dict(boot.settings), PeopleSettings)
-    except msgspec.ValidationError as error:
-        raise BadInput("bad_settings", f"people's settings: {error}", "start it with `rempart up`") from None
+    settings = boot.read_settings(PeopleSettings)
     journal = Journal(boot.journal_dir, boot.name)
     boot.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = bytes.fromhex(settings.state.shared_key) or boot.keys["people"]

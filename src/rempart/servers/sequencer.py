@@ -14,8 +14,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from rempart.audit.access_log import Collapser, read_line
 from rempart.audit.admin_api import admin_app
 from rempart.audit.administration import RecordAdministration
@@ -281,10 +279,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     boot = Boot.from_environment()
-    try:
-        settings = msgspec.convert(dict(boot.settings), SequencerSettings)
-    except msgspec.ValidationError as error:
-        raise BadInput("bad_settings", f"the sequencer's settings: {error}", "start it with `rempart up`") from None
+    settings = boot.read_settings(SequencerSettings)
 
     async def run() -> None:
         await SequencerProcess(boot, settings).run()

@@ -1,4 +1,4 @@
-"""The life of a process that follows the log: serve, work, and on SIGTERM or SIGINT stop both."""
+"""The life of a process: serve, work, and on SIGTERM or SIGINT stop both."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from .asgi import asgi_server
 from .boot import Boot
 
 
-async def serve(boot: Boot, apps: Mapping[str, ASGIApp], *work: Coroutine[Any, Any, None]) -> None:
-    """`apps` by the name of their socket; the operator is named to `admin`. Each of `work` runs until it is cancelled;
-    should one end by an error, all do, and the error is raised."""
+async def serve(
+    boot: Boot,
+    apps: Mapping[str, ASGIApp],
+    *work: Coroutine[Any, Any, None],
+    stopping: asyncio.Event | None = None,
+) -> None:
+    """`apps` by the name of their socket; the operator is named to `admin`. Each of `work` runs until it is cancelled,
+    or where `stopping` is given until it ends after that is set; should one end by an error, all do, and the error is
+    raised."""
+    cancelled, stopping = stopping is None, stopping or asyncio.Event()
     servers = {name: asgi_server(app, name_operator=name == "admin") for name, app in apps.items()}
-    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -31,7 +37,7 @@ async def serve(boot: Boot, apps: Mapping[str, ASGIApp], *work: Coroutine[Any, A
             await asyncio.sleep(0.005)
         boot.ready()
         await stopping.wait()
-        for task in working:
+        for task in working if cancelled else ():
             task.cancel()
         for server in servers.values():
             server.should_exit = True

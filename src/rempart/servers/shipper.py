@@ -116,10 +116,7 @@ def main() -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     boot = Boot.from_environment()
-    try:
-        settings = msgspec.convert(dict(boot.settings), ShipperSettings)
-    except msgspec.ValidationError as error:
-        raise BadInput("bad_settings", f"the shipper's settings: {error}", "start it with `rempart up`") from None
+    settings = boot.read_settings(ShipperSettings)
     uvloop.run(run(boot, settings))
 
 

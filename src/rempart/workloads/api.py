@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,7 +19,7 @@ from starlette.routing import Route
 from rempart.crypto.x509 import ders_to_pem
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput, NotFound, RempartError
-from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.protocols.http_answers import refusal
 
 from . import entry_request
 from .identities import Identities
@@ -143,5 +143,4 @@ async def _lead(request: Request) -> float | None:
 async def refuse(request: Request, error: Exception) -> Response:
     if not isinstance(error, RempartError):
         return PlainTextResponse("", status_code=500)
-    document: dict[str, Any] = problem(error.status, error.code, error.reason, remedy=error.remedy)
-    return JSONResponse(document, status_code=error.status, media_type=CONTENT_TYPE)
+    return refusal(error)

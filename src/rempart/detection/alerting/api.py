@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from rempart.kernel.errors import BadInput, NotFound, RempartError
-from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.kernel.errors import BadInput, NotFound
+from rempart.protocols.http_answers import json_response, served
 
 from .delivery import Delivery
 from .desk import Desk
@@ -44,44 +44,34 @@ def desk_app(desk: Desk, metrics: Callable[[], bytes]) -> ASGIApp:
         operator = request.client.host if request.client else ""
         match (request.method, *parts):
             case ("GET", "healthz"):
-                return _json({"ready": True})
+                return json_response({"ready": True})
             case ("GET", "metrics"):
                 return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
             case ("GET", "incidents"):
-                return _json({"incidents": _listed(desk, request.query_params.get("standing", ""))})
+                return json_response({"incidents": _listed(desk, request.query_params.get("standing", ""))})
             case ("GET", "incidents", id):
-                return _json(desk.incidents.find(id).document())
+                return json_response(desk.incidents.find(id).document())
             case ("POST", "incidents", id, "acknowledge" | "resolve" as verb):
                 note = (await _body(request, _Note)).note[:_MAX_TEXT]
                 change = desk.acknowledge if verb == "acknowledge" else desk.resolve
-                return _json((await change(id, operator, note)).document())
+                return json_response((await change(id, operator, note)).document())
             case ("GET", "silences"):
-                return _json({"silences": msgspec.to_builtins(list(desk.incidents.silences.values()))})
+                return json_response({"silences": msgspec.to_builtins(list(desk.incidents.silences.values()))})
             case ("POST", "silences"):
                 wanted = await _body(request, _Silence)
                 if max(map(len, (wanted.why, wanted.rule, wanted.principal))) > _MAX_TEXT:
                     raise BadInput("bad_silence", f"a text is longer than {_MAX_TEXT} characters")
                 silence = await desk.silence(operator, wanted.why, wanted.seconds, wanted.rule, wanted.principal)
-                return _json(msgspec.to_builtins(silence), 201)
+                return json_response(msgspec.to_builtins(silence), 201)
             case ("DELETE", "silences", id):
-                return _json(msgspec.to_builtins(await desk.unsilence(id, operator)))
+                return json_response(msgspec.to_builtins(await desk.unsilence(id, operator)))
             case ("GET", "channels"):
-                return _json({"channels": [_channel(one) for one in desk.deliveries], "read": desk.cursor})
+                return json_response({"channels": [_channel(one) for one in desk.deliveries], "read": desk.cursor})
             case ("POST", "channels", name, "test"):
-                return _json({"notice": desk.test(name).id}, 202)
+                return json_response({"notice": desk.test(name).id}, 202)
         raise NotFound("no_such_resource", "nothing is at this path", "see docs/alerts.md")
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        try:
-            response = await answer(Request(scope, receive))
-        except RempartError as error:
-            document = problem(error.status, error.code, error.reason, remedy=error.remedy)
-            response = _json(document, error.status, CONTENT_TYPE)
-        await response(scope, receive, send)
-
-    return app
+    return served(answer)
 
 
 def page(desk: Desk) -> bytes:
@@ -141,7 +131,3 @@ async def _body(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput("bad_body", f"the body is not what is expected here: {error}"[:300]) from None
-
-
-def _json(document: object, status: int = 200, media_type: str = "application/json") -> Response:
-    return Response(msgspec.json.encode(document), status, media_type=media_type)

@@ -9,15 +9,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from rempart.crypto.svid import verify_svid
 from rempart.crypto.x509 import Certificate, CertificateRequest
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import Denied, RempartError, Throttled, Unauthenticated
-from rempart.kernel.problem import CONTENT_TYPE, problem
 from rempart.kernel.spiffe import SpiffeId
+from rempart.protocols.http_answers import refusal
 from rempart.workloads.identities import Identities
 from rempart.workloads.jwt_authority import JwtAuthority
 from rempart.workloads.local_x509 import LocalX509
@@ -126,9 +126,7 @@ class AgentApi:
         known = {"ip": ip, "asked": request.url.path, **({"agent": who} if who else {})}
         if not isinstance(error, Throttled):
             await self._refusals.refused(who or ip, error, known)
-        body = problem(error.status, error.code, error.reason, remedy=error.remedy)
-        headers = {"retry-after": str(error.retry_after)} if isinstance(error, Throttled) else {}
-        return JSONResponse(body, error.status, headers, CONTENT_TYPE)
+        return refusal(error)
 
     # -- joining -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,51 @@
+"""How our processes answer over HTTP: JSON, and problem documents (RFC 9457) for every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rempart.kernel.errors import RempartError, Throttled
+from rempart.kernel.problem import CONTENT_TYPE, problem
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class MethodNotAllowed(RempartError):
+    status = 405
+
+
+def served(answer: Handler) -> ASGIApp:
+    """Its refusals become problem documents; nothing that it answers is to be kept by caches."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            response = await answer(Request(scope, receive))
+        except RempartError as error:
+            response = refusal(error)
+        except ClientDisconnect:
+            return
+        response.headers["cache-control"] = "no-store"
+        await response(scope, receive, send)
+
+    return app
+
+
+def refusal(error: RempartError, *, decision_id: str = "", headers: Mapping[str, str] | None = None) -> Response:
+    document = problem(error.status, error.code, error.reason, remedy=error.remedy, decision_id=decision_id)
+    response = json_response(document, error.status, CONTENT_TYPE)
+    response.headers.update(headers or {})
+    if isinstance(error, Throttled):
+        response.headers["retry-after"] = str(error.retry_after)
+    return response
+
+
+def json_response(document: Any, status: int = 200, media_type: str = "application/json") -> Response:
+    return Response(msgspec.json.encode(document), status, media_type=media_type)
