@@ -283,7 +283,7 @@ def _score(kind: str, own: Own) -> float | None:
     if kind != EventType.RISK_RAISED or own.get("source") != "models" or type(details) is not dict:
         return None
     said = details.get("score")
-    return min(max(float(said), 0.0), 1.0) if type(said) in (int, float) else None
+    return min(max(float(said), 0.0), 1.0) if isinstance(said, int | float) else None
 
 
 def _id(rule: Rule, signal: Signal) -> str:

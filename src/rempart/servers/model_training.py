@@ -33,7 +33,11 @@ class ChildTrainer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**dict.fromkeys(_THREADS, "1"), "PATH": os.environ.get("PATH", os.defpath)},
+            env={
+                **dict.fromkeys(_THREADS, "1"),
+                "JOBLIB_MULTIPROCESSING": "0",
+                "PATH": os.environ.get("PATH", os.defpath),
+            },
         )
         try:
             out, err = await asyncio.wait_for(child.communicate(msgspec.msgpack.encode(job)), self._within)

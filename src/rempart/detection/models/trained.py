@@ -122,16 +122,19 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         values = list(row.values)
         score, base = part.score(values), part.score([one.middle for one in self.profile])
         whole = max(score - base, 1e-9)
-        found: list[tuple[float, Reason]] = []
+        found: list[tuple[bool, float, Reason]] = []
         for group in _groups(features):
             moved = list(values)
             for index in group:
                 moved[index] = self.profile[index].middle
             share = (score - part.score(moved)) / whole
             if share > 0.02:
-                found.append((share, self._reason(group, values, features, min(share, 1.0))))
-        found.sort(key=lambda one: -one[0])
-        return tuple(reason for _, reason in found[:most])
+                index = group[0]
+                low, high = self.profile[index].usual
+                within = len(group) == 1 and low <= values[index] <= high
+                found.append((within, -share, self._reason(group, values, features, min(share, 1.0))))
+        found.sort(key=lambda one: one[:2])
+        return tuple(reason for _, _, reason in found[:most])
 
     def _reason(self, group: Sequence[int], values: Sequence[float], features: Features, share: float) -> Reason:
         index = group[0]
@@ -148,9 +151,12 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             days = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
             day = days[int(hour_of(values[index], values[index + 1]) / 24 * 7) % 7]
             return Reason("week", rounded, usual, round(share, 3), f"{day}, unusual among its training data")
-        said = features[index].words or name
-        words = f"{said}: {_told(features[index].meaning, values[index])}"
-        words += f" where 95 % lie from {_told(features[index].meaning, low)} to {_told(features[index].meaning, high)}"
+        meaning = features[index].meaning
+        words = f"{features[index].words or name}: {_told(meaning, values[index])}"
+        if low <= values[index] <= high:
+            words += ", seldom together with the rest"
+        else:
+            words += f" where 95 % lie from {_told(meaning, low)} to {_told(meaning, high)}"
         return Reason(name, rounded, usual, round(share, 3), words)
 
 
@@ -164,7 +170,7 @@ def _groups(features: Features) -> list[list[int]]:
 def _told(meaning: str, value: float) -> str:
     """Logarithms are told as what they are of."""
     number = math.expm1(value) if meaning.startswith("log(1 + ") else value
-    unit = " h" if "hours since" in meaning else ""
+    unit = " h" if "hours since" in meaning else " bits" if meaning.startswith("bits") else ""
     return f"{number:.0f}{unit}" if abs(number) >= 10 or number == int(number) else f"{number:.2g}{unit}"
 
 

@@ -159,15 +159,14 @@ class Watch:
             if page.ids[0] != self._last and not page.ids[0].startswith("deleted-"):
                 raise Integrity("log_rewound", f"event {start} of the log is not the one that was read")
             del entries[0]
+        ids = page.ids[len(page.ids) - len(entries) :]
         rate_from = self._now() - RATED_FOR
         before = dict(self.stream.serials)
-        for payload in entries:
+        for id, payload in zip(ids, entries, strict=True):
             for rating in self._judged(payload, rate_from):
                 if rating.level is not Level.LOW:
                     await self._raise(rating)
-            self.cursor += 1
-        if entries:
-            self._last = page.ids[-1]
+            self.cursor, self._last = self.cursor + 1, id
         if self.stream.serials != before:
             await self._supersede()
         if self.cursor != self._saved and time.monotonic() >= self._save_at:
@@ -184,7 +183,7 @@ class Watch:
             return []
 
     async def _raise(self, rating: Rating) -> None:
-        """Recorded, then told: until it is durable nothing is told."""
+        """Recorded, then told: until it is durable nothing is told, and nothing else is worth doing."""
         if self.risks.muted(rating):
             return
         now = self._now()
@@ -192,11 +191,20 @@ class Watch:
         if len(self._hour) >= PER_HOUR:
             self.suppressed += 1
             return
-        await self._recorder.raise_alert(as_event(rating, now))
+        await self._durable(as_event(rating, now))
         self._hour.append(now)
         self.risks.mute(rating)
         self.risks.raise_(rating)
         self.raised += 1
+
+    async def _durable(self, event: Event) -> None:
+        while True:
+            try:
+                await self._recorder.raise_alert(event)
+                return
+            except RempartError as error:
+                _log.error("a risk can't be recorded: %s", error)
+                await asyncio.sleep(_AFTER_FAILURE)
 
     async def clear(self, subject: str, operator: str) -> bool:
         """An operator says that it was nothing; whether there was a risk."""
