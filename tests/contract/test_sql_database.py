@@ -15,6 +15,7 @@ from tests.postgres import fresh_postgres, private_postgres
 
 from rempart.backends.postgres_sql import PostgresDatabase
 from rempart.backends.sql import Database, Tx, UniqueViolation
+from rempart.backends.sql_version import claim_version
 from rempart.kernel.errors import Conflict, Unavailable
 
 __all__ = ["postgres_server"]  # a fixture
@@ -304,3 +305,20 @@ def test_another_host_proves_its_name(address: str, mode: str | None) -> None:
     database = PostgresDatabase(address)
     assert database._parameters.get("sslmode") == mode
     asyncio.run(database.close())
+
+
+def test_a_program_older_than_the_tables_is_turned_away(run: Callable[[Scenario], None]) -> None:
+    async def scenario(database: Database) -> None:
+        for version in (1, 1, 3, 3):
+            await claim_version(database, "people", version)
+        await claim_version(database, "others", 1)
+        with pytest.raises(Conflict) as refused:
+            await claim_version(database, "people", 2)
+        assert refused.value.code == "newer_schema"
+        together = [claim_version(database, "people", version) for version in (3, 4, 4)]
+        _, *newest = await asyncio.gather(*together, return_exceptions=True)
+        assert newest == [None, None]
+        with pytest.raises(Conflict):
+            await claim_version(database, "people", 3)
+
+    run(scenario)

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import psycopg
 import pytest
 from tests.people_process import GATEWAY, PeopleProcess
 from tests.postgres import PrivatePostgres, private_postgres
@@ -272,6 +273,25 @@ def test_keys_turned_at_one_refuse_no_token_at_the_other(pair: Pair) -> None:
                     assert other.get("/auth/userinfo", headers=bearer(answer)).status_code != 401
             eventually(lambda: set(_kids(one)) == set(_kids(two)))
         assert set(_kids(two)) != before
+
+
+def test_instances_of_two_versions_go_on_beside_each_other_until_the_tables_are_too_new(pair: Pair, app: str) -> None:
+    """A later version adds columns to what this one writes, and keys turn meanwhile."""
+    with psycopg.connect(pair.database.conninfo, autocommit=True) as later:
+        tables = later.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        for (table,) in tables:
+            later.execute(f"ALTER TABLE \"{table}\" ADD COLUMN later_on TEXT NOT NULL DEFAULT 'x'")  # type: ignore[arg-type]
+        test_keys_turned_at_one_refuse_no_token_at_the_other(pair)
+        test_of_two_that_redeem_one_code_at_both_one_gets_tokens(pair, app)
+        later.execute("UPDATE schema_versions SET version = 999 WHERE room = 'people'")
+        try:
+            with short_directory("pp") as directory:
+                third = PeopleProcess(directory, pair.one.settings)
+                with pytest.raises(AssertionError, match="newer_schema"):
+                    third.start()
+                third.close()
+        finally:
+            later.execute("UPDATE schema_versions SET version = 1 WHERE room = 'people'")
 
 
 def _kids(client: httpx.Client) -> list[str]:

@@ -12,6 +12,7 @@ from rempart.backends.sql_accounts import SqlAccounts
 from rempart.backends.sql_families import SqlFamilies
 from rempart.backends.sql_once import SqlOnce
 from rempart.backends.sql_sessions import SqlSessions
+from rempart.backends.sql_version import claim_version
 from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.kernel.clock import Clock
 from rempart.kernel.ids import new_id
@@ -20,6 +21,7 @@ from rempart.people.sessions.ports import SessionStore
 from rempart.people.throttle_counters import Counters, LocalCounters
 from rempart.wiring.people_state import DATABASE, SQLITE, StateSettings
 
+VERSION = 1  # of these tables: the next number is for a change that this program would spoil
 SCHEMA = (*sql_accounts.SCHEMA, *sql_families.SCHEMA, *sql_once.SCHEMA, *sql_sessions.SCHEMA, *sql_ring.SCHEMA)
 
 
@@ -41,8 +43,10 @@ class State:
 
 
 async def open_state(settings: StateSettings, data_dir: Path, more: Sequence[str], clock: Clock) -> State:
-    """`more`: the schema of other rooms. Raises Unavailable `store_unavailable`, BadInput `bad_settings`."""
+    """`more`: the schema of other rooms. Raises Unavailable `store_unavailable`, BadInput `bad_settings`, Conflict
+    `newer_schema`."""
     database, instance = _database(settings.database, data_dir)
+    await claim_version(database, "people", VERSION)
     await database.ensure((*SCHEMA, *more))
     store, families = SqlAccounts(database, instance=instance), SqlFamilies(database)
     if settings.sessions == DATABASE:
