@@ -17,6 +17,8 @@ from rempart.audit.log import MerkleLog
 from rempart.audit.monitor import LogFiles, Memory, Monitor
 from rempart.audit.reader import Cursor
 from rempart.audit.storage import DirectoryStorage, LogStorage
+from rempart.audit.verifier import Key
+from rempart.audit.whole_log import verify_log
 from rempart.backends.postgres_log import PostgresLog
 from rempart.crypto.signing import verify_ed25519
 from rempart.kernel.errors import Conflict, Integrity, RempartError, Unavailable
@@ -123,6 +125,35 @@ def test_a_log_grows_reopens_and_verifies(open_storage: Open) -> None:
     assert again.entry(700) == b"entry 700"
     again.integrate(entries(860, 900), {})
     assert verified(Reader(again.storage)) == 900
+
+
+def changed(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize("name", ["tile/0/000", "tile/1/000.p/3", "tile/entries/001", "tile/entries/003.p/132"])
+def test_a_whole_log_is_verified_where_it_is_kept(open_storage: Open, name: str) -> None:
+    """Everything is recomputed by code that shares nothing with what wrote it."""
+    key = Key.parse(SIGNER.verifier_key)
+    storage = open_storage()
+    log = MerkleLog(storage, SIGNER)
+    for step in (200, 500, 200):
+        log.integrate(entries(log.size, log.size + step), {})
+    log.publish()
+    report = verify_log(storage, key, verify_ed25519)
+    assert (report.problems, report.size, report.root) == ([], 900, log.root)
+
+    right = storage.read(name)
+    assert right is not None
+    storage.replace(name, changed(right))
+    assert verify_log(storage, key, verify_ed25519).problems
+    storage.delete([name])
+    assert f"{name}: missing" in verify_log(storage, key, verify_ed25519).problems
+    storage.replace(name, right)
+    storage.replace("tile/0/odd", b"")
+    assert verify_log(storage, key, verify_ed25519).problems == ["tile/0/odd: is no part of a log"]
+    storage.delete(["tile/0/odd", "checkpoint"])
+    assert not verify_log(storage, key, verify_ed25519).ok
 
 
 def test_what_a_killed_writer_left_is_removed_and_does_not_count(open_storage: Open) -> None:

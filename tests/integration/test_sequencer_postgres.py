@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from tests.integration.test_sequencer import decision, rempart
 from tests.postgres import postgres
 from tests.support import eventually, short_directory
@@ -44,6 +46,21 @@ def test_killed_again_and_again_each_event_is_in_the_log_once(tmp_path: Path) ->
             assert watched.returncode == 0, watched.stdout
             assert json.loads(watched.stdout)["size"] >= len(written)
             assert not (under_test.data / "log").exists()
+
+            settings = '[app]\nname = "bank"\ntrust_domain = "bank.test"\n[audit]\nstorage = "{}"\n'
+            directory = conninfo_to_dict(conninfo)["host"]
+            where = f"postgresql://postgres@/postgres?host={directory}"
+            (tmp_path / "rempart.toml").write_text(settings.format(where))
+            whole = rempart(state, "audit", "verify", "--app", str(tmp_path), "--json")  # beside the writer
+            assert whole.returncode == 0, whole.stderr + whole.stdout
+            assert json.loads(whole.stdout)["size"] >= len(written)
+            under_test.stop()
+            with psycopg.connect(conninfo, autocommit=True) as db:
+                change = "UPDATE rempart_log_file SET data = set_byte(data, 40, get_byte(data, 40) # 1) WHERE name = %s"
+                assert db.execute(change, ("tile/entries/000",)).rowcount == 1
+            changed = rempart(state, "audit", "verify", "--app", str(tmp_path), "--json")
+            assert changed.returncode == 1, changed.stderr
+            assert "tile/0/000: hash 0 is not the one of event 0" in json.loads(changed.stdout)["problems"]
         finally:
             journal.close()
             under_test.close()

@@ -1,4 +1,4 @@
-"""Check a whole log on disk against its signed checkpoint, recomputing everything from the entries.
+"""Check a whole log, wherever it is kept, against its signed checkpoint, recomputing everything from the entries.
 
 Shares no code with what writes the log, only the steps of `verifier`. A log is checked in these:
 1. the checkpoint is signed by the given key;
@@ -17,12 +17,24 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from .verifier import Head, Key, VerificationError, VerifyEd25519, leaf_hash, node_hash, open_checkpoint
 
 WIDTH = 256
 _PRUNED = b"system.events_pruned"
+
+
+class Files(Protocol):
+    """A log's files by their names of c2sp.org/tlog-tiles. What can't be read now raises, and ends the verification
+    unless it is an OSError."""
+
+    def read(self, name: str) -> bytes | None:
+        """None: there is none."""
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """Of all files below `prefix`, which ends in a slash; in any order."""
 
 
 @dataclass
@@ -39,11 +51,17 @@ class LogReport:
         return not self.problems
 
 
-def verify_log(directory: Path, key: Key, verify_ed25519: VerifyEd25519, remembered: Sequence[Head] = ()) -> LogReport:
+def verify_log(
+    where: Path | Files, key: Key, verify_ed25519: VerifyEd25519, remembered: Sequence[Head] = ()
+) -> LogReport:
     """Recompute everything from the entries; never raises for what is found. Reads each file once."""
+    files = _Directory(where) if isinstance(where, Path) else where
     report = LogReport()
     try:
-        report.checkpoint = (directory / "checkpoint").read_text("utf-8")
+        note = files.read("checkpoint")
+        if note is None:
+            raise FileNotFoundError("there is none")
+        report.checkpoint = note.decode("utf-8")
         head = open_checkpoint(report.checkpoint, key, verify_ed25519)  # step 1
     except (OSError, ValueError, VerificationError) as error:
         report.problems.append(f"checkpoint: {error}")
@@ -54,13 +72,30 @@ def verify_log(directory: Path, key: Key, verify_ed25519: VerifyEd25519, remembe
             report.problems.append(
                 f"checkpoint: the log has {head.size} events and had {old.size} before: it was cut or rewound"
             )
-    _Walk(directory, head, remembered, report).run()
+    _Walk(files, head, remembered, report).run()
     return report
 
 
+class _Directory:
+    """Shares nothing with the storage that wrote it."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self._top / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def names(self, prefix: str) -> Iterator[str]:
+        for parent, _, files in os.walk(self._top / prefix):
+            yield from (Path(parent, name).relative_to(self._top).as_posix() for name in files)
+
+
 class _Walk:
-    def __init__(self, directory: Path, head: Head, remembered: Sequence[Head], report: LogReport) -> None:
-        self._directory = directory
+    def __init__(self, files: Files, head: Head, remembered: Sequence[Head], report: LogReport) -> None:
+        self._files = files
         self._head = head
         self._remembered = {old.size: old.root for old in remembered if old.size <= head.size}
         self._known = list(remembered)
@@ -130,11 +165,11 @@ class _Walk:
         """The hashes of a bundle of which events were deleted, from the tree; what stays must have its own."""
         name = f"kept/{tile_number(number)}"
         try:
-            raw = (self._directory / name).read_bytes()
-            tile = (self._directory / f"tile/0/{tile_number(number)}").read_bytes()
+            raw = self._files.read(name)
+            tile = self._files.read(f"tile/0/{tile_number(number)}")
         except OSError:
             return None
-        if len(tile) != 32 * WIDTH:
+        if raw is None or tile is None or len(tile) != 32 * WIDTH:
             return None  # told as missing, and by what checks tiles
         hashes = [tile[at : at + 32] for at in range(0, len(tile), 32)]
         stays = []
@@ -187,17 +222,14 @@ class _Walk:
         base = f"tile/{level}/{tile_number(number)}"
         widths = [width]
         if width < WIDTH:
-            try:
-                there = [int(w) for w in os.listdir(self._directory / f"{base}.p") if w.isdigit()]
-            except OSError:
-                there = []
+            last = [name.rpartition("/")[2] for name in self._files.names(f"{base}.p/")]
+            there = [int(name) for name in last if name.isdigit()]
             widths += [*sorted(w for w in there if width < w < WIDTH), WIDTH]
         for candidate in (*widths, *widths):  # twice: the growing log may replace one while it is looked for
             name = base if candidate == WIDTH else f"{base}.p/{candidate}"
             try:
-                return name, (self._directory / name).read_bytes(), candidate
-            except FileNotFoundError:
-                continue
+                if (raw := self._files.read(name)) is not None:
+                    return name, raw, candidate
             except OSError as error:
                 self._problems.append(f"{name}: {error.strerror}")
                 break
@@ -210,34 +242,34 @@ class _Walk:
 
     def _check_strangers(self) -> None:
         """Older partial tiles say the same as longer ones; what is no tile at all doesn't belong there."""
-        top = self._directory / "tile"
-        for parent, _, files in os.walk(top):
-            for name in files:
-                path = Path(parent, name)
-                if path.parent.name.endswith(".p") and name.isdigit():
-                    self._check_older_partial(path, int(name))
-                elif not name.isdigit():
-                    self._problems.append(f"{path.relative_to(self._directory)}: is no part of a log")
+        for name in self._files.names("tile/"):
+            path = PurePosixPath(name)
+            if path.parent.name.endswith(".p") and path.name.isdigit():
+                self._check_older_partial(path, int(path.name))
+            elif not path.name.isdigit():
+                self._problems.append(f"{path}: is no part of a log")
 
-    def _check_older_partial(self, path: Path, width: int) -> None:
+    def _check_older_partial(self, path: PurePosixPath, width: int) -> None:
         """Right when what replaced it begins with the same bytes. One newer than the checkpoint is left alone."""
-        level = path.relative_to(self._directory / "tile").parts[0]
+        level = path.parts[1]
         depth = 0 if level == "entries" else int(level)
-        groups = path.parent.relative_to(self._directory / "tile" / level).as_posix().removesuffix(".p").split("/")
+        groups = "/".join(path.parent.parts[2:]).removesuffix(".p").split("/")
         number = int("".join(group.removeprefix("x") for group in groups))
         have = min(WIDTH, (self._head.size >> 8 * depth) - number * WIDTH)
         if width > have or not 0 < width < WIDTH:
             return
         _, longer, _ = self._read(level, number, have)
-        try:
-            raw = path.read_bytes()
-        except OSError:
-            return  # removed meanwhile
         if longer is None or width == have:
             return
+        try:
+            raw = self._files.read(str(path))
+        except OSError:
+            raw = None
+        if raw is None:
+            return  # removed meanwhile
         expected = longer[: 32 * width] if level != "entries" else _first_entries(longer, width)
         if raw != expected:
-            self._problems.append(f"{path.relative_to(self._directory)}: is not the beginning of what replaced it")
+            self._problems.append(f"{path}: is not the beginning of what replaced it")
 
 
 def push(stack: list[tuple[int, bytes]], leaf: bytes, height: int = 0) -> None:

@@ -25,8 +25,9 @@ _PUT = "INSERT INTO rempart_log_file VALUES (%s, %s) ON CONFLICT (name) DO UPDAT
 class PostgresLog:
     """Any thread. A session lock refuses a second writer; and should the session break, its next state is refused."""
 
-    def __init__(self, address: str) -> None:
-        """Raises Conflict `log_locked`, Unavailable."""
+    def __init__(self, address: str, *, read_only: bool = False) -> None:
+        """`read_only`: beside a writer, and not to be written by. Raises Conflict `log_locked`, Unavailable."""
+        self._read_only = read_only
         self._parameters = connection_parameters(address, "rempart log")
         self._lock = threading.RLock()
         self._db: _Connection | None = None
@@ -113,6 +114,10 @@ class PostgresLog:
         try:
             db.execute("SET synchronous_commit = on")
             db.execute("SET statement_timeout = '30s'")
+            if self._read_only:
+                db.execute("SET default_transaction_read_only = on")
+                self._db = db
+                return db
             if not _first(db.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()):
                 raise Conflict("log_locked", "another process writes this log", "stop that process first")
             for statement in _SCHEMA:

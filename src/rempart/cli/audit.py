@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import json
-import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from rempart.kernel.errors import BadInput, NotFound
+from rempart.kernel.errors import BadInput
 
 from .audit_events import (
     COLUMNS,
@@ -36,6 +31,7 @@ from .audit_follow import tail
 from .audit_keeping import erase, hold, holds, prune
 from .audit_monitor import monitor
 from .audit_sinks import reindex, sinks
+from .audit_verify import published_key, verify_whole
 from .output import print_json, print_table, say, shown_time
 from .proofs import cosigners, flat, read_file, verify_one
 from .state import JsonOption, StateOption, call, state_dir
@@ -128,20 +124,24 @@ def verify(
         typer.Option(help="A witness's key: the proof's checkpoint must be cosigned; may be repeated"),
     ] = None,
     quorum: Annotated[int | None, typer.Option(help="How many of the witnesses must have; default: all")] = None,
+    application: Annotated[
+        Path | None,
+        typer.Option("--app", help="The application whose rempart.toml says where the log is: PostgreSQL or S3"),
+    ] = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check a proof, or the whole log on disk. Needs no running system, and for a proof with --key no state either."""
+    """Check a proof, or the whole log where it is kept. Needs no running system; for a proof with --key, no state."""
     from rempart.audit.verifier import Key, VerificationError
 
     try:
-        verifier_key = Key.parse(read_file(key or _published_key(state_dir(state)), "the verifier key").decode("utf-8"))
+        verifier_key = Key.parse(read_file(key or published_key(state_dir(state)), "the verifier key").decode("utf-8"))
     except (VerificationError, UnicodeDecodeError) as error:
         raise BadInput("bad_verifier_key", str(error), "use log.vkey as the sequencer published it") from None
     if proof is not None:
         verify_one(proof, verifier_key, cosigners(witness or [], quorum), as_json=json)
     else:
-        _verify_log(state_dir(state), verifier_key, as_json=json)
+        verify_whole(state_dir(state), verifier_key, application, as_json=json)
 
 
 @app.command()
@@ -155,120 +155,6 @@ def checkpoint(state: StateOption = None, json: JsonOption = False) -> None:
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------
-
-
-# -- verifying -------------------------------------------------------------------------------------------------------
-
-
-def _published_key(state: Path) -> Path:
-    path = state / "data" / "sequencer" / "log.vkey"
-    if not path.exists():
-        raise BadInput("no_verifier_key", f"{path} is not there", "name the key with --key, or the state with --state")
-    return path
-
-
-def _verify_log(state: Path, key: Any, *, as_json: bool) -> None:
-    from rempart.audit.whole_log import verify_log
-    from rempart.crypto.signing import verify_ed25519
-
-    log = state / "data" / "sequencer" / "log"
-    if not log.is_dir():
-        remedy = "name the state with --state; read a log in PostgreSQL or S3 with `rempart audit monitor URL --once`"
-        raise NotFound("no_log", f"{log} is not there", remedy)
-    memory = _Memory(state, key)
-    report = verify_log(log, key, verify_ed25519, memory.heads())
-    if report.problems and memory.is_growing():  # what was read of a growing log may be of two moments: look again
-        report = verify_log(log, key, verify_ed25519, memory.heads())
-    problems = [*memory.problems, *report.problems]
-    document: dict[str, Any] = {
-        "size": report.size,
-        "root": base64.b64encode(report.root).decode(),
-        "ok": not problems,
-    }
-    if problems:
-        document["problems"] = problems
-    else:
-        memory.remember(report.checkpoint)
-    if as_json:
-        print_json(document)
-    else:
-        print_table(("size", "root", "ok"), [(document["size"], document["root"], "yes" if not problems else "NO")])
-    for problem in problems:
-        say(f"wrong: {problem}")
-    if problems:
-        raise SystemExit(1)
-
-
-class _Memory:
-    """The checkpoint of the last verification that found nothing wrong, and the one the sequencer committed last.
-
-    Kept outside the log, so that a log set back as a whole to an older, validly signed state is noticed.
-    """
-
-    def __init__(self, state: Path, key: Any) -> None:
-        self._path = state / "verified-checkpoint"
-        self._committed = state / "data" / "sequencer" / "state"
-        self._key = key
-        self._seen = 0
-        self.problems: list[str] = []
-
-    def is_growing(self) -> bool:
-        """Whether the sequencer committed something since `heads` was called, or does within half a second."""
-        deadline = time.monotonic() + 0.5
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                if self._committed.stat().st_mtime_ns != self._seen:
-                    return True
-            time.sleep(0.05)
-        return False
-
-    def heads(self) -> list[Any]:
-        """Signed sizes and roots that the log must contain."""
-        from rempart.audit.verifier import VerificationError, open_checkpoint
-        from rempart.crypto.signing import verify_ed25519
-
-        self.problems = []
-        notes: list[tuple[Path, str]] = []
-        with contextlib.suppress(FileNotFoundError):
-            notes.append((self._path, self._path.read_text("utf-8")))
-        try:
-            self._seen = self._committed.stat().st_mtime_ns
-            body = self._committed.read_bytes().split(b"\n")[0]
-            notes.append((self._committed, json.loads(body)["checkpoint"]))
-        except FileNotFoundError:
-            self.problems.append(f"{self._committed}: missing")
-        except (ValueError, KeyError, TypeError):
-            self.problems.append(f"{self._committed}: is not what the sequencer wrote")
-        heads = []
-        for path, note in notes:
-            refused: list[str] = []
-            for key in self._keys():  # a note of before a rotation is signed by a key of then
-                try:
-                    heads.append(open_checkpoint(note, key, verify_ed25519))
-                    break
-                except VerificationError as error:
-                    refused.append(f"{path}: {error}")
-            else:
-                self.problems.append(refused[0])
-        return heads
-
-    def _keys(self) -> list[Any]:
-        """The one given, then past ones of the same log, as the sequencer published them."""
-        from rempart.audit.verifier import Key, VerificationError
-
-        keys = [self._key]
-        with contextlib.suppress(OSError, VerificationError):
-            past = (self._committed.parent / "log.vkeys").read_text("utf-8").splitlines()
-            keys += [key for key in map(Key.parse, reversed(past)) if key.origin == self._key.origin]
-        return keys
-
-    def remember(self, note: str) -> None:
-        temporary = self._path.with_name(self._path.name + ".new")
-        try:
-            temporary.write_text(note, "utf-8")
-            os.replace(temporary, self._path)
-        except OSError as error:
-            say(f"the checkpoint could not be remembered in {self._path}: {error.strerror}")
 
 
 for _command in (monitor, erase, prune, hold, holds):

@@ -98,8 +98,13 @@ async def run(boot: Boot, settings: ShipperSettings) -> None:
 
     shipments = [
         Shipment(
-            *(one.name, make_sink(one, boot.data_dir, settings.host_name, clock)),
-            *(feed, boot.data_dir, clock, tell, SHOWN[one.personal]),
+            one.name,
+            make_sink(one, boot.data_dir, settings.host_name, clock),
+            feed,
+            boot.data_dir,
+            clock,
+            tell,
+            SHOWN[one.personal],
         )
         for one in settings.sinks
     ]
