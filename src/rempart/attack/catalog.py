@@ -29,6 +29,7 @@ from . import (
     rollbacks,
     searched,
     smuggling,
+    split,
     svids,
     tokens,
     watched,
@@ -61,6 +62,7 @@ _MODULES = (
     host,
     recorded,
     searched,
+    split,
     money,
     rollbacks,
 )
