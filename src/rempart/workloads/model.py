@@ -46,9 +46,10 @@ KINDS: Mapping[str, Mapping[str, re.Pattern[str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Selector:
-    """One fact about a process, `type:kind:value` as SPIRE writes it: `unix:uid:1000`, `supervisor:service:wallet`."""
+class Selector(msgspec.Struct, frozen=True, order=True, gc=False):
+    """One fact about a process, `type:kind:value` as SPIRE writes it: `unix:uid:1000`, `supervisor:service:wallet`.
+
+    A struct, since it is hashed for every answer."""
 
     type: str
     kind: str

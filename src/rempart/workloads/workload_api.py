@@ -11,7 +11,6 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from rempart.crypto.public_jwk import public_jwk
@@ -131,5 +130,6 @@ class WorkloadApi:
         spiffe_id, claims = self._identities.validate_jwt(request.svid, request.audience, entries)
         if isinstance(claims.get("aud"), str):
             claims = {**claims, "aud": [claims["aud"]]}  # always a list, as SPIRE gives it (RFC 7519 section 4.1.3)
-        reply = wire.ValidateJWTSVIDResponse(spiffe_id=str(spiffe_id), claims=ParseDict(claims, Struct()))
-        await stream.send_message(reply)
+        told = Struct()
+        told.update(claims)
+        await stream.send_message(wire.ValidateJWTSVIDResponse(spiffe_id=str(spiffe_id), claims=told))
