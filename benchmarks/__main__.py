@@ -27,6 +27,7 @@ NAMES = (
     "payment",
     "workload_api",
     "workloads_scale",
+    "remote_workloads",
     "footprint",
 )
 

@@ -83,23 +83,20 @@ def _crowd() -> list[dict[str, Any]]:
     from tests.support import eventually
     from tests.workload_crowd import crowd
 
-    def entry(name: str, uid: int, hint: str = "") -> dict[str, object]:
-        return {"spiffe_id": f"spiffe://bank.example/{name}", "selectors": [f"unix:uid:{uid}"], "hint": hint}
-
     with running_identity(svid_ttl=TTL) as identity:
         for path in (identity.directory, identity.directory / "run"):
             path.chmod(0o711)
         identity.workload_api.chmod(0o777)
         socket = str(identity.directory / "run" / "admin" / "identity.sock")
-        empty = _memory(_pid(identity))
+        empty = memory(pid(identity))
         with httpx.Client(transport=httpx.HTTPTransport(uds=socket), timeout=120) as client:
             began = time.monotonic()
             wanted = [entry(f"w{number}", FIRST_UID + number) for number in range(ENTRIES - 10)]
             client.post("http://identity/entries", json={"entries": wanted}).raise_for_status()
-            applied, with_entries = time.monotonic() - began, _memory(_pid(identity))
+            applied, with_entries = time.monotonic() - began, memory(pid(identity))
             with crowd(identity.workload_api, first_uid=FIRST_UID, count=WORKLOADS) as workloads:
                 eventually(lambda: workloads.have() == WORKLOADS, within=60)
-                full = _memory(_pid(identity))
+                full = memory(pid(identity))
                 waits = []
                 for number in range(5):
                     before, began = len(workloads.given[5]), time.monotonic()
@@ -107,22 +104,27 @@ def _crowd() -> list[dict[str, Any]]:
                     client.post("http://identity/entries", json=one).raise_for_status()
                     eventually(lambda: len(workloads.given[5]) > before, within=30)  # noqa: B023 - asked at once
                     waits.append(workloads.given[5][before][0] - began)
-                peak = _renewals(workloads)
+                peak = renewals(workloads)
                 restarted = _restart(identity, workloads)
     return [
-        _row(f"apply {ENTRIES:,} entries", f"{applied:.2f} s"),
-        _row("memory of identity: empty, entries, workloads too", f"{empty:.0f}, {with_entries:.0f}, {full:.0f} MB"),
-        _row(
+        row(f"apply {ENTRIES:,} entries", f"{applied:.2f} s"),
+        row("memory of identity: empty, entries, workloads too", f"{empty:.0f}, {with_entries:.0f}, {full:.0f} MB"),
+        row(
             f"one entry to the SVID, {WORKLOADS:,} workloads",
             f"{sorted(waits)[2]:.2f} s (worst {max(waits):.2f} s)",
             "≤ 1 s",
         ),
-        _row(f"renewals in the fullest second, of {WORKLOADS:,} at {TTL} s", f"{peak}", "spread"),
-        _row(f"after kill -9: all {WORKLOADS:,} have new SVIDs", f"{restarted:.2f} s"),
+        row(f"renewals in the fullest second, of {WORKLOADS:,} at {TTL} s", f"{peak}", "spread"),
+        row(f"after kill -9: all {WORKLOADS:,} have new SVIDs", f"{restarted:.2f} s"),
     ]
 
 
-def _renewals(workloads: Any) -> int:
+def entry(name: str, uid: int, hint: str = "", parent: str = "") -> dict[str, object]:
+    selectors = [f"unix:uid:{uid}"]
+    return {"spiffe_id": f"spiffe://bank.example/{name}", "selectors": selectors, "hint": hint, "parent_id": parent}
+
+
+def renewals(workloads: Any) -> int:
     known = {number: len(workloads.given[number]) for number in range(WORKLOADS)}
     time.sleep(TTL * 0.55)
     renewed = [at for number, first in known.items() for at, _ in workloads.given[number][first:]]
@@ -140,15 +142,15 @@ def _restart(identity: Any, workloads: Any) -> float:
     return time.monotonic() - began
 
 
-def _row(what: str, ours: str, target: str = "") -> dict[str, Any]:
+def row(what: str, ours: str, target: str = "") -> dict[str, Any]:
     return {"what": what, "against": "", "ours": ours, "peer": "", "target": target}
 
 
-def _pid(identity: Any) -> int:
+def pid(identity: Any) -> int:
     return int(identity.process.pid)
 
 
-def _memory(pid: int) -> float:
-    """Resident, in MB."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+def memory(pid: int, what: str = "Rss") -> float:
+    """Resident, in MB; `Pss` shares what several processes have mapped among them."""
+    told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    return int(next(line for line in told.splitlines() if line.startswith(f"{what}:")).split()[1]) / 1024
