@@ -11,6 +11,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rempart.crypto import x509
 from rempart.kernel.clock import Clock
@@ -315,7 +316,7 @@ class Identities:
             self._tokens.popitem(last=False)
         return token
 
-    def validate_jwt(self, token: str, audience: str, entries: Sequence[Entry]) -> tuple[SpiffeId, dict[str, object]]:
+    def validate_jwt(self, token: str, audience: str, entries: Sequence[Entry]) -> tuple[SpiffeId, dict[str, Any]]:
         """For the holder of `entries`: tokens of ours, and of the domains that it federates with."""
         domain = claimed_domain(token)
         partner = next((one for one in self.bundles(entries)[1:] if one.trust_domain == domain), None)
