@@ -88,7 +88,8 @@ class HashingAside:
                 self._loop.call_soon_threadsafe(self._lost)
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # even its end waits for time left over
+                self._process.wait(5)
 
     def _answered(self, then: Callable[[], None]) -> None:
         try:
