@@ -145,7 +145,8 @@ class Visit:
         if isinstance(error, Throttled):
             return self.texts.plain("error.throttled", seconds=error.retry_after)
         key = f"error.{error.code}"
-        return self.texts.plain(key if self.texts.has(key) else f"error.status.{error.status}")
+        by_status = (f"error.status.{error.status}", f"error.status.{error.status // 100 * 100}")
+        return self.texts.plain(next(name for name in (key, *by_status) if self.texts.has(name)))
 
     def refused(self, error: RempartError) -> Response:
         response = self.show("error", status=error.status, reason=self.reason(error), code=error.code)
