@@ -69,6 +69,8 @@ class Means:
     deposit agent and returns what it printed; `authority` can sign SVIDs that the system trusts (tests only).
     `operator` runs a `rempart` command with the given standard input and returns its JSON: it registers the clients and
     people whose owners are attacked, and the client that the adversary owns. Raises OSError or ValueError.
+    `learn` has the models learn from events and rate what comes after them: principals with their level. `model` gives
+    a signed model file, and what says why another is refused by its code, "" for one that is believed.
     `replay` has the rules of the watch read events in the order of a log, and gives the rules that alert.
     """
 
@@ -78,6 +80,8 @@ class Means:
     authority: Authority | None = None
     operator: Callable[[Sequence[str], str], Any] | None = None
     replay: Callable[[Iterable[bytes]], Sequence[str]] | None = None
+    learn: Callable[[Iterable[bytes], Iterable[bytes]], Sequence[tuple[str, str]]] | None = None
+    model: Callable[[], tuple[bytes, Callable[[bytes], str]]] | None = None
 
 
 class Scene:

@@ -15,6 +15,7 @@ import typer
 
 from rempart.kernel.errors import BadInput, Unavailable
 
+from .attack_models import models_means
 from .control import status as ask_status
 from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, state_dir
@@ -55,7 +56,12 @@ def attack(
         status,
         _accounts(status),
         Means(
-            directory, _verify_log, lambda: _as_agent(directory), operator=partial(_operate, directory), replay=_replay
+            directory,
+            _verify_log,
+            lambda: _as_agent(directory),
+            operator=partial(_operate, directory),
+            replay=_replay,
+            **models_means(),
         ),
     )
     scene.notes["uid"] = os.getuid()

@@ -93,6 +93,7 @@ def document(watch: Watch, subject: Subject, *, whole: bool = False) -> dict[str
             "rows": trained.rows,
             "principals": trained.principals,
             "own_models": len(trained.own),
+            "set_aside": list(trained.set_aside),
             "window": [trained.first, trained.last],
         }
     if whole:

@@ -6,7 +6,8 @@ What is left out of training, and why:
 * rows that are evidence of an alert, and those of its principals from an hour before it to an hour after;
 * rows while `rempart attack` ran;
 * rows that the model of their time rated high, but no more than TRIMMED of all: a change of everybody's ways is learnt;
-* of one principal, all but the newest `MOST_SHARE` of all rows (at least LEAST_EACH).
+* of one principal, all but the newest: MOST_SHARE of all rows, as many as the middle one of all principals has, or
+  LEAST_EACH, whatever is most. So a busy account can't decide what is usual, and a team of five still has a model.
 
 Bounded by PRINCIPALS, EACH and TOTAL; the principal that was left alone longest goes first, then its oldest rows.
 """
@@ -28,8 +29,8 @@ NEWCOMER = 3 * DAY
 AROUND = HOUR
 ATTACK_AROUND = 600.0
 TRIMMED = 0.02
-MOST_SHARE = 0.1
-LEAST_EACH = 50
+MOST_SHARE = 0.02
+LEAST_EACH = 30
 PRINCIPALS, EACH, TOTAL = 2000, 400, 20_000
 _MARKS = 4096
 
@@ -133,7 +134,8 @@ class Samples:
             if good:
                 found[principal] = good
         total = sum(map(len, found.values()))
-        most = max(LEAST_EACH, int(total * MOST_SHARE))
+        middle = sorted(map(len, found.values()))[len(found) // 2] if found else 0
+        most = max(LEAST_EACH, int(total * MOST_SHARE), middle)
         chosen: list[Sample] = []
         for good in found.values():
             chosen += good[-most:]

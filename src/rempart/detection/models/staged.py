@@ -187,7 +187,7 @@ def _bad_use(chance: random.Random, day: int, people: Any, programs: list[str]) 
 
 
 def _deployments(chance: random.Random, days: int) -> Iterator[Staged]:
-    releases = [f"service-{n}" for n in range(8)]
+    releases = [f"service-{n}" for n in range(40)]
     owners = {release: chance.sample(("ana", "ben", "cem", "dia"), 2) for release in releases}
     count = 0
     for day in range(days):

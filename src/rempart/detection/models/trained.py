@@ -79,7 +79,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the training process gives back. Times in seconds since the epoch; `own` are principals' own models."""
+    """What the training process gives back. Times in seconds since the epoch; `own` are principals' own models,
+    `set_aside` principals whose rows alone would have decided what is unusual."""
 
     subject: Subject
     rows: int
@@ -92,6 +93,7 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     hours: list[int]
     own: dict[str, Part] = {}
     own_calibration: Calibration | None = None
+    set_aside: list[str] = []
 
     def check(self, features: Features) -> None:
         """Raises Integrity `model_malformed`."""

@@ -25,6 +25,8 @@ MOST_OWN = 64  # principals; all others are judged by the pooled model
 MOST_ROWS = {Subject.LOGINS: 20_000, Subject.API: 2000, Subject.DEPLOYMENTS: 2000}
 FIT_SHARE = 0.7
 NU = 0.05
+TAIL, MANY = 0.03, 5  # of the calibration: who has a third of this share, and so many rows, decides it alone
+MOST_ASIDE = 3
 NEIGHBOURS = 20
 
 
@@ -53,9 +55,7 @@ def train(job: Job, fitter: Fitter) -> Trained:
     rows = sorted(job.rows, key=lambda row: (row.at, row.id))
     if any(len(row.packed) != 4 * job.width for row in rows) or len(rows) < 10:
         raise Unprocessable("not_enough_data", f"{len(rows)} rows are nothing to train on", "wait for more events")
-    at = int(len(rows) * FIT_SHARE)
-    older, newer = rows[:at][-MOST_ROWS[job.subject] :], rows[at:]
-    pooled = Part(_fit(job, older, fitter))
+    rows, pooled, scores, aside = _pooled(job, rows, fitter)
     own: dict[str, Part] = {}
     own_scores: list[float] = []
     if job.subject is Subject.API:
@@ -67,12 +67,37 @@ def train(job: Job, fitter: Fitter) -> Trained:
         first=rows[0].at,
         last=rows[-1].at,
         pooled=pooled,
-        calibration=calibrate([pooled.score(row.values) for row in newer]),
+        calibration=calibrate(scores),
         profile=profiles([row.values for row in rows]),
         hours=_hours(rows),
         own=own,
         own_calibration=calibrate(own_scores) if own_scores else None,
+        set_aside=aside,
     )
+
+
+def _pooled(job: Job, rows: list[Row], fitter: Fitter) -> tuple[list[Row], Part, list[float], list[str]]:
+    """The rows that were learnt from, the model, its calibration scores, and who was set aside.
+
+    Who alone fills the tail of the calibration decides what counts as unusual: whoever wants to come unnoticed would
+    make unusual use usual that way. Such a principal is set aside, MOST_ASIDE of them at most, and the model is fitted
+    anew without them.
+    """
+    aside: list[str] = []
+    while True:
+        at = int(len(rows) * FIT_SHARE)
+        part = Part(_fit(job, rows[:at][-MOST_ROWS[job.subject] :], fitter))
+        scored = sorted(((part.score(row.values), row.principal) for row in rows[at:]), reverse=True)
+        tail = Counter(principal for _, principal in scored[: max(MANY, int(len(scored) * TAIL))])
+        principal, count = tail.most_common(1)[0]
+        rest = [row for row in rows if row.principal != principal]
+        too_few = len(rest) < len(rows) // 2 or len({row.principal for row in rest}) < MANY
+        if job.subject is Subject.DEPLOYMENTS or count < MANY or count * 3 < tail.total() or too_few:
+            return rows, part, [score for score, _ in scored], aside
+        if len(aside) == MOST_ASIDE:
+            return rows, part, [score for score, _ in scored], aside
+        aside.append(principal)
+        rows = rest
 
 
 def _fit(job: Job, rows: Sequence[Row], fitter: Fitter) -> Fitted:
