@@ -152,7 +152,8 @@ def whole_body(settings: Settings) -> list[Json]:
 
 
 def router() -> Json:
-    return _filter("envoy.filters.http.router", "router.v3.Router", suppress_envoy_headers=True)
+    """Without a cluster's statistics by answer: they cost 3 % of a request, and listeners count the same."""
+    return _filter("envoy.filters.http.router", "router.v3.Router", suppress_envoy_headers=True, dynamic_stats=False)
 
 
 def without(*names: str) -> Json:

@@ -19,6 +19,7 @@ from rempart.kernel.problem import CONTENT_TYPE, problem
 from .answer import refusal_response
 from .decide import PREFIX, Decider, Point
 from .outbox import Outbox
+from .question import plain
 
 MAX_REQUEST = 128 << 10  # bytes of one question; Envoy's own limit on headers is below
 MAX_HEADERS = 200
@@ -39,6 +40,7 @@ class PepConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._size = 0
         self._broken = False
+        self._between = True  # nothing of a message is with the parser
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
@@ -48,6 +50,9 @@ class PepConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._broken or self._transport is None:
+            return
+        if self._between and len(data) <= MAX_REQUEST and (question := plain(data, MAX_HEADERS)) is not None:
+            self._asked(*question, close=False)
             return
         self._size += len(data)
         if self._size > MAX_REQUEST + len(data):
@@ -62,6 +67,7 @@ class PepConnection(asyncio.Protocol):
 
     # httptools calls these
     def on_message_begin(self) -> None:
+        self._between = False
         self._url = b""
         self._headers = []
 
@@ -75,15 +81,18 @@ class PepConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._size = 0
+        self._between = True
+        method = self._parser.get_method().decode("ascii", "replace")
+        self._asked(method, self._url, self._headers, close=not self._parser.should_keep_alive())
+
+    def _asked(self, method: str, url: bytes, headers: list[tuple[bytes, bytes]], *, close: bool) -> None:
         transport = self._transport
         if transport is None or self._broken:
             return
-        if not self._url.startswith(PREFIX) or self._url[len(PREFIX) : len(PREFIX) + 1] not in (b"/", b"?", b""):
+        if not url.startswith(PREFIX) or url[len(PREFIX) : len(PREFIX) + 1] not in (b"/", b"?", b""):
             self._refuse("the address does not begin with /authz")
             return
-        close = not self._parser.should_keep_alive()
-        method = self._parser.get_method().decode("ascii", "replace")
-        response, payload = self._decider.decide(self._point, method, self._url, self._headers)
+        response, payload = self._decider.decide(self._point, method, url, headers)
         self._outbox.put(transport, response, payload, close=close)
         if close:
             self._broken = True

@@ -184,11 +184,11 @@ class Decider:
     def _rule(
         self, point: Point, url: bytes, headers: list[tuple[bytes, bytes]], ruling: Ruling, deciding: Deciding | None
     ) -> None:
-        named: dict[bytes, bytes] = {}
-        for name, value in headers:
-            if name in named and name in _SINGLE:
-                raise Refusal(400, "ambiguous_headers", f"{name.decode()} came twice")
-            named[name] = value
+        named = dict(headers)
+        if len(named) != len(headers):
+            for single in _SINGLE & named.keys():
+                if sum(name == single for name, _ in headers) > 1:
+                    raise Refusal(400, "ambiguous_headers", f"{single.decode()} came twice")
         get = named.get
         self._trace(get(b"x-request-id"), get(b"traceparent"), get(b"x-rempart-ip"), ruling)
         target = self._target(url, ruling)

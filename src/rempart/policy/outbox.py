@@ -6,11 +6,18 @@ ends when it is full, or when a whole turn of the loop brought no further questi
 decided the next arrive, so a flush at the end of every turn makes batches of half the connections only (16 connections:
 8 records a batch, 148 µs of CPU a decision, against 16 and 136). A lone question waits one more empty poll, some
 microseconds.
+
+While many ask at once, a batch of one or two is not written at once either: its sync would hold up, for longer than
+deciding takes, the questions that are on their way. It waits for half of what the last batches had, for as long as a
+sync takes at most (on the whole path a quarter of all syncs were for one record; 3 % more requests a second without
+them). Who asks alone never waits for others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 
 from rempart.kernel.errors import RempartError
 
@@ -20,18 +27,28 @@ from .ports import DecisionJournal
 from .traces import DecisionTraces
 
 BATCH = 16
+PATIENCE = 0.0002  # seconds
 
 
 class Outbox:
     """Keeps the order of answers per connection. One event loop, not thread-safe."""
 
-    def __init__(self, journal: DecisionJournal, counters: Counters, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        journal: DecisionJournal,
+        counters: Counters,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._journal = journal
         self._counters = counters
         self._loop = loop
         self._pending: list[tuple[asyncio.Transport, bytes, bool]] = []
         self._scheduled = False
         self._seen = 0
+        self._clock = clock
+        self._usual = 0  # records worth a sync, by what the last batches had
+        self._until = 0.0
         self.last_failure = ""
         self.traces: DecisionTraces | None = None
 
@@ -48,6 +65,7 @@ class Outbox:
         elif not self._scheduled:
             self._scheduled = True
             self._seen = 0
+            self._until = self._clock() + PATIENCE
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
@@ -57,12 +75,16 @@ class Outbox:
             self._seen = waiting
             self._loop.call_soon(self._turn)
             return
+        if 0 < waiting < self._usual and self._clock() < self._until:
+            self._loop.call_soon(self._turn)
+            return
         self._scheduled = False
         if waiting:
             self.flush()
 
     def flush(self) -> None:
         pending, self._pending = self._pending, []
+        self._usual = max(len(pending) // 2, self._usual * 3 // 4)
         refused = b""
         try:
             self._journal.commit()
