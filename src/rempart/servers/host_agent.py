@@ -18,7 +18,7 @@ import uvloop
 
 from rempart.audit.journal import Journal
 from rempart.kernel.clock import SystemClock
-from rempart.kernel.errors import RempartError
+from rempart.kernel.errors import BadInput, RempartError
 from rempart.wiring.process_settings import HostAgentSettings
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.grpc_server import GrpcServer
@@ -62,6 +62,8 @@ async def run(boot: Boot) -> None:
             clock=clock,
         )
         closing.push_async_callback(parts.server.close)
+        if not (boot.data_dir / KEPT).exists():  # whom to trust stands there: without it nobody is
+            raise BadInput("not_joined", "this host has not joined", "start it again: `rempart agent run --app`")
         await parts.membership.begin("")
         refusals = Refusals(journal, clock)
         attestor = Attestor(SupervisorClient(boot.run_dir / "supervisor.sock"))

@@ -1,7 +1,4 @@
-"""Before a host with services starts: its agent joins, and learns how the application is laid out.
-
-Both are kept in `data/host-agent`, so that the host starts again while the server is away.
-"""
+"""Before a host with services starts: its agent joins, and learns how the application is laid out, and the policy."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ import msgspec
 from rempart.audit.journal import Journal
 from rempart.crypto.aead import derive_key
 from rempart.kernel.clock import SystemClock
-from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.wiring.plan_hosts import POLICY, Elsewhere
 from rempart.wiring.process_settings import HostSettings
@@ -62,7 +58,6 @@ def join_host(request: HostRequest, app: AppSettings, state: StateDirectory, mas
 async def _ask(request: HostRequest, app: AppSettings, state: Path, seal_key: bytes) -> HostSettings:
     directory = state / "data" / NAME
     journal = Journal(state / "journals" / NAME, NAME)
-    kept = directory / "host.json"
     evidence = evidence_of(request.evidence)
     parts = agent_parts(
         app.trust_domain,
@@ -75,15 +70,9 @@ async def _ask(request: HostRequest, app: AppSettings, state: Path, seal_key: by
     )
     try:
         await parts.membership.begin(request.bundle)
-        try:
-            answer = await parts.server.ask("GET", "/v1/host", within_s=_ASK_WITHIN)
-            if app.policy_dir:
-                await PolicyCopy(state / POLICY, parts.server).ask(hold=False)
-            replace_file(kept, answer)
-        except Unavailable:
-            answer = kept.read_bytes() if kept.exists() else b""
-            if not answer or (app.policy_dir and not (state / POLICY).exists()):
-                raise
+        answer = await parts.server.ask("GET", "/v1/host", within_s=_ASK_WITHIN)
+        if app.policy_dir:
+            await PolicyCopy(state / POLICY, parts.server).ask(hold=False)
     except RempartError as error:
         if error.code == "no_host":
             raise BadInput("no_host", error.reason, error.remedy) from None
