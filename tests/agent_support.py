@@ -96,13 +96,20 @@ def entry_for(agent: str, path: str, **more: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def running_agent(
-    identity: IdentityProcess, port: int, *, host: str = "127.0.0.1", prefix: Sequence[str] = (), **asked: Any
+    identity: IdentityProcess,
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    prefix: Sequence[str] = (),
+    also: Sequence[int] = (),
+    **asked: Any,
 ) -> Iterator[tuple[AgentProcess, str]]:
-    """An agent that joined by a token, and its id."""
+    """An agent that joined by a token, and its id. `also`: ports of further servers."""
     with short_directory("rpag") as directory:
         token, spiffe_id = make_token(identity, directory, **asked)
         bundle = write_bundle(identity, directory)
         arguments = ["--server", f"{host}:{port}", "--trust-domain", TRUST_DOMAIN, "--bundle", str(bundle)]
+        arguments += [word for other in also for word in ("--server", f"{host}:{other}")]
         agent = AgentProcess(directory, [*arguments, "--join-token-file", str(token)], prefix)
         agent.start()
         try:

@@ -14,14 +14,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.agent_support import AgentProcess, running_agent
 from tests.identity_support import TRUST_DOMAIN, IdentityProcess, running_identity
 from tests.integration.conftest import TINY, running, write_tiny
 from tests.postgres import PrivatePostgres, private_postgres
-from tests.support import eventually, short_directory
+from tests.support import eventually, free_port, short_directory
 
 from rempart.crypto.svid import verify_svid
+from rempart.crypto.x509 import Certificate
 from rempart.kernel.errors import RempartError
-from rempart.sdk.spiffe import fetch_jwt_svid, fetch_x509_svid
+from rempart.sdk.spiffe import fetch_jwt_svid, fetch_x509_svid, fetch_x509_svids
 
 MINE = f"unix:uid:{os.getuid()}"
 Pair = tuple[IdentityProcess, IdentityProcess]
@@ -229,3 +231,50 @@ shared_key = "${{WORKLOADS_KEY}}"
         bundles = [json.loads(system.run("bundle", "show", "--json").stdout)["bundle"] for system in (one, two)]
         assert bundles[0] == bundles[1]
         assert "6f6f" not in (one.state / "logs" / "identity.log").read_text()
+
+
+def test_an_agent_that_knows_both_goes_on_when_one_is_killed(database: PrivatePostgres) -> None:
+    """It joined at the first, which dies: new entries, tokens and the agent's events go by the second."""
+    state = {"database": database.conninfo, "shared_key": "5e" * 32}
+    ports = free_port(), free_port()
+    with (
+        running_identity(state=state, agents=("127.0.0.1", ports[0])) as one,
+        running_identity(state=state, agents=("127.0.0.1", ports[1])) as two,
+        running_agent(one, ports[0], also=[ports[1]]) as (agent, name),
+    ):
+        assert apply(one, entry("/failover", parent_id=name)).status_code == 200
+        eventually(lambda: serial(agent, "/failover"), within=20)
+        one.stop(signal.SIGKILL)
+        assert serial(agent, "/failover")  # nobody waits
+        assert apply(two, entry("/afterwards", parent_id=name)).status_code == 200
+        eventually(lambda: serial(agent, "/afterwards"), within=60)
+        token = eventually(lambda: _token(agent, "/failover"), within=60)
+        assert validated(two, token) == f"spiffe://{TRUST_DOMAIN}/failover"
+        assert [known["spiffe_id"] for known in two.admin("GET", "/agents").json()["agents"]].count(name) == 1
+        eventually(lambda: agent.status()["server_away_since"] is None, within=60)
+        told = {
+            event["unmapped"]["rempart"].get("details", {}).get("agent")
+            for event in eventually(lambda: [e for e in two.events() if _of_agent(e)], within=60)
+        }
+        assert told == {name}
+
+
+def serial(agent: AgentProcess, name: str) -> str:
+    """Of the SVID that this process has there; "" for none."""
+    try:
+        found = fetch_x509_svids(agent.endpoint)
+    except RempartError:
+        return ""
+    wanted = f"spiffe://{TRUST_DOMAIN}{name}"
+    return next((Certificate.parse(one.chain[0]).serial for one in found if one.spiffe_id == wanted), "")
+
+
+def _token(agent: AgentProcess, name: str) -> str:
+    try:
+        return fetch_jwt_svid("a", f"spiffe://{TRUST_DOMAIN}{name}", endpoint=agent.endpoint).token
+    except RempartError:
+        return ""
+
+
+def _of_agent(event: dict[str, Any]) -> bool:
+    return bool(event["unmapped"]["rempart"].get("service") == "agent")

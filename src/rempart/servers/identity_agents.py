@@ -117,11 +117,8 @@ def serve_agents(
 
 
 @contextlib.asynccontextmanager
-async def host_api(settings: IdentitySettings, journal: Journal, clock: Clock) -> AsyncIterator[HostApi | None]:
-    """For the agents of hosts with services; None where rempart.toml names none."""
-    if not settings.hosts:
-        yield None
-        return
+async def host_api(settings: IdentitySettings, journal: Journal, clock: Clock) -> AsyncIterator[HostApi]:
+    """For the agents of hosts with services; others are refused, also where rempart.toml names no hosts."""
     enforcement = LocalEnforcement(settings.policies_socket, settings.epochs_sockets)
 
     async def record(event: Event, source: str) -> None:
