@@ -15,9 +15,8 @@ from .rogue_node import NoServer, RogueNode, new_key, request_for, say
 from .scene import Scene
 from .wire import Address, NoAnswer, Reply, connect
 
-_NEEDS = "no agents are served here (`[workloads.agents]` of rempart.toml)"
+NEEDS = "no agents are served here (`[workloads.agents]` of rempart.toml)"
 _HALF_OPEN = 80
-_HOSTS = "identity: only the agents of declared hosts speak for services"
 
 
 def attacks() -> Iterator[Attack]:
@@ -26,7 +25,7 @@ def attacks() -> Iterator[Attack]:
             try:
                 return run(scene)
             except NoServer:
-                return not_tried(_NEEDS)
+                return not_tried(NEEDS)
 
         return Attack(id, Actor.ROGUE_WORKLOAD, title, tried, expected, attempt)
 
@@ -76,14 +75,6 @@ def _table() -> tuple[tuple[str, str, str, str, Callable[[Scene], Outcome]], ...
         (
             *("R-node-events", "A host writes somebody else's history", "decisions, logins, made-up ids as an agent"),
             *("400", _events),
-        ),
-        (
-            *("R-node-decisions", "A host without services writes decisions", "decisions and transfers at /v1/record"),
-            *("404 no_host", _decisions),
-        ),
-        (
-            *("I-node-enforcement", "A host without services asks what sidecars are told"),
-            *("its layout, the policy, whose sessions ended", "404 no_host", _enforcement),
         ),
         (
             *("S-node-impostor", "An impostor takes join tokens", "a workload with a real SVID in the server's place"),
@@ -302,34 +293,6 @@ def _events(scene: Scene) -> Outcome:
             if not outcome.blocked:
                 return outcome
         return outcome
-    finally:
-        node.leave()
-
-
-def _decisions(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
-        for kind in ("decision", "money.moved", "people.login"):
-            id = f"{'dec' if kind == 'decision' else 'evt'}_{secrets.token_hex(13)}"
-            own = {"id": id, "type": kind, "at": int(time.time() * 1000), "success": True, "severity": "info"}
-            event = {"unmapped": {"rempart": {**own, "source": "pdp", "service": "wallet", "pep": "wallet"}}}
-            reply = node.ask("POST", "/v1/record", {"source": "pdp", "events": [event]})
-            if reply.code != "no_host":
-                return got_through(f"{kind}: {reply.said}", reply.evidence)
-        return blocked("three kinds of events: no_host", _HOSTS, _trace("no_host"))
-    finally:
-        node.leave()
-
-
-def _enforcement(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
-        asked = (("GET", "/v1/host", None), ("GET", "/v1/policy", None), ("POST", "/v1/epochs", {"run": "", "seq": 0}))
-        for method, path, document in asked:
-            reply = node.ask(method, path, document)
-            if reply.code != "no_host":
-                return got_through(f"{path}: {reply.said}", reply.evidence)
-        return blocked("three questions: no_host", _HOSTS, _trace("no_host"))
     finally:
         node.leave()
 

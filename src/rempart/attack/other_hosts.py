@@ -1,0 +1,68 @@
+"""A host that was taken over, and on which no service runs: it speaks for services, and asks what their sidecars are
+told."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+from .model import Actor, Attack, Outcome, Trace, blocked, got_through, not_tried
+from .nodes import NEEDS
+from .rogue_node import NoServer, RogueNode
+from .scene import Scene
+
+_HOSTS = "identity: only the agents of declared hosts speak for services"
+_TRACE = Trace(("workloads.agent_refused",), "no_host")
+
+
+def attacks() -> Iterator[Attack]:
+    def host(id: str, title: str, tried: str, run: Callable[[Scene], Outcome]) -> Attack:
+        def attempt(scene: Scene) -> Outcome:
+            try:
+                return run(scene)
+            except NoServer:
+                return not_tried(NEEDS)
+
+        return Attack(id, Actor.ROGUE_WORKLOAD, title, tried, "404 no_host", attempt)
+
+    yield host(
+        "R-node-decisions",
+        "A host without services writes decisions",
+        "decisions, transfers and logins at /v1/record",
+        _decisions,
+    )
+    yield host(
+        "I-node-enforcement",
+        "A host without services asks what sidecars are told",
+        "the application's layout, the policy, whose sessions ended",
+        _enforcement,
+    )
+
+
+def _decisions(scene: Scene) -> Outcome:
+    node = RogueNode.joined(scene)
+    try:
+        for kind in ("decision", "money.moved", "people.login"):
+            id = f"{'dec' if kind == 'decision' else 'evt'}_{secrets.token_hex(13)}"
+            own = {"id": id, "type": kind, "at": int(time.time() * 1000), "success": True, "severity": "info"}
+            event = {"unmapped": {"rempart": {**own, "source": "pdp", "service": "wallet", "pep": "wallet"}}}
+            reply = node.ask("POST", "/v1/record", {"source": "pdp", "events": [event]})
+            if reply.code != "no_host":
+                return got_through(f"{kind}: {reply.said}", reply.evidence)
+        return blocked("three kinds of events: no_host", _HOSTS, _TRACE)
+    finally:
+        node.leave()
+
+
+def _enforcement(scene: Scene) -> Outcome:
+    node = RogueNode.joined(scene)
+    try:
+        asked = (("GET", "/v1/host", None), ("GET", "/v1/policy", None), ("POST", "/v1/epochs", {"run": "", "seq": 0}))
+        for method, path, document in asked:
+            reply = node.ask(method, path, document)
+            if reply.code != "no_host":
+                return got_through(f"{path}: {reply.said}", reply.evidence)
+        return blocked("three questions: no_host", _HOSTS, _TRACE)
+    finally:
+        node.leave()
