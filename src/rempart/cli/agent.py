@@ -64,7 +64,7 @@ def run(  # nosec B107 - kubelet_token is the name of a file
     Started again it is the same agent, and needs nothing to join with while its SVID is valid. A secret is never given
     as an argument: others can read those.
     """
-    import asyncio
+    import uvloop
 
     from rempart.kernel.spiffe import parse_trust_domain
     from rempart.servers.agent_evidence import evidence_of
@@ -104,7 +104,7 @@ def run(  # nosec B107 - kubelet_token is the name of a file
         else:
             say(f"{spiffe_id} serves unix://{options.socket}")
 
-    asyncio.run(run_agent(options, ready))
+    uvloop.run(run_agent(options, ready))
 
 
 def _run_services(
