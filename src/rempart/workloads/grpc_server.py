@@ -6,7 +6,8 @@ A connection is refused or ended when its process can't be determined or ends, w
 says is understood in slices of `_SLICE` frames, each connection in turn: who floods is served as fast as the others.
 Who gives up requests before they are answered, again and again, is cut off (CVE-2023-44487), and so is who sends more
 frames than any client does. When a uid or the whole server has its fill of connections, one that has not asked for
-anything gives way (`places`).
+anything gives way (`places`). What answers a peer's housekeeping (pings, windows) together with which it asked for
+something waits up to `_HELD_S` seconds for that answer: one write, and one wake-up of the client.
 """
 
 from __future__ import annotations

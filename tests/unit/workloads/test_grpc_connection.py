@@ -1,0 +1,89 @@
+"""What a connection of the Workload API writes when, over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+from google.protobuf.empty_pb2 import Empty
+from tests.support import short_directory
+
+from rempart.workloads.grpc_server import GrpcServer
+from rempart.workloads.grpc_stream import Rpc, Stream
+from rempart.workloads.http2 import ACK, END_HEADERS, END_STREAM, PREFACE, Kind, frame
+from rempart.workloads.http2_headers import header_block
+from rempart.workloads.process import Process
+
+BEGIN = PREFACE + frame(Kind.SETTINGS, 0, 0)
+PING = frame(Kind.PING, 0, 0, b"12345678")
+PONG = frame(Kind.PING, ACK, 0, b"12345678")
+
+
+def asking(stream: int) -> bytes:
+    block = header_block(
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/test/Ask"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+    )
+    headers = frame(Kind.HEADERS, END_HEADERS, stream, block)
+    return headers + frame(Kind.DATA, END_STREAM, stream, b"\0\0\0\0\0")
+
+
+class Asked:
+    """Answers when `let` is set."""
+
+    def __init__(self) -> None:
+        self.let = asyncio.Event()
+
+    def rpcs(self) -> Mapping[str, Rpc]:
+        return {"/test/Ask": Rpc(self.answer, Empty)}
+
+    async def answer(self, process: Process, stream: Stream) -> None:
+        await stream.recv_message()
+        await self.let.wait()
+        await stream.send_message(b"answer")
+
+
+async def conversation(*, at_once: bool, asked: int = 1) -> tuple[bytes, bytes]:
+    """What came until the ping's answer, and until the last answer's trailers."""
+    service = Asked()
+    server = GrpcServer([service])
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "s"))
+        listening.listen()
+        await server.serve(listening)
+        reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
+        if at_once:
+            service.let.set()
+        writer.write(BEGIN + PING + b"".join(asking(2 * number + 1) for number in range(asked)))
+        async with asyncio.timeout(20):
+            first = await reader.readuntil(PONG)
+            service.let.set()
+            rest = b""
+            while rest.count(b"grpc-status") < asked:
+                rest += await reader.read(65536)
+        writer.close()
+        server.close()
+        await asyncio.sleep(0)
+    return first, rest
+
+
+def test_a_ping_is_answered_before_a_request_that_takes_long() -> None:
+    first, rest = asyncio.run(conversation(at_once=False))
+    assert b"answer" not in first
+    assert b"answer" in rest
+
+
+def test_a_ping_is_answered_before_the_answer_that_goes_with_it() -> None:
+    first, rest = asyncio.run(conversation(at_once=True))
+    assert b"answer" not in first
+    assert b"answer" in rest
+
+
+def test_all_requests_of_a_connection_are_answered() -> None:
+    _, rest = asyncio.run(conversation(at_once=True, asked=40))
+    assert rest.count(b"answer") == 40
+    assert rest.count(b"grpc-status") == 40
