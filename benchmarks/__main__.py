@@ -22,6 +22,7 @@ NAMES = (
     "search",
     "detections",
     "audit_log",
+    "audit_lag",
     "login",
     "people",
     "payment",

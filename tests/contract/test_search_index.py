@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,3 +199,33 @@ def test_what_was_thrown_away_is_in_no_file(open_index: Open, tmp_path: Path) ->
         index.clear()
         assert b"unspeakable" not in files()
         assert b"secretplace" not in files()
+
+
+_ADDING = """
+import sys
+from pathlib import Path
+from rempart.audit.model import Indexed
+from rempart.backends.sqlite_search import SqliteSearch
+from rempart.protocols.ocsf import Summary
+index = SqliteSearch(Path(sys.argv[1]), "log-1")
+while True:
+    events = [Indexed(n, Summary(id=f"evt_{n}", type="decision", source="pdp", at=n, person="ann"))
+              for n in range(index.size, index.size + 200)]
+    index.add(events, events[-1].index + 1)
+    print(index.size, flush=True)
+"""
+
+
+def test_killed_while_adding_it_has_whole_additions(tmp_path: Path) -> None:
+    adding = subprocess.Popen([sys.executable, "-c", _ADDING, str(tmp_path / "search.db")], stdout=subprocess.PIPE)
+    with adding:
+        assert adding.stdout is not None
+        said = [int(adding.stdout.readline()) for _ in range(7)][-1]
+        adding.kill()
+    index = SqliteSearch(tmp_path / "search.db", "log-1")
+    assert index.size >= said
+    assert index.size % 200 == 0
+    assert index.find(Query(person="ann", limit=100_000)) == list(range(index.size - 1, -1, -1))
+    assert index.locate(f"evt_{index.size - 1}") == [index.size - 1]
+    assert index.counts() == {"decision": index.size}
+    index.close()
