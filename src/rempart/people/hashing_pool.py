@@ -17,8 +17,10 @@ from rempart.kernel.errors import Throttled
 from rempart.telemetry.spans import step
 
 T = TypeVar("T")
+_LOOK = 0.1  # seconds between two looks whether somebody is late
 CALM = 8  # strangers in line for each worker; more is a flood
 LATE = 3.0  # seconds in line, more than a full one takes where `Aside` gets its time
+REST = 4  # times as long as a thread helped, it doesn't
 PATIENCE = 15.0  # seconds that a stranger stays in line
 
 
@@ -56,7 +58,7 @@ class HashingPool:
     The known (a device or a network that the account logged in from before) are served first, so strangers can't keep
     the owner of an account out by keeping the pool busy. Once more than `calm` strangers wait it is a flood: `aside`
     verifies for them from then on, and the threads, which the kernel runs beside requests, are there for the known.
-    Where the machine has no time left over, one thread helps those who waited for `LATE` seconds.
+    Where the machine has no time left over, a thread helps those who waited for `LATE` seconds, a fifth of the time.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class HashingPool:
         self._closed = False
         self._aside = aside
         self._beside, self._tasks = 0, set[asyncio.Task[None]]()
-        self._helping = False
+        self._helping, self._help_from = False, 0.0
         self._threads = [
             threading.Thread(target=self._work, name=f"argon2:{number}", daemon=True) for number in range(workers)
         ]
@@ -168,7 +170,8 @@ class HashingPool:
             return None
         if not self._elsewhere():
             return self._strangers.popleft(), False
-        if self._helping or self._strangers[0].since > time.monotonic() - LATE:
+        now = time.monotonic()
+        if self._helping or now < self._help_from or self._strangers[0].since > now - LATE:
             return None
         self._helping = True
         return self._strangers.popleft(), True
@@ -181,14 +184,16 @@ class HashingPool:
                 while (found := self._next()) is None:
                     if self._closed:
                         return
-                    self._changed.wait(LATE if self._strangers else None)
+                    self._changed.wait(_LOOK if self._strangers else None)
             waiting, helps = found
+            began = time.monotonic()
             try:
                 outcome, error = None if waiting.future.cancelled() else waiting.job(), None
             except Exception as caught:
                 outcome, error = None, caught
             if helps:
-                self._helping = False
+                now = time.monotonic()
+                self._help_from, self._helping = now + REST * (now - began), False
             with contextlib.suppress(RuntimeError):  # the loop may be closed by now
                 waiting.loop.call_soon_threadsafe(_deliver, waiting.future, outcome, error)
 

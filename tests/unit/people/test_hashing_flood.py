@@ -164,6 +164,20 @@ def test_where_no_time_is_left_over_a_thread_helps_who_waits_for_long(monkeypatc
     run(scenario)
 
 
+def test_who_helps_rests_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(flood: Flood) -> None:
+        flood.aside.get_ready()
+        waiting = await flood.strangers(CALM + 5, "right")
+        monkeypatch.setattr(hashing_pool, "LATE", -1.0)
+        monkeypatch.setattr(hashing_pool, "REST", 1e9)
+        flood.release.set()
+        assert await waiting[2]
+        assert await flood.known()
+        assert not any(task.done() for task in waiting[3:])
+
+    run(scenario)
+
+
 def test_who_waits_for_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(flood: Flood) -> None:
         flood.aside.get_ready()
