@@ -23,6 +23,7 @@ NAMES = (
     "detections",
     "audit_log",
     "audit_lag",
+    "backlog",
     "login",
     "people",
     "payment",

@@ -241,7 +241,7 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 "Detections",
                 "alerts and signals of the last hour, by rule and severity",
                 "short",
-                {"{{severity}} {{rule}}": "sum by (rule, severity) (increase(rempart_detections_total[1h])) > 0"},
+                {"{{severity}} {{rule}}": "topk(10, sum by (rule, severity) (increase(rempart_detections_total[1h])))"},
             ),
             (
                 "Incidents",

@@ -135,9 +135,37 @@ def query(client: httpx.Client, expression: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def bank() -> Iterator[Running]:
-    """One of its own: its sequencer is stopped for a while."""
-    with running(BANK) as system:
-        yield system
+    """One of its own: its sequencer is stopped for a while. With a channel for its alerts, who listens and no more."""
+    with channel() as url, short_directory("rb") as directory:
+        shutil.copytree(BANK, directory / "bank")
+        with (directory / "bank" / "rempart.toml").open("a") as file:
+            file.write(f'\n[[alerting.channel]]\nname = "night"\ntype = "alertmanager"\nurl = "{url}"\n')
+        directory.chmod(0o755)
+        with running(directory / "bank") as system:
+            yield system
+
+
+@contextlib.contextmanager
+def channel() -> Iterator[str]:
+    """Takes whatever is posted."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_each_alert_reaches_the_webhook(bank: Running) -> None:

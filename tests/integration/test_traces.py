@@ -8,13 +8,16 @@ import json
 import shutil
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 from tests.integration.conftest import BANK, Running, running
-from tests.support import eventually, short_directory
+from tests.integration.test_alerts import process
+from tests.support import eventually, free_port, short_directory
 
 
 @dataclass(frozen=True)
@@ -185,3 +188,46 @@ def test_one_trace_from_the_gateway_to_the_service_and_into_the_record(traced: R
     steps = {(span.service, span.name) for span in collector.whole(login_trace)}
     assert {("people", name) for name in ("POST /login", "hash", "store", "record")} <= steps
     eventually(lambda: [s for s in collector.spans if (s.service, s.name, s.parent) == ("sequencer", "integrate", "")])
+
+
+@pytest.mark.skipif(not shutil.which("prometheus"), reason="Prometheus isn't installed")
+def test_a_real_prometheus_keeps_the_examples_and_they_name_real_traces(
+    traced: Running, collector: Collector, tmp_path: Path
+) -> None:
+    """A slow bucket of a dashboard opens to one request: query_exemplars gives trace ids that the collector has."""
+    (tmp_path / "token").write_text(traced.token("audit"))
+    scrape = {
+        "job_name": "rempart",
+        "scheme": "https",
+        "metrics_path": "/metrics",
+        "authorization": {"credentials_file": str(tmp_path / "token")},
+        "tls_config": {"ca_file": str(traced.ca)},
+        "static_configs": [{"targets": [traced.url.removeprefix("https://")]}],
+    }
+    settings = {"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, "scrape_configs": [scrape]}
+    (tmp_path / "prometheus.yml").write_text(json.dumps(settings))
+    port = free_port()
+    prometheus = (
+        *("prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"),
+        *(f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage"),
+    )
+    asked = {"start": str(time.time() - 3600), "end": str(time.time() + 3600)}
+
+    def examples(series: str) -> set[str]:
+        query = {"query": series, **asked}
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query_exemplars", params=query, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return {one["labels"]["trace_id"] for found in answer.json()["data"] for one in found["exemplars"]}
+
+    with process(tmp_path / "prometheus.log", *prometheus):
+        for series in ("rempart_decision_seconds_bucket", "rempart_people_request_seconds_bucket"):
+            named = eventually(lambda series=series: _found(examples, series), within=60)
+            eventually(lambda named=named: named <= {span.trace for span in list(collector.spans)}, within=30)
+            assert len(named) <= 64
+
+
+def _found(examples: Callable[[str], set[str]], series: str) -> set[str]:
+    try:
+        return examples(series)
+    except httpx.TransportError as error:
+        raise AssertionError("Prometheus doesn't answer yet") from error
