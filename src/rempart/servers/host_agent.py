@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import uvloop
 
 from rempart.audit.journal import Journal
@@ -43,7 +42,7 @@ KEPT = "agent.sealed"
 
 async def run(boot: Boot) -> None:
     """Serve until SIGTERM or SIGINT. Raises RempartError when it can't begin, or is no agent any more."""
-    settings = msgspec.convert(dict(boot.settings), HostAgentSettings)
+    settings = boot.read_settings(HostAgentSettings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

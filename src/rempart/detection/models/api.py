@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from rempart.kernel.errors import BadInput, NotFound, RempartError
-from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.kernel.errors import BadInput, NotFound
+from rempart.protocols.http_answers import json_response, served
 
 from .model import ESTIMATORS, Row, Subject
 from .training import features_of
@@ -33,37 +33,27 @@ def models_app(watch: Watch, metrics: Callable[[], bytes]) -> ASGIApp:
         operator = request.client.host if request.client else ""
         match (request.method, *parts):
             case ("GET", "healthz"):
-                return _json({"ready": True})
+                return json_response({"ready": True})
             case ("GET", "metrics"):
                 return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
             case ("GET", "models"):
-                return _json({"models": [document(watch, one) for one in Subject], **_progress(watch)})
+                return json_response({"models": [document(watch, one) for one in Subject], **_progress(watch)})
             case ("GET", "models", name):
-                return _json(document(watch, _subject(name), whole=True))
+                return json_response(document(watch, _subject(name), whole=True))
             case ("POST", "models", name, "train"):
                 await watch.train(_subject(name))
-                return _json(document(watch, _subject(name), whole=True))
+                return json_response(document(watch, _subject(name), whole=True))
             case ("POST", "models", name, "score"):
-                return _json({"ratings": await _scored(watch, _subject(name), request)})
+                return json_response({"ratings": await _scored(watch, _subject(name), request)})
             case ("GET", "risks"):
-                return _json({"risks": _risks(watch)})
+                return json_response({"risks": _risks(watch)})
             case ("DELETE", "risks", *name):
                 if not await watch.clear("/".join(name), operator):
                     raise NotFound("no_such_risk", "its risk is not raised", "see `rempart models risks`")
                 return Response(status_code=204)
         raise NotFound("no_such_resource", "nothing is at this path", "see docs/models.md")
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        try:
-            response = await answer(Request(scope, receive))
-        except RempartError as error:
-            refusal = problem(error.status, error.code, error.reason, remedy=error.remedy)
-            response = Response(msgspec.json.encode(refusal), error.status, media_type=CONTENT_TYPE)
-        await response(scope, receive, send)
-
-    return app
+    return served(answer)
 
 
 def document(watch: Watch, subject: Subject, *, whole: bool = False) -> dict[str, Any]:
@@ -144,7 +134,3 @@ def _subject(name: str) -> Subject:
     if name not in list(Subject):
         raise NotFound("no_such_subject", "there is no such model", "choose from " + ", ".join(Subject))
     return Subject(name)
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
