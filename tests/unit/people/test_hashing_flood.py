@@ -88,11 +88,12 @@ def run(scenario: Callable[[Flood], Coroutine[Any, Any, None]]) -> None:
             await scenario(flood)
         finally:
             flood.release.set()
-            for _, answer in flood.aside.asked:
-                if not answer.done():
-                    answer.set_result(False)
             await asyncio.to_thread(flood.pool.close)
-            await asyncio.gather(*flood.tasks, return_exceptions=True)
+            while not all(task.done() for task in flood.tasks):
+                for _, answer in flood.aside.asked:
+                    if not answer.done():
+                        answer.set_result(False)
+                await asyncio.sleep(0.01)
             assert flood.aside.closed
 
     asyncio.run(body())
