@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import ssl
-import subprocess
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
 import httpx
 import pytest
@@ -497,11 +497,42 @@ def test_http2_is_spoken_and_held_to_the_same_rules(mesh: Mesh) -> None:
         assert mesh.world.application.last().all("x-spiffe-id") == [GATEWAY]
         assert mesh.world.application.last().get("x-rempart-subject") == "u1"
         assert client.get(url + "/nope").status_code == 404
-    # Envoy answers 413 and resets the stream while the body comes: which of the two a client sees first varies
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_too_large_over_http2_gets_the_whole_413_before_the_stream_is_reset(mesh: Mesh, announced: bool) -> None:
+    """RFC 9113 section 8.1: a whole answer, then RST_STREAM(NO_ERROR), which asks to stop sending and takes nothing
+    back. (curl before 8 and httpx drop the answer all the same when they are still sending: see docs/mesh.md.)"""
     reached = len(mesh.world.application.seen)
-    command = ["curl", "-s", "--http2", "--cacert", str(mesh.world.web.bundle), "-o", "/dev/null", "-w", "%{http_code}"]
-    done = subprocess.run([*command, "--data-binary", "@-", url + "/wallet"], input=b"a" * 300_000, capture_output=True)
-    assert done.stdout in (b"413", b"000")
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+    context = tls_context(mesh.world.web.bundle)
+    context.set_alpn_protocols(["h2"])
+    length = [("content-length", "2000000")] if announced else []
+    head = [(":method", "POST"), (":path", "/wallet"), (":scheme", "https"), (":authority", "localhost"), *length]
+    document = b""
+    events: list[type[h2.events.Event]] = []
+    with (
+        socket.create_connection(("localhost", mesh.world.gateway_port), timeout=15) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as stream,
+    ):
+        connection.initiate_connection()
+        connection.send_headers(1, head)
+        while h2.events.StreamReset not in events:
+            while (room := min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)) > 0:
+                connection.send_data(1, b"a" * room)
+            stream.sendall(connection.data_to_send())
+            received = stream.recv(65536)
+            assert received, "closed before it was answered"
+            for event in connection.receive_data(received):
+                events.append(type(event))
+                if isinstance(event, h2.events.ResponseReceived):
+                    assert (b":status", b"413") in [(bytes(name), bytes(value)) for name, value in event.headers]
+                elif isinstance(event, h2.events.DataReceived):
+                    document += event.data or b""
+                elif isinstance(event, h2.events.StreamReset):
+                    assert event.error_code == h2.errors.ErrorCodes.NO_ERROR
+    assert events.index(h2.events.StreamEnded) < events.index(h2.events.StreamReset)
+    assert json.loads(document)["code"] == "body_too_large"
     assert len(mesh.world.application.seen) == reached
 
 
