@@ -123,6 +123,8 @@ def test_all_flows_of_the_bank_run_over_two_hosts(split: Split) -> None:
     assert wallet["mtls"].startswith(f"https://{split.link.there}:")
     assert not wallet["pids"]
     assert next(one for one in split.far.now()["services"] if one["name"] == "wallet")["pids"]
+    status = split.there("agent", "status", "--json")
+    assert json.loads(status.stdout)["spiffe_id"] == AGENT, status.stderr
     sources = {event["source"] for event in recorded(split, "--type", "money.moved")}
     assert sources == {"host-agent@join_token/host-b"}
 

@@ -297,7 +297,10 @@ def evict(name: NameArgument, state: StateOption = None, as_json: JsonOption = F
 @app.command()
 def status(state: StateOption = None, as_json: JsonOption = False) -> None:
     """Of the agent that runs on this host. Exit code 1 when its server is away, or it is no agent any more."""
-    answer = call(state_dir(state), "agent", "GET", "/status", socket="run/agent.sock")
+    directory = state_dir(state)
+    among_services = "run/admin/host-agent.sock"
+    where = among_services if (directory / among_services).exists() else "run/agent.sock"
+    answer = call(directory, "agent", "GET", "/status", socket=where)
     if as_json:
         print_json(answer)
     else:
