@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Fetch Keycloak by Maven, start it on a loopback port, measure refresh and client credentials, stop it. See keycloak.md.
+# Fetch Keycloak by Maven, start it on a loopback port, measure refresh and client credentials there and at ours in turns, stop it. See keycloak.md.
 set -euo pipefail
 port=${1:-8180} version=${KEYCLOAK_VERSION:-26.4.0}
 here=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d /tmp/keycloak.XXXXXX)
 pid=""
 trap '[ -z "$pid" ] || kill "$pid" || true; wait || true; rm -rf "$work"' EXIT
-mvn -q -B dependency:copy -Dartifact="org.keycloak:keycloak-quarkus-dist:$version:zip" -DoutputDirectory="$work"
+mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy -Dartifact="org.keycloak:keycloak-quarkus-dist:$version:zip" -DoutputDirectory="$work"
 (cd "$work" && unzip -q keycloak-quarkus-dist-*.zip)
 home=$(echo "$work"/keycloak-*/)
 password=$(head -c 18 /dev/urandom | base64)
