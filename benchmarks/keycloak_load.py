@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-CLIENTS, SECONDS, TURNS, START_WITHIN = 8, 4.0, 3, 180.0
+CLIENTS, SECONDS, TURNS, START_WITHIN = 8, 4.0, 3, 600.0
 ROOT = Path(__file__).resolve().parents[1]
 
 
