@@ -48,6 +48,13 @@ def pair(database: PrivatePostgres) -> Iterator[Pair]:
         yield one, two
 
 
+def emptied(database: PrivatePostgres) -> None:
+    """For another trust domain, or another key, than it had until now."""
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+
+
 def bundle(identity: IdentityProcess) -> dict[str, Any]:
     return dict(identity.admin("GET", "/bundle").json())
 
@@ -216,9 +223,7 @@ shared_key = "${{WORKLOADS_KEY}}"
 """
     with contextlib.ExitStack() as held:
         app = write_tiny(held.enter_context(short_directory("ss")) / "app", TINY + settings)
-        with psycopg.connect(database.conninfo, autocommit=True) as connection:  # of another trust domain until now
-            connection.execute("DROP SCHEMA public CASCADE")
-            connection.execute("CREATE SCHEMA public")
+        emptied(database)
         environment = {"WORKLOADS_KEY": "6f" * 32}
         one, two = (held.enter_context(running(app, env=environment)) for _ in range(2))
         file = one.state.parent / "entries.yaml"
@@ -235,6 +240,7 @@ shared_key = "${{WORKLOADS_KEY}}"
 
 def test_an_agent_that_knows_both_goes_on_when_one_is_killed(database: PrivatePostgres) -> None:
     """It joined at the first, which dies: new entries, tokens and the agent's events go by the second."""
+    emptied(database)
     state = {"database": database.conninfo, "shared_key": "5e" * 32}
     ports = free_port(), free_port()
     with (

@@ -70,23 +70,25 @@ class Attestor:
         process.notes["facts"] = (key, began, facts)
         return facts
 
-    def greet(self, process: Process) -> None:
+    def greet(self, process: Process) -> asyncio.Task[Told | None] | None:
         """Call it when a process has just connected: where only the supervisor may look at its program, it looks now,
-        so that what the process becomes later is not taken for who connected."""
-        if process.program is None:
-            process.notes["first"] = asyncio.create_task(self._look(process))
+        so that what the process becomes later is not taken for who connected. Say nothing to it until that is done."""
+        if process.program is not None:
+            return None
+        first = process.notes["first"] = asyncio.create_task(self._look(process))
+        return first
 
     async def _look(self, process: Process) -> Told | None:
         async with self._looking:  # who connects a thousand times waits in this line, and not the supervisor
             return await self._supervisor.who(process.pid) if process.alive() else None
 
     async def _verify_first(self, process: Process, told: Told) -> None:
-        """Raises Denied `caller_changed` when it runs another program than when it connected."""
+        """Raises Denied `caller_changed` when it runs another program than when it connected, or nobody saw which."""
         first: asyncio.Task[Told | None] | None = process.notes.get("first")
         if first is None:
             return
         seen = await asyncio.shield(first)
-        if seen is not None and (seen.start_time, seen.program) != (told.start_time, told.program):
+        if seen is None or (seen.start_time, seen.program) != (told.start_time, told.program):
             raise Denied("caller_changed", "the calling process became another one", "connect again")
 
     @staticmethod

@@ -19,7 +19,7 @@ import resource
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from rempart.kernel.errors import Denied, RempartError
 
@@ -77,7 +77,8 @@ class _Connection(asyncio.Protocol):
         self._streams: dict[int, Stream] = {}
         self._deadline: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._full = self._stands = self._flushing = self._slicing = self._begun = False
+        self._full = self._stands = self._flushing = self._slicing = self._begun = self._greeting = False
+        self._early = b""
         self._held: asyncio.TimerHandle | None = None
         self._same: tuple[Headers, Rpc] | None = None
 
@@ -96,17 +97,32 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
             return
         self._stands = True
-        if self._server.greet is not None:
-            self._server.greet(self.process)
+        greeting = self._server.greet(self.process) if self._server.greet is not None else None
         limits, now = self._server.limits, self._loop.time()
         self._frames, self._given_up = _Bucket(limits.frames_per_s, now), _Bucket(limits.given_up_per_s, now)
         self.http2 = ServerConnection(self, max_streams=limits.streams)
-        self.flush()
+        if greeting is None:
+            self.flush()
+        else:  # not a word before it knows to whom
+            self._greeting = True
+            greeting.add_done_callback(self._greeted)
         self._deadline = self._loop.call_later(limits.first_request_s, self.abort)
         self._loop.add_reader(self.process.pidfd, self.abort)
 
+    def _greeted(self, _: object) -> None:
+        self._greeting = False
+        if self._stands and not self.transport.is_closing():
+            early, self._early = self._early, b""
+            self.flush()
+            if early:
+                self.transport.resume_reading()
+                self._understand(early)
+
     def data_received(self, data: bytes) -> None:
-        if self._stands:
+        if self._greeting:
+            self._early += data
+            self.transport.pause_reading()
+        elif self._stands:
             self._understand(data)
 
     def _understand(self, data: bytes = b"") -> None:
@@ -280,9 +296,10 @@ class GrpcServer:
         services: Sequence[Service],
         limits: Limits | None = None,
         *,
-        greet: Callable[[Process], None] | None = None,
+        greet: Callable[[Process], asyncio.Future[Any] | None] | None = None,
     ) -> None:
-        """`greet` is called with the process behind each connection as soon as that stands."""
+        """`greet` is called with the process behind each connection as soon as that stands. When it returns a future,
+        nothing is read and nothing said before that is done."""
         self.greet = greet
         self.rpcs = {path: rpc for service in services for path, rpc in service.rpcs().items()}
         self.limits = limits or Limits()

@@ -120,6 +120,24 @@ def test_who_became_another_program_since_it_connected_is_nobody_where_only_the_
         asyncio.run(main())
 
 
+def test_whom_nobody_saw_when_it_connected_is_nobody() -> None:
+    supervisor = SigningSupervisor(ManualClock())
+    attestor = Attestor(supervisor)
+
+    async def main() -> None:
+        hidden = replace(myself(), program=None, notes={})
+        supervisor.supervised = None
+        greeting = attestor.greet(hidden)
+        assert greeting is not None
+        await greeting
+        supervisor.supervised = HELD
+        with pytest.raises(Denied):
+            await attestor.attest(hidden)
+
+    with patch.object(process_module, "_program_of", return_value=None):
+        asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("answer", "understood"),
     [

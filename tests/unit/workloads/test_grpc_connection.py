@@ -87,3 +87,38 @@ def test_all_requests_of_a_connection_are_answered() -> None:
     _, rest = asyncio.run(conversation(at_once=True, asked=40))
     assert rest.count(b"answer") == 40
     assert rest.count(b"grpc-status") == 40
+
+
+def test_not_a_word_before_it_is_known_who_is_there() -> None:
+    """Who hears the server's first frames and executes another program then has been looked at before."""
+
+    async def main() -> None:
+        service, looked = Asked(), asyncio.get_running_loop().create_future()
+        service.let.set()
+        server = GrpcServer([service], greet=lambda process: looked)
+        with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(directory / "s"))
+            listening.listen()
+            await server.serve(listening)
+            reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
+            writer.write(BEGIN + PING + asking(1))
+            first = asyncio.create_task(reader.read(65536))
+            other, its_writer = await asyncio.open_unix_connection(str(directory / "s"))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert server.connections == 2
+            assert not first.done()
+            looked.set_result(None)
+            async with asyncio.timeout(20):
+                said = await first
+                while b"grpc-status" not in said:
+                    said += await reader.read(65536)
+                assert await other.readexactly(9)  # its settings, though it said nothing
+            assert PONG in said
+            assert b"answer" in said
+            writer.close()
+            its_writer.close()
+            server.close()
+            await asyncio.sleep(0)
+
+    asyncio.run(main())

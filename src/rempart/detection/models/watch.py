@@ -128,6 +128,11 @@ class Watch:
         self._saved = self.cursor
         self._save_at = time.monotonic() + max(SAVE_EVERY, 20 * (time.monotonic() - began))
 
+    def _save_soon(self) -> None:
+        """With the next event, which is what was just recorded: whoever starts from an older state would rate with
+        the new model what was learnt from for it, or raise again what was cleared."""
+        self._save_at = 0.0
+
     def _use_files(self) -> None:
         self.stream.models = self.files.load(self.stream.serials)
         for subject, error in self.files.refused.items():
@@ -223,6 +228,7 @@ class Watch:
                 **about,  # type: ignore[arg-type]  # one of two text fields
             )
         )
+        self._save_soon()
         return self.risks.clear(subject)
 
     async def _supersede(self) -> None:
@@ -335,6 +341,7 @@ class Watch:
         self.stream.models[subject] = model
         self.stream.serials[subject] = max(serial, self.stream.serials.get(subject, 0))
         self.standing[subject].drifted = {}
+        self._save_soon()
         return model
 
     async def _drifted(self, subject: Subject, model: SignedModel) -> bool:
