@@ -32,11 +32,12 @@ setup: .venv/.complete
 	@bash scripts/setup.sh
 
 setup-test: setup
+	@.venv/bin/uv pip install -q --python .venv/bin/python --require-hashes -r requirements/models.txt
 	@bash scripts/system-packages.sh
 	@bash scripts/node-packages.sh
 
 lock: ## Resolve requirements/*.in again: hashes, no download addresses
-	@for f in uv dev; do .venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal requirements/$$f.in -o requirements/$$f.txt; done
+	@for f in uv dev models; do .venv/bin/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --universal requirements/$$f.in -o requirements/$$f.txt; done
 
 clean: ## Remove what was installed here; state in .rempart stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
