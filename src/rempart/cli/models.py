@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from rempart.detection.models.model import Subject
-from rempart.kernel.errors import BadInput
+from rempart.kernel.errors import BadInput, Unavailable
 
 from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, call, state_dir
@@ -214,7 +214,11 @@ def evaluate(
 
     Needs no system, and the extra `models`. Says nothing about your own traffic.
     """
-    from rempart.backends.sklearn_fitter import SklearnFitter
+    try:
+        from rempart.backends.sklearn_fitter import SklearnFitter
+    except ImportError:
+        why = "scikit-learn is not installed"
+        raise Unavailable("no_trainer", why, "install the extra: pip install 'rempart[models]'") from None
     from rempart.detection.models.evaluation import evaluate_all
 
     found = evaluate_all(SklearnFitter(), days=days, seed=seed)
