@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rempart.audit.intake import TYPES, read_events
 from rempart.kernel.errors import BadInput, Denied, RempartError
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.policy.record import Ruling
 from rempart.policy.record import encode as encode_ruling
-from rempart.protocols.ocsf import encode
+from rempart.protocols.ocsf import HOISTED, encode
 from rempart.workloads.agents.host_record import MAX_EVENTS, read_recorded
 
 AGENT = "spiffe://bank.example/rempart/agent/join_token/host-b"
@@ -108,3 +110,43 @@ def test_nonsense_is_refused_and_nothing_else_happens(value: Any) -> None:
     for document in (value, {"unmapped": {"rempart": value}}):
         with pytest.raises(RempartError):
             read("pdp", json.dumps(document).encode())
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=200)
+@given(
+    details=st.dictionaries(st.sampled_from([*HOISTED, "agent", "sealed", "amount"]), _ANYTHING),
+    before=st.none() | st.dictionaries(st.text(max_size=10), _ANYTHING, max_size=4),
+    at=st.floats(min_value=0, max_value=253_402_300_800, exclude_max=True),
+    kind=st.sampled_from(sorted(TYPES)),
+)
+def test_no_application_can_say_what_keeps_its_hosts_events_from_the_record(
+    details: dict[str, Any], before: dict[str, Any] | None, at: float, kind: EventType
+) -> None:
+    """An agent tells its host's events in order: one that were refused here would hold up all that come after it."""
+    one = {"id": "e-1", "type": kind, "at": at, "success": True, "details": details, "before": before}
+    body = msgspec.json.encode({"events": [one]})
+    try:
+        events = read_events(body, "wallet")
+    except BadInput:
+        return  # the application itself is told
+    for event in events:
+        (kept,) = read("host-agent", encode(event, "host-agent"))
+        assert (kept.id, kept.type, kept.service, kept.details["agent"]) == ("e-1", kind, "wallet", AGENT)
+
+
+@pytest.mark.parametrize("depth", [5, 50, 400, 900, 1500])
+def test_nor_by_how_deep_it_is_nested(depth: int) -> None:
+    details = b'{"a":' * depth + b"1" + b"}" * depth
+    body = b'{"events":[{"id":"e-1","type":"application","at":1,"success":true,"details":%s}]}' % details
+    try:
+        events = read_events(body, "wallet")
+    except BadInput:
+        return
+    assert read("host-agent", *[encode(event, "host-agent") for event in events])

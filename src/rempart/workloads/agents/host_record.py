@@ -30,16 +30,18 @@ _OF_SOURCE: dict[str, frozenset[EventType]] = {
         )
     ),
 }
-_OF_SERVICE = frozenset(
-    (EventType.DECISION, EventType.APPLICATION, EventType.HANDSHAKE_REFUSED, EventType.REQUEST_REFUSED, *_MONEY)
-)
+_OF_ENVOY = frozenset((EventType.DECISION, EventType.HANDSHAKE_REFUSED, EventType.REQUEST_REFUSED))
+_OF_SERVICE = _OF_ENVOY | _MONEY | {EventType.APPLICATION}
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RESERVED = {EventType.DECISION: "dec_"}
 _FORBIDDEN = ("dec_", "alr_")
 
 
 class _Own(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`unmapped.rempart` as `protocols.ocsf.encode` writes it; `at` in milliseconds."""
+    """`unmapped.rempart` as `protocols.ocsf.encode` writes it; `at` in milliseconds.
+
+    What an application may name in its details and `encode` takes out of them (`HOISTED`) is anything: one program must
+    not be able to make its host's events unreadable here, for they are told in order and wait for each other."""
 
     id: str
     type: EventType
@@ -60,13 +62,13 @@ class _Own(msgspec.Struct, frozen=True, omit_defaults=True):
     after: dict[str, Any] | None = None
     details: dict[str, Any] = {}
     truncated: bool = False
-    rule: str | None = None
-    policy_version: str | None = None
-    pep: str | None = None
-    method: str | None = None
-    path: str | None = None
+    rule: Any = None
+    policy_version: Any = None
+    pep: Any = None
+    method: Any = None
+    path: Any = None
     status: Any = None
-    code: str | None = None
+    code: Any = None
 
 
 class _Unmapped(msgspec.Struct, frozen=True):
@@ -100,9 +102,12 @@ def _event(agent: str, services: frozenset[str], allowed: frozenset[EventType], 
     if not 0 <= own.at < 253_402_300_800_000:  # the year 10000
         raise BadInput("bad_event", "`at` is not in milliseconds since the epoch")
     if own.type in _OF_SERVICE:
-        named_services = {own.service, own.pep} - {None}
-        if not named_services <= services or (own.type is EventType.DECISION and own.pep is None):
-            raise Denied("foreign_service", f"{own.service or own.pep!r:.80} does not run on the host of {agent}")
+        named_services = [own.service] if own.service is not None else []
+        if own.type is EventType.DECISION or (own.type in _OF_ENVOY and own.pep is not None):
+            named_services.append(str(own.pep))
+        if not services.issuperset(named_services):
+            foreign = next(name for name in named_services if name not in services)
+            raise Denied("foreign_service", f"{foreign!r:.80} does not run on the host of {agent}")
     details = {**own.details, **{name: found for name in HOISTED if (found := getattr(own, name)) is not None}}
     if own.truncated:
         details["truncated"] = True
