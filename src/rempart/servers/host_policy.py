@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import socket
+import sys
 from pathlib import Path, PurePosixPath
 
 from rempart.kernel.durable_file import replace_file
@@ -34,13 +35,15 @@ class PolicyCopy:
         self._directory, self._server = directory, server
 
     async def keep_current(self) -> None:
-        """For ever; what fails is tried again."""
+        """For ever; what fails is tried again, and said once."""
         wait = _RETRY[0]
         while True:
             try:
                 await self.ask()
                 wait = _RETRY[0]
-            except (OSError, RempartError):
+            except (OSError, RempartError) as error:
+                if wait == _RETRY[0]:
+                    print(f"host-agent: the policy is not followed: {error}", file=sys.stderr, flush=True)
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # nosec B311 - jitter, no secret
                 wait = min(wait * 2, _RETRY[1])
 
@@ -54,11 +57,11 @@ class PolicyCopy:
 
 
 def write_policy(directory: Path, told: bytes) -> None:
-    """`told` as `policy.bundle.dump` wrote it. Whole when it returns, or as before. Raises BadInput `bad_policy`,
-    OSError."""
+    """`told` as `policy.bundle.dump` wrote it. Whole when it returns, or as before; whoever reads sees the one or the
+    other. Raises BadInput `bad_policy`, OSError."""
     bundle = load(told)
-    digest = hashlib.sha256(told).hexdigest()
-    new = directory.with_name(f"v-{digest}")
+    whole = directory.with_name(f"v-{hashlib.sha256(told).hexdigest()}")
+    new = directory.with_name(".v.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o750)
     for file in bundle.files:
@@ -71,12 +74,14 @@ def write_policy(directory: Path, told: bytes) -> None:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         replace_file(path, file.text.encode(), 0o640)
     replace_file(new / "data.json", json.dumps(bundle.data).encode(), 0o640)
+    if not whole.exists():
+        new.rename(whole)
     link = directory.with_name(".current.new")
     link.unlink(missing_ok=True)
-    link.symlink_to(new.name)
+    link.symlink_to(whole.name)
     os.replace(link, directory)
-    for old in directory.parent.glob("v-*"):
-        if old.name != new.name:
+    for old in (*directory.parent.glob("v-*"), new):
+        if old != whole:
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -92,10 +97,11 @@ class EpochRelay:
             await server.serve_forever()
 
     async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """While the server is away nothing is said: the follower counts the seconds of silence, and comes again."""
+        """While the server is away nothing is said: the follower counts the seconds of silence, hangs up, and comes
+        again."""
         try:
             position = await reader.readline()
-            while not writer.is_closing():
+            while not (writer.is_closing() or reader.at_eof()):
                 with contextlib.suppress(Unavailable):
                     line = await self._server.ask("POST", "/v1/epochs", position.strip(), within_s=EPOCHS_WITHIN)
                     told = json.loads(line)
