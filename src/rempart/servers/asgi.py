@@ -8,10 +8,14 @@ import struct
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rempart.kernel.errors import NotFound
+from rempart.protocols.http_answers import refusal
+
 _MOST = 64 * 1024
+_SHOWN = frozenset((("GET", "/metrics"), ("GET", "/healthz")))
 
 
 class _Server(uvicorn.Server):
@@ -93,5 +97,14 @@ def asgi_server(app: ASGIApp, *, timeout_keep_alive: int = 75, name_operator: bo
     )
 
 
-async def serve(app: ASGIApp, listening: socket.socket) -> None:
-    await asgi_server(app).serve(sockets=[listening])
+def metrics_alone(app: ASGIApp) -> ASGIApp:
+    """GET `/metrics` and `/healthz` of `app`. The observer, which strangers can reach, reads these: who takes it over
+    must not find there what only the operator may do."""
+
+    async def shown(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (scope["method"], scope["path"]) not in _SHOWN:
+            await refusal(NotFound("no_such_resource", "only GET /metrics is here"))(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return shown

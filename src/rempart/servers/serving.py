@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from .asgi import asgi_server
+from .asgi import asgi_server, metrics_alone
 from .boot import Boot
 
 
@@ -21,11 +21,14 @@ async def serve(
     *work: Coroutine[Any, Any, None],
     stopping: asyncio.Event | None = None,
 ) -> None:
-    """`apps` by the name of their socket; the operator is named to `admin`. Each of `work` runs until it is cancelled,
-    or where `stopping` is given until it ends after that is set; should one end by an error, all do, and the error is
-    raised."""
+    """`apps` by the name of their socket; the operator is named to `admin`, and at `metrics` are only metrics. Each of
+    `work` runs until it is cancelled, or where `stopping` is given until it ends after that is set; should one end by
+    an error, all do, and the error is raised."""
     cancelled, stopping = stopping is None, stopping or asyncio.Event()
-    servers = {name: asgi_server(app, name_operator=name == "admin") for name, app in apps.items()}
+    servers = {
+        name: asgi_server(metrics_alone(app) if name == "metrics" else app, name_operator=name == "admin")
+        for name, app in apps.items()
+    }
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)

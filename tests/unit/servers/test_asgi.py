@@ -13,9 +13,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 from tests.support import short_directory
 
-from rempart.servers.asgi import _OneWrite, asgi_server
+from rempart.servers.asgi import _OneWrite, asgi_server, metrics_alone
 
 
 class Wire:
@@ -56,7 +57,7 @@ def test_one_turn_is_one_write_and_closing_leaves_nothing_behind() -> None:
 
 
 @asynccontextmanager
-async def served(app: Starlette) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def served(app: ASGIApp) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(directory / "s"))
         listening.listen()
@@ -139,3 +140,31 @@ def test_answers_with_and_without_a_body_on_one_connection(method: str, status: 
             assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"\r\n\r\n" + body)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/metrics", 200),
+        ("GET", "/healthz", 200),
+        ("POST", "/metrics", 404),
+        ("GET", "/risks", 404),
+        ("DELETE", "/risks/usr_1", 404),
+        ("POST", "/silences", 404),
+        ("GET", "/metrics/../risks", 404),
+    ],
+)
+def test_who_may_read_metrics_is_no_operator(method: str, path: str, status: int) -> None:
+    reached = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["path"])
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async def scenario() -> int:
+        async with served(metrics_alone(app)) as (reader, writer):
+            writer.write(f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+            return int((await head_of(reader)).split()[1])
+
+    assert asyncio.run(scenario()) == status
+    assert bool(reached) == (status == 200)
