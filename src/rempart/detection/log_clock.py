@@ -3,7 +3,8 @@
 An application says itself when its events happened, and so could a compromised one: far in the future, to have every
 window forgotten; or long ago, to fall out of all of them. Such a time is taken as the nearest believable one. A
 process of Rempart's own is believed; when its clock goes back, the log's clock goes back with it, and what its journal
-delivers late leaves the clock alone.
+delivers late leaves the clock alone. One of another host (PROCESS@AGENT) may be late by as long as that was cut off,
+but never ahead, and leaves the clock alone: that host's clock may be wrong, or the host taken over.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ class LogClock:
             if believed != at:
                 self.implausible += 1
             return believed
+        if "@" in source:
+            self.implausible += at > self.now + SOON
+            return min(at, self.now + SOON) if self.now else at
         last = self._last.get(source, at)
         self._last[source] = at
         if at > self.now or at < last - LATE:

@@ -11,6 +11,7 @@ import pytest
 
 from rempart.detection.engine import FLOOD, Engine, in_words
 from rempart.detection.groups import LATE
+from rempart.detection.log_clock import LogClock
 from rempart.detection.model import MAX_EVIDENCE, read_alert
 from rempart.detection.ruleset import BUILT_IN, Ruleset, load
 from rempart.kernel.errors import BadInput
@@ -160,6 +161,24 @@ def test_an_application_cannot_move_the_clock() -> None:
     engine.take_own(future)
     assert engine.clock.implausible == 1
     assert "brute_force" in names(engine, [failed(9, 9)])
+
+
+@pytest.mark.parametrize("at", [9_000 * 86_400, -9_000 * 86_400])
+def test_nor_can_another_host(at: float) -> None:
+    """A host that was taken over tells decisions under its own name, with any time."""
+    engine = Engine(RULES)
+    assert names(engine, [failed(n, n) for n in range(9)]) == []
+    for number in range(3):
+        engine.take_own(event(100 + number, at + number, type="decision", source="pdp@join_token/host-b"))
+    assert "brute_force" in names(engine, [failed(9, 9)])
+
+
+def test_what_another_host_tells_late_is_not_taken_for_new() -> None:
+    clock = LogClock()
+    clock.read("decision", "pdp", 100_000.0)
+    assert clock.read("decision", "pdp@join_token/host-b", 20_000.0) == 20_000.0
+    assert clock.read("decision", "pdp@join_token/host-b", 200_000.0) == 100_060.0
+    assert (clock.now, clock.implausible) == (100_000.0, 1)
 
 
 def test_a_late_journal_counts_where_it_belongs_and_what_is_too_late_is_counted() -> None:
