@@ -162,6 +162,11 @@ class ApiFeatures:
         count_hour(known.hours, hour)
         return make_row(FEATURES, window.last, window.id, principal, values)
 
+    def forget(self, principal: str) -> None:
+        self.principals.pop(principal)
+        for windows in self._open.values():
+            self._count -= windows.pop(principal, None) is not None
+
     def snapshot(self) -> Any:
         return [self.principals.snapshot(), [[n, list(windows.items())] for n, windows in self._open.items()]]
 

@@ -116,6 +116,13 @@ class DeploymentFeatures:
             name.rpartition(" ")[0] == release and name.rpartition(" ")[2] != environment for name in self.releases
         )
 
+    def forget(self, actor: str) -> None:
+        self.actors.pop(actor)
+        for release in self.releases:
+            if (known := self.releases.peek(release)) is not None:
+                known.actors.pop(actor, None)
+                known.counts.pop(actor, None)
+
     def snapshot(self) -> Any:
         return [self.releases.snapshot(), self.actors.snapshot()]
 

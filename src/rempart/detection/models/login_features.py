@@ -149,6 +149,12 @@ class LoginFeatures:
         values["networks_day"] = float(sum(abs(at - last) < DAY for last in known.recent.values()))
         return values
 
+    def forget(self, person: str) -> None:
+        self.persons.pop(person)
+        for where in self.networks:
+            if (known := self.networks.peek(where)) is not None:
+                known.persons.pop(person, None)
+
     def snapshot(self) -> Any:
         return [self.persons.snapshot(), self.networks.snapshot()]
 

@@ -143,7 +143,7 @@ class Stream:
         elif kind == EventType.MODEL_TRAINED and source == OWN_SOURCE:
             self._trained(details)
         elif kind == EventType.PERSON_ERASED:
-            self._erased(own.get("person"), details.get("account"))
+            self._erased(details.get("account"))  # `person` is who erased them
 
     def _trained(self, details: dict[str, Any]) -> None:
         subject, serial = details.get("subject"), details.get("serial")
@@ -151,13 +151,13 @@ class Stream:
             known = Subject(subject)
             self.serials[known] = max(self.serials.get(known, 0), serial)
 
-    def _erased(self, *names: Any) -> None:
-        for name in names:
-            if type(name) is str and name:
-                self.logins.persons.pop(name)
-                self.api.principals.pop(f"person:{name}")
-                for samples in self.samples.values():
-                    samples.erase(f"person:{name}")
+    def _erased(self, person: Any) -> None:
+        if type(person) is str and person:
+            self.logins.forget(person)
+            self.api.forget(f"person:{person}")
+            self.deployments.forget(f"person:{person}")
+            for samples in self.samples.values():
+                samples.erase(f"person:{person}")
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -171,7 +171,7 @@ class Stream:
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Raises BadInput `bad_snapshot`; then the stream is as it was made."""
+        """Raises BadInput `bad_snapshot`; then the stream is of no use."""
         try:
             self.clock.restore(content["clock"])
             self._recent = dict.fromkeys(content["recent"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -291,11 +292,21 @@ def test_alerts_of_the_rules_mark_samples_and_an_applications_word_does_not(read
     assert samples.choose(ready.now).left_out["alerts"] > 0
 
 
-def test_an_erased_person_is_forgotten(ready: World) -> None:
-    ready.log.add({"id": "e1", "type": "people.erased", "source": "people", "at": END * 1000, "person": "usr_1"})
+def test_an_erased_person_is_forgotten_and_not_who_erased_them(ready: World) -> None:
+    """Else an administrator who comes from a new place would be as new as everything about them."""
+    stream = ready.watch.stream
+    for number in range(3):
+        at, use = END * 1000, {"pep": "gateway", "service": "wallet", "path": "/wallet", "method": "GET"}
+        ready.log.add({"id": f"d{number}", "type": "decision", "source": "pdp", "at": at, "person": "usr_1", **use})
     ready.catch_up()
-    rows = ready.watch.stream.samples[Subject.LOGINS].since(0)
-    assert not any(row.principal == "person:usr_1" for row in rows)
+    assert "usr_1" in repr(stream.snapshot())
+    about = {"person": "usr_2", "details": {"account": "usr_1"}}
+    ready.log.add({"id": "e1", "type": "people.erased", "source": "people", "at": END * 1000 + 1, **about})
+    ready.log.add({"id": "e2", "type": "system.alarm", "source": "people", "at": (END + 3600) * 1000})
+    ready.catch_up()
+    assert not re.search(r"\busr_1\b", repr(stream.snapshot()))
+    assert "usr_2" in stream.logins.persons
+    assert any(row.principal == "person:usr_2" for row in stream.samples[Subject.LOGINS].since(0))
 
 
 def test_an_operator_clears_a_risk_and_that_is_recorded(ready: World) -> None:
