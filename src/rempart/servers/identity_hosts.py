@@ -34,7 +34,7 @@ class LocalEnforcement:
         transport = httpx.AsyncHTTPTransport(uds=policies_socket) if policies_socket else None
         self._pdp = httpx.AsyncClient(transport=transport, base_url="http://pdp", trust_env=False, timeout=10.0)
         self._has_policy = bool(policies_socket)
-        self._people = tuple(epochs_sockets)
+        self._people = list(epochs_sockets)
 
     async def policy(self) -> bytes:
         if not self._has_policy:
@@ -48,15 +48,19 @@ class LocalEnforcement:
         return answer.content
 
     async def epochs(self, position: bytes) -> bytes:
-        """At once when there is news, else people's next sign of life. Raises BadInput `bad_request`, Unavailable."""
+        """At once when there is news, else people's next sign of life. Raises BadInput `bad_request`, Unavailable.
+
+        The instance that was heard last is asked first: one that hangs is waited for once, not at every question."""
         try:
             asked = msgspec.json.decode(position, type=_Position)
         except msgspec.DecodeError:
             raise BadInput("bad_request", "the position can't be read", "see docs/many-hosts.md") from None
-        for path in self._people:
+        for path in tuple(self._people):
             with contextlib.suppress(OSError, TimeoutError, ValueError, msgspec.DecodeError):
                 async with asyncio.timeout(SILENCE):
-                    return await _next_line(path, asked)
+                    line = await _next_line(path, asked)
+                self._people.sort(key=lambda other: other != path)
+                return line
         raise Unavailable("people_away", "people does not tell whose tokens are over", "it is asked again by itself")
 
     async def close(self) -> None:

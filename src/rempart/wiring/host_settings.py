@@ -35,7 +35,7 @@ def read_hosts(root: Reader, domain: str) -> tuple[Host, ...]:
             agent = str(SpiffeId.parse(f"spiffe://{domain}/{AGENTS}{joined}"))
         except BadInput:
             reader.refuse("agent", f"{joined[:80]!r} is no name of an agent", 'write "join_token/NAME"')
-        if address and not _is_address(address):
+        if address and not is_address(address):
             reader.refuse("address", f"{address[:80]!r} is no address of a host", "write an IP address")
         if name in found:
             reader.refuse("name", f"the host {name!r} is there twice", "leave one out")
@@ -60,7 +60,8 @@ def check_placed(
             root.problems.add((kind, index, "host"), f"there is no host {host[:80]!r}", there)
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """An IP address that somebody can be reached at."""
     try:
         return not ipaddress.ip_address(text).is_unspecified
     except ValueError:

@@ -52,7 +52,7 @@ class Roots:
 
 
 def make_plan(app: AppSettings, options: Options, ports: Ports, roots: Roots) -> Plan:
-    """Raises BadInput `state_path_too_long`, Unavailable `no_free_port`."""
+    """Raises BadInput `state_path_too_long` | `no_address`, Unavailable `no_free_port`."""
     if options.identities_only:
         app = replace(app, services=(), clients=(), hosts=(), workloads=replace(app.workloads, public_url=""))
     return _Planner(app, options, ports, roots).plan()

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rempart.kernel.errors import BadInput
+
 from . import process_settings as ps
+from .host_settings import is_address
 from .plan_mesh import Member
 from .settings import AppSettings, Client, Service
 
@@ -25,7 +28,7 @@ class Elsewhere:
 
 
 class Places:
-    """Where things are, as seen from this host."""
+    """Where things are, as seen from this host. Raises BadInput `no_address` where only the gateway's name is known."""
 
     def __init__(self, app: AppSettings, here: Elsewhere | None) -> None:
         self.app = app
@@ -35,6 +38,9 @@ class Places:
         self._addresses = {host.name: host.address for host in app.hosts}
         listen = app.workloads.agents.listen[0] if app.workloads.agents else "127.0.0.1"
         self._addresses[""] = (here.told.address or here.servers[0][0]) if here else listen
+        if here and not is_address(self._addresses[""]):
+            why = f"the sidecars here reach the gateway's host by its address, and {self._addresses['']!r} is a name"
+            raise BadInput("no_address", why, "give --server ADDRESS:PORT, or [workloads.agents] `listen` an address")
 
     def here(self, program: Service | Client | Member) -> bool:
         return program.host == self.name

@@ -131,3 +131,11 @@ def test_an_agent_may_speak_for_the_programs_of_its_host_only() -> None:
 def test_what_makes_no_sense_is_refused(old: str, new: str, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         plan(text=APP.replace(old, new))
+
+
+def test_a_name_is_no_address_for_sidecars() -> None:
+    near = plan(text=APP.replace("10.0.0.1:8081", "0.0.0.0:8081"))
+    with pytest.raises(BadInput) as refused:
+        plan(Elsewhere(told(near), (("gateway.bank.example", 8081),)))
+    assert refused.value.code == "no_address"
+    assert plan(Elsewhere(told(near), (("10.0.0.1", 8081),))).processes
