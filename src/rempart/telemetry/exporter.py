@@ -95,9 +95,11 @@ class Exporter:
         )
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        last = False
+        while not last:
             self._wake.wait(_EVERY)
             self._wake.clear()
+            last = self._closing.is_set()
             while self._waiting:
                 self._send_batch()
 

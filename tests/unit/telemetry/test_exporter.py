@@ -22,6 +22,15 @@ def test_what_nobody_takes_is_dropped_and_counted() -> None:
     assert (exporter.sent, exporter.dropped) == (MOST_WAITING, 7)
 
 
+def test_what_was_put_before_it_was_closed_is_sent() -> None:
+    """However late the thread comes to it."""
+    exporter = Exporter(NOBODY, "pdp", lambda body: 200)
+    exporter.put(SPAN)
+    exporter.close()
+    exporter.start().close(30)
+    assert (exporter.sent, exporter.dropped) == (1, 0)
+
+
 def test_a_collector_that_is_busy_is_asked_again_and_nothing_is_lost() -> None:
     answers = iter([503, 429, 200])
     bodies: list[bytes] = []
