@@ -1,0 +1,149 @@
+"""An agent tells its journals in order, everything once it can, and goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rempart.audit.journal import Journal
+from rempart.audit.segment import segment_numbers, segment_path
+from rempart.kernel.errors import BadInput, RempartError, Unavailable
+from rempart.servers import agent_events
+from rempart.servers.agent_events import JournalTelling
+
+
+class Server:
+    """Keeps what it was told; `refusal` is what it says instead."""
+
+    def __init__(self) -> None:
+        self.told: list[bytes] = []
+        self.batches: list[int] = []
+        self.refusal: RempartError | None = None
+
+    async def tell(self, payloads: Sequence[bytes]) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.told += payloads
+        self.batches.append(len(payloads))
+
+
+class Host:
+    """One journal, and who tells it; `telling` as after a start."""
+
+    def __init__(self, directory: Path, segment_bytes: int = 1 << 16) -> None:
+        self.server, self.alarms, self._directory = Server(), list[str](), directory
+        self.journal = Journal(directory / "pdp", "pdp", segment_bytes=segment_bytes)
+
+    def write(self, *payloads: bytes) -> None:
+        for payload in payloads:
+            self.journal.append(payload)
+        self.journal.commit()
+
+    def telling(self) -> JournalTelling:
+        return JournalTelling(self._directory / "pdp", self._directory / "pdp.told", self.server.tell, self._alarm)
+
+    async def _alarm(self, reason: str) -> None:
+        self.alarms.append(reason)
+
+
+def all_told(telling: JournalTelling) -> None:
+    async def tell() -> None:
+        while await telling.tell_some():
+            pass
+
+    asyncio.run(tell())
+
+
+def events(first: int, count: int, size: int = 20) -> list[bytes]:
+    return [b"%0*d" % (size, number) for number in range(first, first + count)]
+
+
+def test_everything_is_told_once_in_order_and_a_new_start_goes_on_from_there(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write(*events(0, 1200))
+    telling = host.telling()
+    all_told(telling)
+    telling.close()
+    host.write(*events(1200, 5))
+    again = host.telling()
+    all_told(again)
+    again.close()
+    assert host.server.told == events(0, 1205)
+    assert host.alarms == []
+    host.journal.close()
+
+
+def test_a_message_stays_within_what_the_server_takes(tmp_path: Path) -> None:
+    host = Host(tmp_path, segment_bytes=1 << 20)
+    host.write(*events(0, 40, size=60_000))
+    telling = host.telling()
+    all_told(telling)
+    telling.close()
+    assert host.server.told == events(0, 40, size=60_000)
+    assert max(host.server.batches) * 60_000 <= agent_events.MAX_BYTES
+    host.journal.close()
+
+
+@pytest.mark.parametrize("refusal", [Unavailable("server_away", "away"), BadInput("bad_event", "no event")])
+def test_what_is_not_taken_is_told_again_and_nothing_that_came_after_it_before(
+    tmp_path: Path, refusal: RempartError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agent_events, "_RETRY", (0.001, 0.001))
+    monkeypatch.setattr(agent_events, "_REFUSED", 0.001)
+    host = Host(tmp_path)
+    host.write(*events(0, 3))
+    host.server.refusal = refusal
+
+    async def scenario() -> None:
+        telling = host.telling()
+        task = asyncio.create_task(telling.keep_telling())
+        async with asyncio.timeout(60):
+            while "wait" not in capsys.readouterr().err:
+                await asyncio.sleep(0.005)
+            host.write(*events(3, 3))
+            host.server.refusal = None
+            while len(host.server.told) < 6:
+                await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        telling.close()
+
+    asyncio.run(scenario())
+    assert host.server.told == events(0, 6)
+    assert host.alarms == []
+    host.journal.close()
+
+
+def test_killed_before_it_could_remember_it_tells_again(tmp_path: Path) -> None:
+    """The server keeps an id once."""
+    host = Host(tmp_path)
+    host.write(*events(0, 3))
+    first = host.telling()
+    all_told(first)
+    first.close()
+    (tmp_path / "pdp.told").unlink()
+    second = host.telling()
+    all_told(second)
+    second.close()
+    assert host.server.told == events(0, 3) * 2
+    host.journal.close()
+
+
+def test_what_was_taken_from_a_journal_is_an_alarm_and_the_rest_is_told(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write(*events(0, 3))
+    telling = host.telling()
+    all_told(telling)
+    for number in range(8):  # several segments
+        host.write(*events(3 + number * 100, 100, size=200))
+    numbers = segment_numbers(tmp_path / "pdp")
+    assert len(numbers) > 2
+    segment_path(tmp_path / "pdp", numbers[1]).unlink()
+    all_told(telling)
+    telling.close()
+    assert host.alarms
+    assert host.server.told[-1] == events(802, 1, size=200)[0]
+    host.journal.close()
