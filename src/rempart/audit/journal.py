@@ -43,6 +43,7 @@ _FIRST_SEGMENT_BYTES = 1 << 20  # after a start: quickly written out, and most p
 MAX_BACKLOG_BYTES = 512 << 20
 MAX_PENDING_BYTES = 32 << 20
 _SPARE = "next.segment"
+_OPEN = os.O_RDWR | os.O_NOFOLLOW  # root opens an agent's before the agent runs, which may have put a link there
 
 
 class Journal:
@@ -87,7 +88,7 @@ class Journal:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            self._lock_fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._lock_fd = os.open(directory / "lock", _OPEN | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -316,7 +317,7 @@ class Journal:
                 self._sequence = after.sequence + len(after.records)
                 after = next_batch(data, after.end, 0, header.seed)
             return
-        fd = os.open(path, os.O_RDWR)
+        fd = os.open(path, _OPEN)
         try:
             os.ftruncate(fd, end)
             os.fsync(fd)
@@ -329,9 +330,9 @@ def _new_file(path: Path, size: int) -> int:
     path.unlink(missing_ok=True)
     for free in path.parent.glob("*" + FREE_SUFFIX):
         with contextlib.suppress(FileNotFoundError):
-            if free.stat().st_size >= size:
+            if free.lstat().st_size >= size:
                 free.rename(path)
-                return os.open(path, os.O_RDWR)
+                return os.open(path, _OPEN)
             free.unlink()
     return _written_file(path, size)
 
@@ -341,7 +342,7 @@ def _written_file(path: Path, size: int) -> int:
 
     Written, not just reserved: a later `fdatasync` then has data to write and no metadata, which takes a third less.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
+    fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o640)
     try:
         os.posix_fallocate(fd, 0, size)
         zeros = bytes(1 << 18)

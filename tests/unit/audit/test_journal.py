@@ -89,6 +89,28 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     Journal(tmp_path / "j", "pdp").close()
 
 
+@pytest.mark.parametrize("name", ["lock", "0000000000000001.journal", "x.free"])
+@pytest.mark.parametrize("there", [True, False])
+def test_no_link_is_followed_out_of_the_directory(tmp_path: Path, name: str, there: bool) -> None:
+    """Of an agent's host: root opens its journal once before it runs, in a directory that is the agent's."""
+    secret, directory = tmp_path / "others", tmp_path / "j"
+    directory.mkdir()
+    if there:
+        other = Journal(tmp_path / "other", "pdp", segment_bytes=SMALL)
+        assert write(other, b"event " * 100) == ""
+        other.close()
+        secret.write_bytes(segment_path(tmp_path / "other", 1).read_bytes() + b"more" * 5_000_000)
+    before = secret.read_bytes() if there else None
+    (directory / name).symlink_to(secret)
+    try:
+        journal = Journal(directory, "pdp")
+        write(journal, b"event")
+        journal.close()
+    except Unavailable as error:
+        assert error.code == "journal_unavailable"
+    assert (secret.read_bytes() if secret.exists() else None) == before
+
+
 def test_a_torn_batch_is_cut_off_and_writing_goes_on_in_a_new_segment(tmp_path: Path) -> None:
     directory = tmp_path / "j"
     journal = Journal(directory, "pdp")
