@@ -99,7 +99,8 @@ def log_in(system: Running, address: str, password: str = PASSWORD) -> tuple[int
 
 
 def hello(system: Running, token: str) -> httpx.Response:
-    return httpx.get(f"{system.url}/hello", headers={"authorization": f"Bearer {token}"}, verify=tls(system))
+    headers = {"authorization": f"Bearer {token}"}
+    return httpx.get(f"{system.url}/hello", headers=headers, verify=tls(system), timeout=30)
 
 
 def events(system: Running, kind: str) -> list[dict[str, Any]]:
@@ -113,6 +114,14 @@ def all_can_be_found(system: Running) -> None:
     done = system.run("user", "add", "--email", f"marker{before}@tiny.example", "--role", "user", input=PASSWORD + "\n")
     assert done.returncode == 0, done.stderr
     eventually(lambda: len(events(system, "people.account_created")) > before, within=30)
+
+
+def rules_saw_everything(system: Running) -> None:
+    """The rules have taken all that is recorded by now, and what they said of it can be found."""
+    all_can_be_found(system)
+    size = call(system.state, "sequencer", "GET", "/index")["size"]
+    eventually(lambda: call(system.state, "detector", "GET", "/rules")["taken"] >= size, within=60)
+    all_can_be_found(system)
 
 
 def test_without_a_record_there_is_no_model_and_it_says_how_much_is_missing(system: Running) -> None:
@@ -155,6 +164,7 @@ def test_a_model_alone_alerts_nobody_and_an_operator_may_clear_it(system: Runnin
     status, token = log_in(system, BOB)
     assert status == 200
     eventually(lambda: hello(system, token).status_code == 401, within=30)
+    rules_saw_everything(system)
     assert [a for a in events(system, "alert.raised") if a.get("person") == people[BOB]] == []
     assert system.run("models", "risks", "--clear", people[BOB]).returncode == 0
     eventually(lambda: hello(system, token).status_code == 200, within=10)
