@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -102,12 +103,10 @@ def test_no_link_is_followed_out_of_the_directory(tmp_path: Path, name: str, the
         secret.write_bytes(segment_path(tmp_path / "other", 1).read_bytes() + b"more" * 5_000_000)
     before = secret.read_bytes() if there else None
     (directory / name).symlink_to(secret)
-    try:
+    with contextlib.suppress(Unavailable):
         journal = Journal(directory, "pdp")
         write(journal, b"event")
         journal.close()
-    except Unavailable as error:
-        assert error.code == "journal_unavailable"
     assert (secret.read_bytes() if secret.exists() else None) == before
 
 
