@@ -18,7 +18,6 @@ from rempart.kernel.ids import new_id
 
 WINDOW = 1.0  # seconds
 MAX_KINDS = 32
-APART = 0.25  # seconds between two writes of what may wait
 
 
 class Collapse:
@@ -26,12 +25,13 @@ class Collapse:
         self._recorder = recorder
         self._more: dict[tuple[str, ...], tuple[Event, int]] = {}
         self._flushing: asyncio.Task[None] | None = None
-        self._next: asyncio.Event | None = None
+        self._written = asyncio.Event()
 
     async def record(self, event: Event, *kind: str, together: bool = False) -> None:
         """`kind` says which events of this type are alike. Raises Unavailable as the recorder does.
 
-        `together`: in one write with all others that may wait. Each write makes the whole process wait for the disk.
+        `together`: it waits for the end of that second, and goes to the disk in one write with all that was counted. Each
+        write makes the whole process wait.
         """
         key = (str(event.type), *kind)
         if key not in self._more and len(self._more) >= MAX_KINDS:
@@ -48,23 +48,13 @@ class Collapse:
             self._flushing = asyncio.create_task(self._flush_later())
         try:
             if together:
-                await self._next_write()
+                await self._written.wait()
             await self._recorder.record(event)
         except RempartError:
             last, count = self._more.pop(key, (event, 0))
             if count:  # others came while this one was tried: they count on
                 self._more[key] = (last, count)
             raise
-
-    async def _next_write(self) -> None:
-        if self._next is None:
-            self._next = asyncio.Event()
-            asyncio.get_running_loop().call_later(APART, self._begin_write, self._next)
-        await self._next.wait()
-
-    def _begin_write(self, waiting: asyncio.Event) -> None:
-        self._next = None
-        waiting.set()  # who waited records in the next turn of the loop: the journal writes that as one
 
     async def _flush_later(self) -> None:
         while self._more:
@@ -74,6 +64,8 @@ class Collapse:
 
     async def flush(self) -> None:
         """Record what was counted, in one write; also before the process ends. Raises Unavailable."""
+        written, self._written = self._written, asyncio.Event()
+        written.set()  # who waited records in the next turn of the loop, and so does this: the journal writes it as one
         counted = [(key, event, count) for key, (event, count) in self._more.items() if count]
         for key in [key for key, (_, count) in self._more.items() if not count]:
             del self._more[key]

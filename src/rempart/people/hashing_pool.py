@@ -19,7 +19,7 @@ from rempart.telemetry.spans import step
 T = TypeVar("T")
 _LOOK = 0.1  # seconds between two looks whether somebody is late
 CALM = 8  # strangers in line for each worker; more is a flood
-LATE = 3.0  # seconds in line, more than a full one takes where `Aside` gets its time
+LATE = 1.0  # seconds without a word from `Aside`, which has work
 REST = 4  # times as long as a thread helped, it doesn't
 PATIENCE = 15.0  # seconds that a stranger stays in line
 
@@ -58,7 +58,8 @@ class HashingPool:
     The known (a device or a network that the account logged in from before) are served first, so strangers can't keep
     the owner of an account out by keeping the pool busy. Once more than `calm` strangers wait it is a flood: `aside`
     verifies for them from then on, and the threads, which the kernel runs beside requests, are there for the known.
-    Where the machine has no time left over, a thread helps those who waited for `LATE` seconds, a fifth of the time.
+    Where the machine has no time left over, so that nothing came from there for `LATE` seconds, a thread helps, a fifth
+    of the time.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class HashingPool:
         self._closed = False
         self._aside = aside
         self._beside, self._tasks = 0, set[asyncio.Task[None]]()
-        self._helping, self._help_from = False, 0.0
+        self._helping, self._help_from, self._late_from = False, 0.0, 0.0
         self._threads = [
             threading.Thread(target=self._work, name=f"argon2:{number}", daemon=True) for number in range(workers)
         ]
@@ -141,6 +142,8 @@ class HashingPool:
                     return
                 waiting = self._strangers.popleft()
                 self._changed.notify_all()  # when it was the last beyond the calm
+            if not self._beside:
+                self._late_from = time.monotonic() + LATE
             self._beside += 1
             task = asyncio.create_task(self._verify_aside(aside, waiting))
             self._tasks.add(task)
@@ -150,6 +153,7 @@ class HashingPool:
         assert waiting.aside is not None  # nosec B101 - what `_feed` asked
         try:
             outcome = await aside.verify(*waiting.aside)
+            self._late_from = time.monotonic() + LATE
             if outcome is not None:
                 _deliver(waiting.future, outcome, None)
             elif self._closed:
@@ -171,7 +175,7 @@ class HashingPool:
         if not self._elsewhere():
             return self._strangers.popleft(), False
         now = time.monotonic()
-        if self._helping or now < self._help_from or self._strangers[0].since > now - LATE:
+        if self._helping or now < self._help_from or now < self._late_from:
             return None
         self._helping = True
         return self._strangers.popleft(), True

@@ -116,7 +116,6 @@ async def serve(boot: Boot) -> None:
         servers = await _listen(boot, settings, decider, outbox, pages)
         gc.collect()
         gc.set_threshold(20_000, 20, 20)  # a decision leaves no cycles behind
-        gc.freeze()  # what was loaded stays: the collector needn't walk it during requests
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)

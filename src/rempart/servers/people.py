@@ -113,7 +113,8 @@ async def compose(
     state = await open_state(settings.state, data_dir, _SCHEMA, clock)
     recorder = activity = remember_activity(recorder, state.database)
     database, store, families, once = state.database, state.store, state.families, state.once
-    pool = HashingPool(settings.argon2_workers, aside=HashingAside(settings.argon2_workers))
+    # One processor less: woken up beside one that computes on each of them, a request would wait for its turn.
+    pool = HashingPool(settings.argon2_workers, aside=HashingAside(max(1, settings.argon2_workers - 1)))
     algorithms, for_access = signing_algorithms(settings)
     keys = await SigningKeys(
         SealedRing(SqlRing(database), secret("signing-keys")),

@@ -153,11 +153,11 @@ def test_what_was_lost_aside_is_verified_by_a_thread() -> None:
     run(scenario)
 
 
-def test_where_no_time_is_left_over_a_thread_helps_who_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_time_is_left_over_a_thread_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(flood: Flood) -> None:
+        monkeypatch.setattr(hashing_pool, "LATE", -1.0)
         flood.aside.get_ready()
         waiting = await flood.strangers(CALM + 5, "right")
-        monkeypatch.setattr(hashing_pool, "LATE", -1.0)
         flood.release.set()
         assert await asyncio.gather(*waiting[2:]) == [True] * (CALM + 3)
         assert not any(task.done() for task in waiting[:2])  # which are aside
@@ -167,9 +167,9 @@ def test_where_no_time_is_left_over_a_thread_helps_who_waits_for_long(monkeypatc
 
 def test_who_helps_rests_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(flood: Flood) -> None:
+        monkeypatch.setattr(hashing_pool, "LATE", -1.0)
         flood.aside.get_ready()
         waiting = await flood.strangers(CALM + 5, "right")
-        monkeypatch.setattr(hashing_pool, "LATE", -1.0)
         monkeypatch.setattr(hashing_pool, "REST", 1e9)
         flood.release.set()
         assert await waiting[2]
