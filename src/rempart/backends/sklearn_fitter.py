@@ -18,7 +18,6 @@ from rempart.detection.models.estimators import Forest, Neighbours, Scale, Suppo
 Rows = Sequence[Sequence[float]]
 TREES = 100
 SAMPLES = 256  # of each tree: Liu et al. found no gain beyond
-MOST_TREES_ROWS = 50_000
 _LEAST_SPREAD = 0.05  # of a feature that hardly varies: a new value of it counts, and not beyond all measure
 
 

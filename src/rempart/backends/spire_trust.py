@@ -31,11 +31,6 @@ def spire_bundle(bundle: wire.Bundle, trust_domain: str) -> Bundle:
     return Bundle(trust_domain, roots, tuple(keys), bundle.sequence_number)
 
 
-def key_ends(bundle: wire.Bundle) -> dict[str, float]:
-    """When each JWT key ends (seconds since the epoch), by key id; 0 where SPIRE doesn't say."""
-    return {one.key_id: float(one.expires_at) for one in bundle.jwt_authorities}
-
-
 def to_append(roots: Sequence[bytes], keys: Sequence[tuple[str, bytes, float]]) -> wire.AppendBundleRequest:
     """`roots` in DER; of each key its id, the public key (SubjectPublicKeyInfo) and when it ends."""
     return wire.AppendBundleRequest(

@@ -10,8 +10,9 @@ import asyncio
 import logging
 from pathlib import Path
 
-from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from rempart.audit.journal import Journal
 from rempart.backends.geo_csv import GeoCsv
@@ -20,7 +21,9 @@ from rempart.detection.engine import Engine
 from rempart.detection.following import Follower
 from rempart.detection.metrics import page
 from rempart.detection.ruleset import BUILT_IN, load
+from rempart.kernel.errors import NotFound
 from rempart.kernel.event import Event
+from rempart.protocols.http_answers import json_response, served
 from rempart.protocols.ocsf import encode
 from rempart.wiring.process_settings import DetectorSettings
 
@@ -41,22 +44,17 @@ class JournaledAlerts:
 def detector_app(follower: Follower) -> ASGIApp:
     """GET `/rules`, `/metrics`, `/healthz`."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        response: Response
-        match scope["path"]:
+    async def answer(request: Request) -> Response:
+        match request.scope["path"]:
             case "/metrics":
-                response = Response(page(follower), media_type="text/plain; version=0.0.4; charset=utf-8")
+                return Response(page(follower), media_type="text/plain; version=0.0.4; charset=utf-8")
             case "/healthz":
-                response = JSONResponse({"ready": True})
+                return json_response({"ready": True})
             case "/rules":
-                response = JSONResponse(_rules(follower))
-            case _:
-                response = Response(b"", 404)
-        await response(scope, receive, send)
+                return json_response(_rules(follower))
+        raise NotFound("no_such_resource", "nothing is at this path", "ask for /rules")
 
-    return app
+    return served(answer)
 
 
 def _rules(follower: Follower) -> dict[str, object]:

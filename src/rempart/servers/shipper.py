@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from rempart.audit.journal import Journal
 from rempart.audit.ports import Sink
@@ -25,9 +25,9 @@ from rempart.backends.http_feed import HttpFeed
 from rempart.backends.sink_jsonl import JsonlSink
 from rempart.backends.sink_tls import Trust
 from rempart.kernel.clock import Clock, SystemClock
-from rempart.kernel.errors import BadInput
+from rempart.kernel.errors import BadInput, NotFound
 from rempart.kernel.event import Event, EventType, Severity
-from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.protocols.http_answers import json_response, served
 from rempart.wiring.audit_sinks import SinkSettings
 from rempart.wiring.process_settings import ShipperSettings
 
@@ -63,24 +63,17 @@ def make_sink(settings: SinkSettings, data_dir: Path, host_name: str, clock: Clo
 def face(shipments: list[Shipment], started: float) -> ASGIApp:
     """GET `/sinks`, `/metrics`, `/healthz`."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        if scope["path"] == "/metrics":
-            response = Response(page(shipments), media_type="text/plain; version=0.0.4; charset=utf-8")
-        elif scope["path"] == "/sinks":
-            response = _json({"sinks": [report(shipment) for shipment in shipments]})
-        elif scope["path"] == "/healthz":
-            response = _json({"ready": True, "since": started})
-        else:
-            response = _json(problem(404, "no_such_resource", "nothing is at this path"), 404, CONTENT_TYPE)
-        await response(scope, receive, send)
+    async def answer(request: Request) -> Response:
+        match request.scope["path"]:
+            case "/metrics":
+                return Response(page(shipments), media_type="text/plain; version=0.0.4; charset=utf-8")
+            case "/sinks":
+                return json_response({"sinks": [report(shipment) for shipment in shipments]})
+            case "/healthz":
+                return json_response({"ready": True, "since": started})
+        raise NotFound("no_such_resource", "nothing is at this path", "ask for /sinks")
 
-    return app
-
-
-def _json(document: Mapping[str, Any], status: int = 200, media_type: str = "application/json") -> Response:
-    return Response(msgspec.json.encode(document), status, media_type=media_type)
+    return served(answer)
 
 
 async def run(boot: Boot, settings: ShipperSettings) -> None:

@@ -1,6 +1,7 @@
 """Fitted models as plain numbers, and what they say of a row: no code comes out of a file, and no library is needed.
 
-`raw` scores grow with how unusual a row is. They are those of scikit-learn (`-score_samples`, of the one-class SVM
+`raw(row)` grows with how unusual the row is; `check(width)` raises Integrity `model_malformed` for numbers that are not
+those of a model over `width` features. Scores are those of scikit-learn (`-score_samples`, of the one-class SVM
 `-decision_function`) up to rounding; `tests/contract` holds them against it. Each score costs: a forest about 100 steps
 of eight comparisons, an SVM one pass over its support vectors, LOF one pass over its training rows.
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -22,14 +22,6 @@ from rempart.kernel.errors import Integrity
 MAX_TREES, MAX_NODES = 512, 1 << 16
 MAX_VECTORS = 20_000
 _TINY = 1e-10  # scikit-learn's guard against a density of nought
-
-
-class Estimator(Protocol):
-    def raw(self, row: Sequence[float]) -> float:
-        """How unusual; any number, larger is more."""
-
-    def check(self, width: int) -> None:
-        """Raises Integrity `model_malformed` when the numbers are not those of a model over `width` features."""
 
 
 class Tree(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
