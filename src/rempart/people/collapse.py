@@ -30,8 +30,8 @@ class Collapse:
     async def record(self, event: Event, *kind: str, together: bool = False) -> None:
         """`kind` says which events of this type are alike. Raises Unavailable as the recorder does.
 
-        `together`: it waits for the end of that second, and goes to the disk in one write with all that was counted. Each
-        write makes the whole process wait.
+        `together`: it waits for the end of that second, and goes to the disk in one write with all that was counted.
+        Each write makes the whole process wait.
         """
         key = (str(event.type), *kind)
         if key not in self._more and len(self._more) >= MAX_KINDS:
