@@ -32,6 +32,16 @@ def evidence_of(told: Sequence[str]) -> Evidence:
     return ShownToken()
 
 
+def evidence_to_join_again(told: Sequence[str]) -> Evidence:
+    """As `evidence_of`, for a process with a user of its own that joined before: files that only root may read don't
+    keep it from going on, and it says that it can't join again by itself."""
+    try:
+        return evidence_of(told)
+    except BadInput as error:
+        print(f"once this agent's SVID has ended it can't join again by itself: {error}", file=sys.stderr, flush=True)
+        return ShownToken()
+
+
 def read(file: Path) -> bytes:
     """Raises BadInput `unreadable_file`."""
     try:

@@ -27,7 +27,7 @@ from rempart.workloads.supervisor_client import SupervisorClient
 from rempart.workloads.workload_api import WorkloadApi
 
 from .agent_events import JournalTelling, alarm_in, host_events
-from .agent_evidence import evidence_of
+from .agent_evidence import evidence_to_join_again
 from .agent_parts import MAX_BACKLOG, agent_parts
 from .agent_status import AgentStatus
 from .asgi import asgi_server
@@ -54,7 +54,7 @@ async def run(boot: Boot) -> None:
         parts = agent_parts(
             settings.trust_domain,
             settings.servers,
-            evidence_of(settings.evidence),
+            evidence_to_join_again(settings.evidence),
             kept=boot.data_dir / KEPT,
             seal_key=boot.keys[boot.name],
             journal=journal,
