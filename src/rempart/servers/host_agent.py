@@ -69,13 +69,16 @@ async def run(boot: Boot) -> None:
         identities = parts.identities(attestor, refusals)
         workloads = GrpcServer([WorkloadApi(identities), SecretDiscovery(identities)], greet=attestor.greet)
         alarm = alarm_in(journal, clock)
-        tellings = []
+        tellings: dict[str, JournalTelling] = {}
         for name in settings.journals:
             directory = Path(settings.journals_dir) / name
             telling = JournalTelling(directory, boot.data_dir / f"{name}.told", host_events(parts.server, name), alarm)
             closing.callback(telling.close)
-            tellings.append(telling)
-        record = HostRecord(journal, boot.sockets, settings.event_sources, settings.access_logs)
+            tellings[name] = telling
+        own = tellings[boot.name]
+        record = HostRecord(
+            journal, boot.sockets, settings.event_sources, settings.access_logs, lambda: own.backlog_bytes
+        )
         status = AgentStatus(parts.membership, parts.knowledge, identities, journal)
         epochs = EpochRelay(parts.server)
         pages = {name: asgi_server(status.app()) for name in ("admin", "metrics")}
@@ -88,7 +91,7 @@ async def run(boot: Boot) -> None:
             asyncio.create_task(forget_unregistered(identities, parts.changes)),
             asyncio.create_task(record.keep_counting()),
             asyncio.create_task(epochs.serve(boot.sockets["epochs"])),
-            *(asyncio.create_task(telling.keep_telling()) for telling in tellings),
+            *(asyncio.create_task(telling.keep_telling()) for telling in tellings.values()),
         ]
         if settings.policy_dir:
             policy = PolicyCopy(Path(settings.policy_dir), parts.server)

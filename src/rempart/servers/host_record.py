@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import uvicorn
@@ -19,13 +19,18 @@ from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
 
+from .agent_parts import MAX_BACKLOG
 from .asgi import asgi_server
 
+MOST_WAITING = MAX_BACKLOG // 4 * 3
+"""Bytes that wait for the server, from which on applications' events are refused: the same journal records the SVIDs of
+all programs of the host, which must not end because one of them tells too much."""
 _log = logging.getLogger("rempart.host-agent")
 
 
 class HostRecord:
-    """`servers` are to be run; `access_logs` maps an Envoy's name to the read end of its output. One event loop."""
+    """`servers` are to be run; `access_logs` maps an Envoy's name to the read end of its output; `waiting` tells the bytes
+    of the journal that the server has not got. One event loop."""
 
     def __init__(
         self,
@@ -33,8 +38,9 @@ class HostRecord:
         sockets: Mapping[str, socket.socket],
         sources: Sequence[str],
         access_logs: Mapping[str, int],
+        waiting: Callable[[], int],
     ) -> None:
-        self._journal, self._collapser = journal, Collapser()
+        self._journal, self._collapser, self._waiting = journal, Collapser(), waiting
         self.servers: list[tuple[uvicorn.Server, socket.socket]] = [
             (asgi_server(events_app(self, name)), sockets[f"events:{name}"]) for name in sources
         ]
@@ -43,7 +49,10 @@ class HostRecord:
             LineReader(descriptor, partial(self._take_line, envoy)).start(loop)
 
     async def keep(self, events: list[Event]) -> None:
-        """Return when durable."""
+        """Return when durable. Raises Unavailable `journal_backlog_full` and as the journal does."""
+        if (waiting := self._waiting()) > MOST_WAITING:
+            why = f"{waiting} bytes of events wait for the gateway's host"
+            raise Unavailable("journal_backlog_full", why, "see `rempart agent status`")
         payloads = [encode(event, self._journal.source) for event in events]
         await asyncio.gather(*(self._journal.record_bytes(payload, repeat=True) for payload in payloads))
 
