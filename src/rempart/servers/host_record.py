@@ -29,8 +29,8 @@ _log = logging.getLogger("rempart.host-agent")
 
 
 class HostRecord:
-    """`servers` are to be run; `access_logs` maps an Envoy's name to the read end of its output; `waiting` tells the bytes
-    of the journal that the server has not got. One event loop."""
+    """`servers` are to be run; `access_logs` maps an Envoy's name to the read end of its output; `waiting` tells how
+    many bytes of the journal the server has not got. One event loop."""
 
     def __init__(
         self,
