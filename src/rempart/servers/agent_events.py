@@ -118,12 +118,18 @@ def host_events(server: ServerConnection, source: str) -> Tell:
     return tell
 
 
-def alarm_in(journal: Recorder, clock: Clock) -> Callable[[str], Awaitable[None]]:
+def alarm_in(journal: Recorder, clock: Clock, **details: str) -> Callable[[str], Awaitable[None]]:
     async def alarm(reason: str) -> None:
-        event = Event(type=EventType.ALARM, at=clock.now(), success=False, severity=Severity.HIGH, reason=reason)
+        what, how = EventType.ALARM, Severity.HIGH
+        event = Event(type=what, at=clock.now(), success=False, severity=how, reason=reason, details=details)
         await journal.record(event)
 
     return alarm
+
+
+def gap_in(journal: Recorder, clock: Clock) -> Callable[[str], Awaitable[None]]:
+    """The alarm about a journal, by which the rule `audit_gap` knows it."""
+    return alarm_in(journal, clock, rule="audit.journal_integrity")
 
 
 def _told(payload: bytes) -> Told | None:

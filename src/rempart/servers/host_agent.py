@@ -26,7 +26,7 @@ from rempart.workloads.sds import SecretDiscovery
 from rempart.workloads.supervisor_client import SupervisorClient
 from rempart.workloads.workload_api import WorkloadApi
 
-from .agent_events import JournalTelling, alarm_in, host_events
+from .agent_events import JournalTelling, gap_in, host_events
 from .agent_evidence import evidence_to_join_again
 from .agent_parts import MAX_BACKLOG, agent_parts
 from .agent_status import AgentStatus
@@ -68,11 +68,11 @@ async def run(boot: Boot) -> None:
         attestor = Attestor(SupervisorClient(boot.run_dir / "supervisor.sock"))
         identities = parts.identities(attestor, refusals)
         workloads = GrpcServer([WorkloadApi(identities), SecretDiscovery(identities)], greet=attestor.greet)
-        alarm = alarm_in(journal, clock)
+        gap = gap_in(journal, clock)
         tellings: dict[str, JournalTelling] = {}
         for name in settings.journals:
             directory = Path(settings.journals_dir) / name
-            telling = JournalTelling(directory, boot.data_dir / f"{name}.told", host_events(parts.server, name), alarm)
+            telling = JournalTelling(directory, boot.data_dir / f"{name}.told", host_events(parts.server, name), gap)
             closing.callback(telling.close)
             tellings[name] = telling
         own = tellings[boot.name]

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.support_audit import journaled
 
 from rempart.audit.journal import Journal
 from rempart.audit.segment import segment_numbers, segment_path
+from rempart.detection.engine import Engine
+from rempart.detection.ruleset import BUILT_IN, load
+from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
+from rempart.protocols.ocsf import encode
 from rempart.servers import agent_events
-from rempart.servers.agent_events import JournalTelling
+from rempart.servers.agent_events import JournalTelling, gap_in
+from rempart.workloads.agents.host_record import read_recorded
 
 
 class Server:
@@ -147,3 +154,15 @@ def test_what_was_taken_from_a_journal_is_an_alarm_and_the_rest_is_told(tmp_path
     assert host.alarms
     assert host.server.told[-1] == events(802, 1, size=200)[0]
     host.journal.close()
+
+
+def test_the_rule_about_gaps_knows_one_of_another_host(tmp_path: Path) -> None:
+    """From the agent's journal to the server's record."""
+    journal = Journal(tmp_path / "j", "host-agent")
+    asyncio.run(gap_in(journal, ManualClock())("3 records of the journal pdp are missing"))
+    journal.close()
+    agent = "spiffe://bank.example/rempart/agent/join_token/host-b"
+    (event,) = read_recorded(agent, frozenset(), "host-agent", journaled(tmp_path / "j"))
+    own = json.loads(encode(event, "host-agent@join_token/host-b"))["unmapped"]["rempart"]
+    engine = Engine(load([BUILT_IN]))
+    assert "audit_gap" in [alert.rule for alert in engine.take_own(own)]
