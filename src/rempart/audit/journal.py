@@ -43,6 +43,7 @@ _FIRST_SEGMENT_BYTES = 1 << 20  # after a start: quickly written out, and most p
 MAX_BACKLOG_BYTES = 512 << 20
 MAX_PENDING_BYTES = 32 << 20
 _SPARE = "next.segment"
+_MANY = 256  # who wait for one sync
 _OPEN = os.O_RDWR | os.O_NOFOLLOW  # root opens an agent's before the agent runs, which may have put a link there
 
 
@@ -130,8 +131,8 @@ class Journal:
     async def record_bytes(self, payload: bytes, repeat: bool = False) -> None:
         """Return when `payload` is on disk; raises as `append` and `commit` do. Tasks share one `fdatasync`.
 
-        The batch is written on the loop's own thread once every task that was ready has had its turn: a sync takes
-        less time than handing it to a thread. A cancelled caller's event may still be recorded.
+        The batch is written on the loop's own thread, a sync takes less time than handing it to one: as soon as a whole
+        turn of the loop brought no further record. A cancelled caller's event may still be recorded.
         """
         loop = asyncio.get_running_loop()
         self._take(payload, repeat)
@@ -139,7 +140,7 @@ class Journal:
         self._waiters.append(waiter)
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._flush)
+            loop.call_soon(self._turn, loop, 0)
         with step("record"):
             await waiter
 
@@ -178,6 +179,13 @@ class Journal:
         record = encode_record(payload, REPEAT if repeat else 0)
         self._pending.append(record)
         self._pending_bytes += len(record)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        """Once a turn of the loop while somebody waits."""
+        if seen < len(self._waiters) < _MANY:
+            loop.call_soon(self._turn, loop, len(self._waiters))
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         """Never raises: each waiter, and the next `commit`, learns what happened to its own records."""

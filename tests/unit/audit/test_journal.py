@@ -55,10 +55,19 @@ async def test_many_tasks_share_one_sync(tmp_path: Path, monkeypatch: pytest.Mon
         syncs += 1
         real(fd)
 
+    async def after(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await journal.record_bytes(b"e")
+
     monkeypatch.setattr(os, "fdatasync", counting)
-    await asyncio.gather(*(journal.record_bytes(f"e{n}".encode()) for n in range(64)))
+    await asyncio.gather(*(after(0) for _ in range(64)))
     assert syncs == 1
-    assert len(journaled(tmp_path / "j")) == 64
+    await asyncio.gather(*(after(turns) for turns in range(64)))  # one comes with each turn
+    assert syncs == 2
+    await asyncio.gather(*(after(turns) for turns in range(2 * journal_module._MANY)))  # which doesn't go on for ever
+    assert syncs == 4
+    assert len(journaled(tmp_path / "j")) == 64 + 64 + 2 * journal_module._MANY
     journal.close()
 
 
@@ -282,6 +291,7 @@ def test_an_empty_segment_of_a_death_while_creating_it_is_harmless(tmp_path: Pat
 _WRITER = """
 import sys
 from pathlib import Path
+from rempart.audit import journal as journal_module
 from rempart.audit.journal import Journal
 journal = Journal(Path(sys.argv[1]), "pdp", segment_bytes=16384)
 number = int(sys.argv[2])
