@@ -19,7 +19,7 @@ from typing import Any
 
 from rempart.kernel.clock import Clock
 from rempart.kernel.durable_file import replace_file
-from rempart.kernel.errors import BadInput, RempartError, Unprocessable
+from rempart.kernel.errors import BadInput, RempartError, Unavailable, Unprocessable
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 
 from . import bundle as bundles
@@ -105,8 +105,10 @@ class Keeper:
             return self.state
 
     async def watch(self) -> None:
-        """Reload whenever the files have changed and then been left alone for a poll. Runs until cancelled."""
+        """Reload whenever the files have changed and then been left alone for a poll. Runs until cancelled; what could
+        not be kept or recorded is tried again."""
         changed: object = None
+        said = ""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             now = self._fingerprint()
@@ -116,10 +118,16 @@ class Keeper:
                 changed = now
             else:
                 changed = None
+                why = ""
                 try:
                     await self.reload()
                 except RempartError as error:
-                    print(f"pdp: the changed policy is refused: {error}", file=sys.stderr, flush=True)
+                    why = str(error)
+                    if isinstance(error, Unavailable):
+                        self._seen = None
+                if why and why != said:
+                    print(f"pdp: the changed policy is refused: {why}", file=sys.stderr, flush=True)
+                said = why
 
     def documents(self) -> list[dict[str, str]]:
         """The policy in force as auditors read it: `{id, version, path, raw}` of each file."""
@@ -203,7 +211,7 @@ class Keeper:
         await self._use(kept, report, None, source="last good", refused=why)
 
     def _keep(self, bundle: Bundle, report: Report) -> None:
-        """Atomically and durably, before the swap."""
+        """Atomically and durably, before the swap. Raises Unavailable `policy_not_kept`."""
         path = self._source.data_dir / "last-good.json"
         document = {
             "analysis": ANALYSIS,
@@ -213,8 +221,12 @@ class Keeper:
             "tests": len(report.tests),
             "bundle": json.loads(bundles.dump(bundle)),
         }
-        self._source.data_dir.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(document).encode())
+        try:
+            self._source.data_dir.mkdir(parents=True, exist_ok=True)
+            replace_file(path, json.dumps(document).encode())
+        except OSError as error:
+            why = f"the policy can't be kept for the next start: {error.strerror}"
+            raise Unavailable("policy_not_kept", why, "see that its disk is there and not full") from None
 
     def _kept(self) -> tuple[Bundle | None, Report | None]:
         """The kept policy, when it can be relied on; one kept by another analysis, base policy or damaged isn't."""

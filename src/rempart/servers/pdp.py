@@ -10,7 +10,7 @@ import functools
 import gc
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +120,27 @@ async def serve(boot: Boot) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         boot.ready()
-        await stop.wait()
-        for task in tasks:
-            task.cancel()
-        for server in servers:
-            server.close()
-        await asyncio.sleep(0)  # questions that were read already get their turn
-        outbox.flush()
+        try:
+            await until_stopped(stop, tasks)
+        finally:
+            for server in servers:
+                server.close()
+            await asyncio.sleep(0)  # questions that were read already get their turn
+            outbox.flush()
     finally:
         journal.close()
+
+
+async def until_stopped(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Until `stop`; then `tasks` are cancelled. They run for ever: should one end, it raises why. A PDP that doesn't
+    hear any more whose tokens are over must not go on, and the supervisor starts it anew."""
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopping, *tasks):
+        task.cancel()
+    for ended in done - {stopping}:
+        ended.result()
+        raise RuntimeError(f"{ended.get_coro()} ended by itself")
 
 
 async def _listen(
