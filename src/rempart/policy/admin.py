@@ -16,6 +16,7 @@ from .bundle import dump
 from .decide import Decider
 from .epochs import Follower
 from .keeper import Keeper
+from .model import Bundle
 from .outbox import Outbox
 from .verdict import read_verdict
 
@@ -45,6 +46,7 @@ class Pages:
         self._given = given
         self._follower = follower
         self._more = more
+        self._dumped: tuple[Bundle | None, bytes] = None, b""
 
     async def admin(self, ask: Ask) -> Page:
         """`GET /policy`, `POST /policy/reload`, `POST /policy/eval`, `GET /policy/files`, `GET /policy/given`."""
@@ -63,8 +65,10 @@ class Pages:
         raise NotFound("no_such_resource", f"{ask.method} {ask.path} is nothing here", "see docs/policy.md")
 
     async def policies(self, ask: Ask) -> Page:
-        if ask.method == "GET" and ask.path == "/bundle" and self._keeper.bundle is not None:
-            return 200, _JSON, dump(self._keeper.bundle)
+        if ask.method == "GET" and ask.path == "/bundle" and (bundle := self._keeper.bundle) is not None:
+            if self._dumped[0] is not bundle:  # asked every second for each other host, between questions of Envoys
+                self._dumped = bundle, dump(bundle)
+            return 200, _JSON, self._dumped[1]
         if ask.method != "GET" or ask.path not in ("/policies", "/opa/policies"):
             raise NotFound("no_such_resource", "only GET /policies and /bundle are here", "ask for /policies")
         return _json(self._keeper.documents())

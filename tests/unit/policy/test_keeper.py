@@ -14,7 +14,9 @@ from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event, EventType
 from rempart.policy import keeper as module
-from rempart.policy.bundle import DEFAULT_ENTRYPOINT
+from rempart.policy.admin import Pages
+from rempart.policy.api import Ask
+from rempart.policy.bundle import DEFAULT_ENTRYPOINT, load
 from rempart.policy.decide import Deciding
 from rempart.policy.keeper import Keeper, Source
 from rempart.policy.model import Bundle, EvaluatorKind, Report
@@ -117,3 +119,26 @@ def test_a_change_on_a_full_disk_is_in_force_once_there_is_room(
     assert sum("the changed policy is refused" in line for line in said) == 1
     assert [event.type for event in world.events] == [EventType.POLICY_LOADED] * 2
     assert world.used[0] != world.used[1]
+
+
+def test_other_hosts_are_told_the_policy_in_force_which_is_written_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    unused: Any = None
+    pages = Pages(world.keeper, unused, unused, {})
+
+    async def told() -> bytes:
+        status, _, body = await pages.policies(Ask("GET", "/bundle", {}, b"", ""))
+        assert status == 200
+        return body
+
+    async def scenario() -> None:
+        first = await told()
+        assert await told() is first
+        world.file.write_text(SECOND)
+        await world.until(lambda: len(world.used) == 2)
+        second = await told()
+        assert (load(first).files[0].text, load(second).files[0].text) == (FIRST, SECOND)
+
+    run(world, scenario)
