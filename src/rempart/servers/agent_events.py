@@ -34,7 +34,8 @@ _HOISTED = ("rule", "policy_version", "pep", "method", "path", "status", "code")
 
 class JournalTelling:
     """What was told is remembered in the file `remembered`; killed in between, some of it is told twice, and kept
-    once. `tell` returns when it is durable over there; `alarm` records that something was missing or damaged."""
+    once. `tell` returns when it is durable over there; `alarm` records that something was missing, damaged or not
+    taken."""
 
     def __init__(self, journal: Path, remembered: Path, tell: Tell, alarm: Callable[[str], Awaitable[None]]) -> None:
         self._remembered, self._journal, self._alarm = remembered, journal, alarm
@@ -53,10 +54,14 @@ class JournalTelling:
                 more = await self.tell_some()
                 wait, self._failing = _RETRY[0], False
             except (OSError, RempartError) as error:
-                if isinstance(error, RempartError) and not isinstance(error, Unavailable):
+                refused = isinstance(error, RempartError) and not isinstance(error, Unavailable)
+                if refused:
                     wait = _REFUSED  # it will say the same for a while: an agent that was banned
                 if not self._failing:
                     print(f"the events of {self._journal.name} wait: {error}", file=sys.stderr, flush=True)
+                    if refused:
+                        with contextlib.suppress(RempartError):
+                            await self._alarm(f"the server does not take the events of {self._journal.name}: {error}")
                 self._failing = True
                 self._reader.rewind(self._cursor)
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # nosec B311 - jitter, no secret
