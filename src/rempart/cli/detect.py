@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from rempart.kernel.errors import BadInput, NotFound
 
+from .event_lines import event_lines
 from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, call, state_dir
 
@@ -105,7 +105,7 @@ def run(
     """
     engine = _engine(rules, geo)
     found = read = 0
-    with _lines(events) as lines:
+    with event_lines(events) as lines:
         for line in lines:
             read += 1
             for alert in _spoken(engine.take(line)):
@@ -233,18 +233,6 @@ def _engine(rules: Path | None, geo: Path | None) -> Engine:
 
 def _spoken(alerts: Iterable[Alert]) -> list[Alert]:
     return [alert for alert in alerts if alert.severity not in ("info", "low")]
-
-
-@contextlib.contextmanager
-def _lines(path: Path | None) -> Iterator[Iterable[bytes]]:
-    if path is None or str(path) == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise BadInput("no_events", f"{path} can't be read: {error.strerror}", "name a file of JSON lines") from None
 
 
 class _Page(msgspec.Struct):

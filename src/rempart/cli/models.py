@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +12,8 @@ import typer
 from rempart.detection.models.model import Subject
 from rempart.kernel.errors import BadInput, Unavailable
 
-from .output import print_json, print_table, say
+from .event_lines import event_lines
+from .output import print_json, print_table, say, shown_time
 from .state import JsonOption, StateOption, call, state_dir
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -36,7 +34,7 @@ def list_(state: StateOption = None, as_json: JsonOption = False) -> None:
 
 
 def _row(one: dict[str, Any]) -> tuple[object, ...]:
-    trained = _when(one["trained_at"]) if "trained_at" in one else ""
+    trained = shown_time(one["trained_at"]) if "trained_at" in one else ""
     name = one.get("model") or one["subject"]
     why = one["failed"] or one["why"]
     return (
@@ -109,7 +107,9 @@ def risks(
     if as_json:
         print_json(found)
         return
-    rows = [(one["principal"], one["level"], _when(one["since"]), _when(one["until"])) for one in found["risks"]]
+    rows = [
+        (one["principal"], one["level"], shown_time(one["since"]), shown_time(one["until"])) for one in found["risks"]
+    ]
     print_table(("principal", "risk", "since", "until"), rows)
 
 
@@ -150,23 +150,11 @@ def _rows(path: Path | None, subject: Subject, geo: Path | None) -> Iterator[Any
     from rempart.detection.models.stream import Stream
 
     stream = Stream(GeoCsv.read(geo) if geo else None)
-    with _lines(path) as lines:
+    with event_lines(path) as lines:
         for line in lines:
             yield from stream.rows(line, subject)
     if stream.counts.events and stream.counts.unreadable == stream.counts.events:
         raise BadInput("no_events", "not one line is an event", "give the output of `rempart audit export`")
-
-
-@contextlib.contextmanager
-def _lines(path: Path | None) -> Iterator[Iterable[bytes]]:
-    if path is None or str(path) == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise BadInput("no_events", f"{path} can't be read: {error.strerror}", "name a file of JSON lines") from None
 
 
 def _print(rating: dict[str, Any], *, as_json: bool) -> None:
@@ -174,7 +162,7 @@ def _print(rating: dict[str, Any], *, as_json: bool) -> None:
         print_json(rating)
         return
     why = "; ".join(one["words"] for one in rating["reasons"])
-    head = f"{_when(rating['at'])}  {rating['level']:<6}  {rating['score']:.3f}"
+    head = f"{shown_time(rating['at'])}  {rating['level']:<6}  {rating['score']:.3f}"
     print(f"{head}  {rating['principal']}  {rating['id']}  {why}")
 
 
@@ -199,7 +187,7 @@ def verify(
     if as_json:
         print_json(found)
     else:
-        say(f"{model.name}: signed, whole, {model.body.model.rows} rows, trained {_when(model.body.trained_at)}")
+        say(f"{model.name}: signed, whole, {model.body.model.rows} rows, trained {shown_time(model.body.trained_at)}")
 
 
 @app.command()
@@ -234,7 +222,3 @@ def evaluate(
         print_table(("by", "alerts", "precision", "recall", "average precision"), rows)
         for kind, (caught, of) in sorted(one.by_kind.items()):
             say(f"  {kind}: {caught} of {of}")
-
-
-def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from rempart.kernel.errors import BadInput
 from rempart.kernel.event import EventType
 
 from .groups import MAX_GROUPS, Correlator, Signal
+from .heard import Recent, own_of
 from .history import GeoVelocity, Inactivity, NewTerms, OutOfOrder, joined
 from .log_clock import LogClock
 from .matching import Getter, Own, getter, refuse
@@ -28,20 +27,8 @@ from .windows import EventCount, Temporal, TemporalOrdered, ValueCount
 
 FLOOD = 30  # alerts of one rule in an hour; then one that says there are more
 _HOUR = 3600.0
-_RECENT = 16_384  # ids of events that would be known if they came again
 _MAX_WEIGHT = 10_000
 _OWN = frozenset((EventType.ALERT_RAISED,))  # what the watch says itself is no evidence of anything
-
-
-class _Body(msgspec.Struct, frozen=True, gc=False):
-    rempart: dict[str, Any]
-
-
-class _Envelope(msgspec.Struct, frozen=True, gc=False):
-    unmapped: _Body
-
-
-_decode = msgspec.json.Decoder(_Envelope).decode
 
 
 @dataclass
@@ -75,7 +62,7 @@ class Engine:
         self._enrichment = ruleset.enrichment
         self._nodes = {rule.name: _Node(rule) for rule in rules}
         self._by_type: dict[str, list[_Node]] = {}
-        self._recent: dict[str, None] = {}
+        self._recent = Recent()
         by_reference = {reference: self._nodes[rule.name] for rule in rules for reference in (rule.name, rule.id)}
         spoken_for: dict[str, bool] = {}
         for node in self._nodes.values():
@@ -105,8 +92,8 @@ class Engine:
     def take(self, payload: bytes) -> list[Alert]:
         """The next event of the log, as its OCSF JSON. What is no event of ours is counted and left alone."""
         try:
-            own = _decode(payload).unmapped.rempart
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            own = own_of(payload)
+        except BadInput:
             self.counts.unreadable += 1
             return []
         return self.take_own(own)
@@ -120,13 +107,9 @@ class Engine:
             counts.unreadable += kind not in _OWN
             return []
         source = str(own.get("source"))
-        known = f"{source}\x1f{own.get('service')}\x1f{id}"
-        if known in self._recent:
+        if self._recent.again(own, source, id):
             counts.repeated += 1
             return []
-        self._recent[known] = None
-        if len(self._recent) > _RECENT:
-            del self._recent[next(iter(self._recent))]
         seconds = self.clock.read(kind, source, at / 1000)
         nodes = self._by_type.get(kind)
         if nodes is None:
@@ -225,7 +208,7 @@ class Engine:
     def clear(self) -> None:
         """Forget everything, as if no event had been taken yet."""
         self.clock = LogClock()
-        self._recent.clear()
+        self._recent = Recent()
         for node in self._nodes.values():
             node.fired, node.flooded = [], None
             if node.correlator is not None:
@@ -237,7 +220,7 @@ class Engine:
         """All that the next event depends on; for `restore` of an engine with the same rules, or some of them."""
         return {
             "clock": self.clock.snapshot(),
-            "recent": list(self._recent),
+            "recent": self._recent.snapshot(),
             "rules": {
                 name: {
                     "as": _fingerprint(node.rule),
@@ -256,7 +239,7 @@ class Engine:
         """
         try:
             self.clock.restore(content["clock"])
-            self._recent = dict.fromkeys(content["recent"])
+            self._recent.restore(content["recent"])
             for name, kept in content["rules"].items():
                 node = self._nodes.get(name)
                 if node is None or kept["as"] != _fingerprint(node.rule):

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from rempart.detection.heard import Recent, own_of
 from rempart.detection.log_clock import LogClock
 from rempart.detection.matching import Own
 from rempart.detection.model import read_alert
@@ -26,20 +27,8 @@ from .model import Level, Rating, Row, Subject
 from .model_file import SignedModel
 from .samples import Samples
 
-_RECENT = 16_384
 _RULES = "detector"  # whose alerts mark samples
 OWN_SOURCE = "models"
-
-
-class _Body(msgspec.Struct, frozen=True, gc=False):
-    rempart: dict[str, Any]
-
-
-class _Envelope(msgspec.Struct, frozen=True, gc=False):
-    unmapped: _Body
-
-
-_decode = msgspec.json.Decoder(_Envelope).decode
 
 
 @dataclass
@@ -66,14 +55,14 @@ class Stream:
         self.samples = {one: Samples() for one in Subject}
         self.models: dict[Subject, SignedModel] = {}
         self.serials: dict[Subject, int] = {}  # newest that the record names
-        self._recent: dict[str, None] = {}
+        self._recent = Recent()
         self._collected: list[tuple[Subject, Row]] | None = None
 
     def take(self, payload: bytes, rate_from: float = 0.0) -> list[Rating]:
         """The next event's OCSF JSON. Rows older than `rate_from` are learnt from and not rated."""
         try:
-            own = _decode(payload).unmapped.rempart
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            own = own_of(payload)
+        except BadInput:
             self.counts.unreadable += 1
             return []
         return self.take_own(own, rate_from)
@@ -86,13 +75,9 @@ class Stream:
             self.counts.unreadable += 1
             return []
         source = str(own.get("source"))
-        known = f"{source}\x1f{own.get('service')}\x1f{id}"
-        if known in self._recent:
+        if self._recent.again(own, source, id):
             self.counts.repeated += 1
             return []
-        self._recent[known] = None
-        if len(self._recent) > _RECENT:
-            del self._recent[next(iter(self._recent))]
         seconds = self.clock.read(kind, source, at / 1000)
         self._heard(own, kind, source, seconds)
         ratings = [self._row(Subject.LOGINS, row, rate_from) for row in self.logins.take(own, kind, seconds)]
@@ -103,8 +88,8 @@ class Stream:
     def rows(self, payload: bytes, subject: Subject) -> list[Row]:
         """The rows of one subject that an event completes; nothing is rated and nothing kept to learn from."""
         try:
-            return self.rows_of(_decode(payload).unmapped.rempart, subject)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self.rows_of(own_of(payload), subject)
+        except BadInput:
             self.counts.events += 1
             self.counts.unreadable += 1
             return []
@@ -162,7 +147,7 @@ class Stream:
     def snapshot(self) -> dict[str, Any]:
         return {
             "clock": self.clock.snapshot(),
-            "recent": list(self._recent),
+            "recent": self._recent.snapshot(),
             "logins": self.logins.snapshot(),
             "api": self.api.snapshot(),
             "deployments": self.deployments.snapshot(),
@@ -174,7 +159,7 @@ class Stream:
         """Raises BadInput `bad_snapshot`; then the stream is of no use."""
         try:
             self.clock.restore(content["clock"])
-            self._recent = dict.fromkeys(content["recent"])
+            self._recent.restore(content["recent"])
             self.logins.restore(content["logins"])
             self.api.restore(content["api"])
             self.deployments.restore(content["deployments"])
