@@ -31,6 +31,7 @@ class RecordAdministration:
         self._sequencer, self._keys, self._holds, self._retention = sequencer, keys, holds, retention
         self._recorder, self._integrated = recorder, integrated
         self._pruning = asyncio.Lock()
+        self._deciding = asyncio.Lock()  # what goes: no hold changes between the look at a run and its deletion
 
     def log_keys(self) -> dict[str, Any]:
         """Public keys, oldest first; `signs` while it does."""
@@ -61,19 +62,23 @@ class RecordAdministration:
         return self._holds.all
 
     async def put_hold(self, operator: str, hold: Hold) -> Mapping[str, Any]:
-        before = next((msgspec.to_builtins(one) for one in self._holds.all if one.id == hold.id), None)
-        after = msgspec.to_builtins(hold)
-        id = await self._record(
-            EventType.HOLD_CHANGED, operator, details={"hold": hold.id}, before=before, after=after, reason=hold.reason
-        )
-        self._holds.put(hold)
-        return {"hold": after, "event": id}
+        """Once it is answered, nothing that it covers is deleted any more."""
+        async with self._deciding:
+            before = next((msgspec.to_builtins(one) for one in self._holds.all if one.id == hold.id), None)
+            after = msgspec.to_builtins(hold)
+            details = {"hold": hold.id}
+            id = await self._record(
+                EventType.HOLD_CHANGED, operator, details=details, before=before, after=after, reason=hold.reason
+            )
+            self._holds.put(hold)
+            return {"hold": after, "event": id}
 
     async def lift_hold(self, operator: str, id: str) -> Mapping[str, Any]:
-        before = msgspec.to_builtins(self._holds.get(id))
-        event = await self._record(EventType.HOLD_CHANGED, operator, details={"hold": id}, before=before)
-        self._holds.lift(id)
-        return {"lifted": id, "event": event}
+        async with self._deciding:
+            before = msgspec.to_builtins(self._holds.get(id))
+            event = await self._record(EventType.HOLD_CHANGED, operator, details={"hold": id}, before=before)
+            self._holds.lift(id)
+            return {"lifted": id, "event": event}
 
     async def prune(self, operator: str, *, dry: bool, taken: int | None = None) -> Mapping[str, Any]:
         """Others have their turn after each run: what is written meanwhile is in no full bundle that is looked at.
@@ -83,12 +88,17 @@ class RecordAdministration:
         async with self._pruning:
             runs = []
             waits_for = None
-            for run in self._retention.due(time.time()):
-                if taken is not None and run.end > taken:
-                    waits_for = run.end
-                    break
-                told: dict[str, Any] = {"first": run.first, "end": run.end, "deleted": run.deleted}
-                runs.append(told if dry else await self._delete(operator, run, told))
+            due = self._retention.due(time.time())
+            while True:
+                async with self._deciding:
+                    run = next(due, None)
+                    if run is None:
+                        break
+                    if taken is not None and run.end > taken:
+                        waits_for = run.end
+                        break
+                    told: dict[str, Any] = {"first": run.first, "end": run.end, "deleted": run.deleted}
+                    runs.append(told if dry else await self._delete(operator, run, told))
                 await asyncio.sleep(0)
             if runs and not dry:
                 self._sequencer.rebuild_index()  # of what was deleted it must not keep a word

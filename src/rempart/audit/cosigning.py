@@ -7,6 +7,7 @@ back or changed raises an alarm each time anew: the operator must find out why.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ class Cosigning:
         note, size = self._log.checkpoint, self._log.size
         if size == 0 or (self.note and Checkpoint.decode(self.note) == Checkpoint.decode(note)):
             return
-        lines = [line for witness in self._witnesses if (line := await self._cosigned(witness, note, size))]
+        asked = await asyncio.gather(*(self._cosigned(witness, note, size) for witness in self._witnesses))
+        lines = [line for line in asked if line]
         if len(lines) >= self._quorum:
             self._save(note + "".join(lines))
 

@@ -87,6 +87,8 @@ def load_memory(path: Path, key: str) -> Memory:
         return Memory(keys=[key.strip()])
     except msgspec.DecodeError as error:
         raise BadInput("bad_monitor_state", f"{path}: {error}", "name another file with --memory") from None
+    if len(memory.bundles) != memory.size // WIDTH * 32:
+        raise BadInput("bad_monitor_state", f"{path} is not whole", "name another file with --memory")
     if not any(Key.parse(known) == given for known in memory.keys):
         raise BadInput("other_log", f"{path} remembers another log, or trusts another key", "name another file")
     return memory
@@ -266,5 +268,5 @@ def _rotation(entry: bytes) -> str:
         own: Any = json.loads(entry)["unmapped"]["rempart"]
         rotated = own["type"] == EventType.LOG_KEY_ROTATED and own["source"] == SEQUENCER and own["success"] is True
         return str(own["after"]["key"]) if rotated else ""
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -113,17 +113,21 @@ class Retention:
         self._log, self._days, self._holds, self._exports = log, days, holds, exports
 
     def due(self, now: float) -> Iterator[Run]:
-        """What is to be deleted, oldest first. Reads every full bundle: give the loop a turn between runs."""
+        """What is to be deleted, oldest first, as the holds are when each run is asked for. Reads every full bundle:
+        give the loop a turn between runs."""
         if not self._days:
             raise BadInput("no_retention", "no class of events has a time", "set [audit.retention] in rempart.toml")
         run: list[tuple[int, Mapping[int, bytes], int]] = []
         for number in range(self._log.size // WIDTH):
-            found = self._look(number, now)
-            if run and (found is None or len(run) == MAX_RUN):
+            if len(run) == MAX_RUN:  # before the next one is looked at: a hold may come meanwhile
                 yield _run(run)
                 run = []
+            found = self._look(number, now)
             if found is not None:
                 run.append((number, *found))
+            elif run:
+                yield _run(run)
+                run = []
         if run:
             yield _run(run)
 

@@ -9,6 +9,7 @@ What a sink can never take (a mapping error) goes to `NAME.rejected.jsonl`, dura
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 MAX_REJECTED_BYTES = 64 << 20
 _WAIT = 20.0
 _TELL_EVERY = 60.0  # seconds between events about rejected ones
+
+_log = logging.getLogger("rempart.shipper")
 
 Tell = Callable[[EventType, str, Severity, Mapping[str, Any]], Awaitable[None]]
 
@@ -97,6 +100,9 @@ class Shipment:
                     await self._ship_page(await self._read())
                 except (RempartError, OSError) as error:
                     await self._failed(error)
+                except Exception as error:  # whatever a receiver answers, the other sinks go on
+                    _log.exception("%s failed", self.name)
+                    await self._failed(Unavailable("sink_broken", f"{type(error).__name__} at its answer"))
         finally:
             await self._sink.close()
 
@@ -169,7 +175,12 @@ class Shipment:
                     f"{self._rejected_path} is larger than {MAX_REJECTED_BYTES >> 20} MiB",
                     f"see why {self.name} refuses events, then move the file away",
                 )
-            os.write(fd, b"".join(lines))
+            whole = os.fstat(fd).st_size
+            try:
+                _write(fd, b"".join(lines))
+            except OSError:
+                os.ftruncate(fd, whole)  # no half a line: it would take the next one with it
+                raise
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -220,3 +231,10 @@ class Shipment:
     def _save(self, cursor: Cursor) -> None:
         replace_file(self._cursor_path, msgspec.json.encode(cursor))
         self._cursor = cursor
+
+
+def _write(fd: int, data: bytes) -> None:
+    """All of it. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]

@@ -2,7 +2,9 @@
 
 It keeps one file for each log, the last note it cosigned, and writes it before it answers: killed at any moment it has
 never cosigned two histories. Two checkpoints of one size with different roots, both signed by the log, are the proof
-that the log lied; such a pair is kept beside it (`ORIGIN.split`) for whoever investigates.
+that the log lied; such a pair is kept beside it (`ORIGIN.split`) for whoever investigates. Growth that was not
+proved proves nothing by itself: anybody can send an honest checkpoint with a wrong proof. Such pairs are kept apart
+(`ORIGIN.NOTE.unproved`), a few of them, so that nobody can fill the disk or the place of what does prove something.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from .verifier import Head, VerificationError, verify_consistency
 
 MAX_BODY = 16 << 10
 _MAX_PROOF = 63
+_MOST_UNPROVED = 16
 
 
 class LogKey(Protocol):
@@ -114,7 +117,7 @@ class Witness:
         try:
             verify_consistency(Head(known.size, known.root), Head(new.size, new.root), path)
         except VerificationError as error:
-            self._lied(origin, known_note, note, f"it could not prove growth from {known.size} to {new.size} events")
+            self._unproved(origin, known_note, note, f"growth from {known.size} to {new.size} events was not proved")
             raise Unprocessable("bad_consistency", str(error), "send the proof from the witness's size") from None
 
     def _load(self, origin: str) -> tuple[str, Checkpoint]:
@@ -133,6 +136,15 @@ class Witness:
         if not evidence.exists():
             evidence.write_text(f"{known}\n{new}", "utf-8")
         self._told(f"{origin}: {why}; both checkpoints are in {evidence}")
+
+    def _unproved(self, origin: str, known: str, new: str, why: str) -> None:
+        """Said once for each checkpoint."""
+        mark = hashlib.sha256(new.encode()).hexdigest()[:8]
+        kept = self._directory / f"{_name(origin)}.{mark}.unproved"
+        if kept.exists() or len(list(self._directory.glob(f"{_name(origin)}.*.unproved"))) >= _MOST_UNPROVED:
+            return
+        kept.write_text(f"{known}\n{new}", "utf-8")
+        self._told(f"{origin}: {why}: if the log itself asked, it was rewritten; both checkpoints are in {kept}")
 
 
 def _parse(body: bytes) -> tuple[int, list[bytes], str]:

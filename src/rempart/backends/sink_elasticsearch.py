@@ -115,7 +115,7 @@ class ElasticsearchSink:
                 return {}
             results = [next(iter(item.values())) for item in document["items"]]
             statuses = [int(result["status"]) for result in results]
-        except (ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        except (ValueError, LookupError, TypeError, AttributeError, StopIteration, ArithmeticError, RecursionError):
             raise self._unavailable("answered _bulk with something else") from None
         if len(results) != len(batch):
             raise self._unavailable("did not answer for every event")

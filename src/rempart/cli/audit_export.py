@@ -7,6 +7,7 @@ import csv
 import io
 import json as _json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +41,9 @@ FIELDS = (
     *("operator", "ip", "service", "request_id", "trace_id", "rule", "policy_version", "pep", "method", "path"),
     *("status", "code", "before", "after", "details"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# What begins a formula, also in its full-width form: at the beginning of a text, or where a spreadsheet that separates
+# by semicolons (those of half of Europe do) begins a cell of its own.
+_FORMULA = re.compile(r"(^[\t\r\n]|(?:^|;)(?=[\s\"]*[=+\-@\uff1d\uff0b\uff0d\uff20]))")
 _PROGRESS_EVERY = 2.0
 
 Page = list[dict[str, Any]]
@@ -125,7 +128,7 @@ def _write_csv(found: Iterator[Page], file: IO[bytes]) -> None:
 
 
 def safe_cell(value: object) -> str:
-    """What a spreadsheet shows and doesn't calculate: a text that could be a formula begins with an apostrophe.
+    """What a spreadsheet shows and doesn't calculate: before what could be a formula stands an apostrophe.
 
     https://owasp.org/www-community/attacks/CSV_Injection
     """
@@ -134,7 +137,11 @@ def safe_cell(value: object) -> str:
     if isinstance(value, bool | int | float):
         return str(value).lower() if isinstance(value, bool) else str(value)
     text = value if isinstance(value, str) else _json.dumps(value, ensure_ascii=True)
-    return printable(text) if not text.startswith(_FORMULA) else "'" + printable(text)
+    return printable(_FORMULA.sub(_disarmed, text))
+
+
+def _disarmed(match: re.Match[str]) -> str:
+    return ";'" if match[0] == ";" else "'" + match[0]
 
 
 def _write_parquet(found: Iterator[Page], file: IO[bytes]) -> None:

@@ -55,6 +55,8 @@ def witness_app(witness: Witness) -> Starlette:
             return Response(f"{conflict.size}\n", 409, media_type="text/x.tlog.size")
         except RempartError as error:
             return PlainTextResponse(f"{error.reason}\n", error.status)
+        except OSError as error:
+            return PlainTextResponse(f"nothing can be kept here: {error.strerror}\n", 503)
 
     return Starlette(routes=[Route("/add-checkpoint", add_checkpoint, methods=["POST"])])
 

@@ -7,8 +7,10 @@ specification, "Failures"), is asked again with growing pauses, meanwhile its ba
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
+import socket
 import ssl
 import threading
 import time
@@ -26,9 +28,10 @@ MOST_WAITING = 4096
 _BATCH = 512
 _EVERY = 1.0  # seconds
 _TIMEOUT = 5.0
+_WITHIN = 10.0  # the whole of an answer
 _LONGEST_PAUSE = 30.0
 _AGAIN = frozenset((429, 502, 503, 504))
-_LARGEST_ANSWER = 1 << 16
+_LARGEST_ANSWER = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class Exporter:
 
     def __init__(self, collector: Collector, service: str, post: Post | None = None) -> None:
         self._service = service
-        self._post = post or _Connection(collector).post
+        self._connection = _Connection(collector)
+        self._post = post or self._connection.post
         self._share = collector.percent / 100
         self._waiting: deque[Span] = deque()
         self._wake = threading.Event()
@@ -102,6 +106,7 @@ class Exporter:
             last = self._closing.is_set()
             while self._waiting:
                 self._send_batch()
+        self._connection.close()
 
     def _send_batch(self) -> None:
         encoded: list[bytes] = []
@@ -121,7 +126,7 @@ class Exporter:
         while True:
             try:
                 status = self._post(body)
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException, ValueError):  # ValueError: an answer that is no HTTP
                 status = 503
             if status not in _AGAIN or self._closing.is_set():
                 return 200 <= status < 300
@@ -144,12 +149,30 @@ class _Connection:
             self._http = http.client.HTTPConnection(host, parts.port or 80, timeout=_TIMEOUT)
 
     def post(self, body: bytes) -> int:
+        """Of an answer only its status counts: where its length isn't said, or is large, nothing of it is read."""
         try:
             self._http.request("POST", self._path, body, {"content-type": "application/x-protobuf"})
-            answer = self._http.getresponse()
-            if len(answer.read(_LARGEST_ANSWER + 1)) > _LARGEST_ANSWER:
-                self._http.close()
+            late = threading.Timer(_WITHIN, _end, (self._http.sock,))
+            late.daemon = True
+            late.start()
+            try:
+                answer = self._http.getresponse()
+                if answer.length is None or answer.length > _LARGEST_ANSWER:
+                    self._http.close()
+                else:
+                    answer.read()
+            finally:
+                late.cancel()
             return answer.status
-        except (OSError, http.client.HTTPException):
-            self._http.close()
+        except BaseException:
+            self.close()
             raise
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def _end(connection: socket.socket) -> None:
+    """Whoever reads from it reads its end: a collector that answers without end keeps the thread no longer."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -151,6 +151,14 @@ def test_it_learns_the_next_key_from_the_log_and_from_nowhere_else(tmp_path: Pat
     assert kinds(stranger) == ["unsigned"], "who did not see the announcement must be given the key"
 
 
+@pytest.mark.parametrize("inside", ["[" * 60_000, '{"a":' * 12_000, '{"unmapped":[]}', "\\ud800", ""])
+def test_an_event_that_looks_like_an_announcement_and_is_none_stops_nothing(tmp_path: Path, inside: str) -> None:
+    log = open_log(tmp_path)
+    log.integrate([f'{{"type":"{EventType.LOG_KEY_ROTATED}","x":{inside}'.encode()], {})
+    look = watch(tmp_path).look(0.0)
+    assert (look.findings, look.added, look.new_keys) == ([], 1, [])
+
+
 def test_what_was_seen_is_kept_and_of_another_log_refused(watched: tuple[Path, Monitor]) -> None:
     state, monitor = watched
     path = state / "memory"
@@ -158,9 +166,10 @@ def test_what_was_seen_is_kept_and_of_another_log_refused(watched: tuple[Path, M
     assert load_memory(path, KEY + "\n") == monitor.memory
     with pytest.raises(BadInput):
         load_memory(path, NoteSigner(SIGNER.name, bytes(32)).verifier_key)
-    path.write_bytes(b"{}")
-    with pytest.raises(BadInput):
-        load_memory(path, KEY)
+    for damaged in (b"{}", path.read_bytes().replace(b'"size":700', b'"size":7000')):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput):
+            load_memory(path, KEY)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tests.support_audit import SIGNER, open_log
 
+from rempart.audit import retention as retention_module
+from rempart.audit.administration import RecordAdministration
 from rempart.audit.log import MerkleLog
+from rempart.audit.log_keys import LogKeyRing
 from rempart.audit.monitor import Memory, Monitor
 from rempart.audit.retention import Hold, Holds, Retention
+from rempart.audit.sequencer import Sequencer
 from rempart.audit.verifier import Key, leaf_hash, root_from_inclusion
 from rempart.audit.whole_log import verify_log
 from rempart.backends.log_files import DirectoryLog
@@ -165,3 +171,62 @@ def test_deleting_without_saying_so_or_more_than_was_said_is_found(tmp_path: Pat
 def test_without_times_nothing_is_deleted(tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         list(Retention(open_log(tmp_path), {}, Holds(tmp_path / "h"), tmp_path / "x").due(NOW))
+
+
+@pytest.mark.parametrize("when", range(1, 6))
+def test_once_a_hold_is_answered_nothing_that_it_covers_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    """A hold that comes while a deletion is being recorded, at each of the moments when others have their turn."""
+    monkeypatch.setattr(retention_module, "MAX_RUN", 1)
+    log = open_log(tmp_path)
+    log.integrate([event(n, 4000, person=f"usr_{n % 2}") for n in range(4 * 256)], {})
+    holds = Holds(tmp_path / "holds.json")
+    still_there: list[int] = []
+
+    def readable() -> int:
+        found = 0
+        for n in range(1, 4 * 256, 2):
+            try:
+                log.leaf(n)
+                found += 1
+            except NotFound:
+                continue
+        return found
+
+    async def run() -> None:
+        turns = 0
+        tasks: list[asyncio.Task[None]] = []
+
+        async def hold() -> None:
+            await administration.put_hold("root", Hold(id="case-1", reason="a lawsuit", person="usr_1"))
+            still_there.append(readable())
+
+        class Recorder:
+            async def record(self, told: Event) -> None:
+                nonlocal turns
+                if told.type is EventType.EVENTS_PRUNED:
+                    turns += 1
+                    if turns == when:
+                        tasks.append(asyncio.create_task(hold()))
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                log.integrate([encode(told, "sequencer")], {})
+
+        async def integrated() -> None:
+            await asyncio.sleep(0)
+
+        class Indexed:
+            def rebuild_index(self) -> None:
+                return None
+
+        rules = Retention(log, {"access": 30}, holds, tmp_path / "exports")
+        sequencer, keys = cast("Sequencer", Indexed()), cast("LogKeyRing", None)
+        administration = RecordAdministration(sequencer, keys, holds, rules, Recorder(), integrated)
+        answer: Any = await administration.prune("root", dry=False)
+        await asyncio.gather(*tasks)
+        assert answer["deleted"] == 4 * 256 - sum(still_there)
+
+    asyncio.run(run())
+    assert still_there == ([readable()] if when < 5 else [])
+    assert problems(tmp_path) == []

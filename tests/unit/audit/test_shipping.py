@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,3 +201,33 @@ def test_a_full_journal_stops_no_shipment(tmp_path: Path) -> None:
     shipment = Shipment("siem", receiver, log, tmp_path, SystemClock(), full)
     ship(shipment, lambda: shipment.progress.next == 5)
     assert receiver.taken == list(range(5))
+
+
+def test_what_no_sink_should_raise_ends_no_shipment(tmp_path: Path) -> None:
+    log, receiver, told = Log(3), Receiver(), Told()
+    receiver.trouble = [RecursionError("deep"), ZeroDivisionError()]
+    shipment = make(tmp_path, log, receiver, told)
+    ship(shipment, lambda: shipment.progress.next == 3)
+    assert receiver.taken == [0, 1, 2]
+    assert told.kinds == [EventType.SINK_FAILED, EventType.SINK_RECOVERED]
+
+
+def test_a_disk_that_fills_up_within_a_line_loses_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, receiver = Log(3), Receiver()
+    receiver.trouble = [{1: "first"}, {1: "second"}]
+    write, calls = os.write, 0
+
+    def full(fd: int, data: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return write(fd, bytes(data)[:7])  # as a disk does that has room for so much
+        if calls == 2:
+            raise OSError(errno.ENOSPC, "full")
+        return write(fd, data)
+
+    monkeypatch.setattr(shipping.os, "write", full)
+    shipment = make(tmp_path, log, receiver)
+    ship(shipment, lambda: shipment.progress.next == 3)
+    lines = [json.loads(line) for line in (tmp_path / "siem.rejected.jsonl").read_text().splitlines()]
+    assert [(line["index"], line["why"]) for line in lines] == [(1, "second")]

@@ -87,8 +87,8 @@ def test_a_rewritten_log_is_not_cosigned_and_the_evidence_kept(tmp_path: Path) -
     with pytest.raises(Unprocessable) as raised:
         ask(by, other, 2)
     assert raised.value.code == "bad_consistency"
-    assert "could not prove growth" in told[0]
-    evidence = next((tmp_path / "w").glob("*.split")).read_text()
+    assert "was not proved" in told[0]
+    evidence = next((tmp_path / "w").glob("*.unproved")).read_text()
     assert of.checkpoint in evidence
     assert other.checkpoint in evidence
     assert by.size("log.example") == 2
@@ -101,6 +101,23 @@ def test_a_split_view_is_found(tmp_path: Path) -> None:
     with pytest.raises(SizeConflict):
         ask(by, log(tmp_path / "m", b"a", b"X"), 2)
     assert "two different histories of 2 events" in told[0]
+
+
+def test_a_stranger_with_wrong_proofs_can_neither_accuse_the_log_nor_fill_the_disk(tmp_path: Path) -> None:
+    told: list[str] = []
+    by, of = witness(tmp_path / "w", told), log(tmp_path / "l", b"a", b"b")
+    ask(by, of, 0)
+    for n in range(40):
+        of.integrate([b"%d" % n], {})
+        for _ in range(2):
+            with pytest.raises(Unprocessable):
+                by.add_checkpoint(request_body(2, [bytes(32)], of.checkpoint))
+    assert len(told) == len(list((tmp_path / "w").glob("*.unproved"))) == 16
+    with pytest.raises(SizeConflict):
+        ask(by, log(tmp_path / "m", b"a", b"X"), 2)
+    (evidence,) = (tmp_path / "w").glob("*.split")
+    assert "\n2\n" in evidence.read_text(), "the place of what does prove it is free"
+    assert ask(by, of, 2), "and the log goes on"
 
 
 @pytest.mark.parametrize(
@@ -206,6 +223,30 @@ def test_a_quorum_makes_a_checkpoint_witnessed(tmp_path: Path) -> None:
     asyncio.run(again.ask())
     assert [line.asked for line in setting.lines] == asked, "nothing new, nobody is asked"
     assert not setting.alarms
+
+
+def test_a_witness_that_hangs_does_not_hold_the_others(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+
+    async def run() -> None:
+        others = asyncio.Event()
+
+        class Hangs(Line):
+            async def add_checkpoint(self, body: bytes) -> str:
+                await others.wait()  # it would wait for ever if they were asked after it
+                return await super().add_checkpoint(body)
+
+        class Last(Line):
+            async def add_checkpoint(self, body: bytes) -> str:
+                others.set()
+                return await super().add_checkpoint(body)
+
+        setting.lines[0], setting.lines[2] = Hangs(setting.lines[0].by), Last(setting.lines[2].by)
+        cosigning = setting.cosigning()
+        await asyncio.wait_for(cosigning.ask(), 30)
+        assert cosigning.size == 3
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import hmac
 import json
 import re
+import resource
 import socket
 import ssl
 import threading
@@ -178,6 +180,30 @@ def test_what_may_be_taken_later_is_sent_again(
         assert isinstance(refused.value, Busy)
         assert refused.value.retry_after == 7
     assert len(http.requests) == 2  # no redirect was followed
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"[" * 100_000, id="deep"),
+        pytest.param(b'{"errors":' * 5000, id="deep objects"),
+        pytest.param(b'{"errors":true,"items":[{"create":{"status":1e999}}]}', id="a status without end"),
+        pytest.param(b'{"errors":true,"items":[{"create":{"status":"9"}}]}', id="a status that is a text"),
+        pytest.param(b'{"errors":true,"items":[{}]}', id="nothing of the event"),
+        pytest.param(b'{"errors":true,"items":null}', id="no items"),
+        pytest.param(b'{"errors":true,"items":[{"create":{"status":400,"error":"\\ud800"}}]}', id="a surrogate"),
+        pytest.param(b"\xff\xfe\x00", id="no text"),
+        pytest.param(gzip.compress(bytes(200 << 20), 9), id="a bomb"),
+    ],
+)
+def test_garbage_from_a_receiver_is_sent_again_and_costs_nothing(http: Http, answer: bytes) -> None:
+    packed = {"content-encoding": "gzip"} if answer.startswith(b"\x1f\x8b") else {}
+    http.answer = lambda path, body: (200, packed, answer if path.startswith("/_bulk") else b"{}")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Unavailable):
+        send(elastic(http), [item(1)])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 << 10, "KiB"
+    assert http.requests[0][2]["accept-encoding"] == "identity"
 
 
 def test_nobody_listening_and_a_certificate_of_somebody_else_are_unavailable(http: Http, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rempart.cli import audit_export
 from rempart.cli.audit_events import cells, printable
@@ -40,9 +42,24 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_export, "pages", lambda *_: iter([page]))
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize("start", [*"=+-@\t\r\n\uff1d\uff0b\uff0d\uff20", " =", '"='])
 def test_no_cell_is_a_formula(start: str) -> None:
     assert safe_cell(start + "cmd|' /C calc'!A0").startswith("'")
+
+
+@given(st.text(st.one_of(st.sampled_from("=+-@;,\t\r\n \"'\0\ufeff\uff1d\u202ea"), st.characters()), max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_whatever_separates_cells_none_of_them_is_a_formula_and_none_is_a_line_of_its_own(text: str) -> None:
+    file = io.BytesIO()
+    audit_export._write_csv(iter([[{**ROW, "reason": text, "person": text, "details": {"a": text}}]]), file)
+    written = file.getvalue().decode("utf-8")
+    assert [line.count("\r") for line in written.split("\n")] == [1, 1, 0]
+    assert written.replace("\r\n", "").isprintable()
+    _header, row = csv.reader(io.StringIO(written, newline=""))
+    assert len(row) == len(FIELDS)
+    assert all(not cell.lstrip(' "').startswith(("=", "+", "-", "@", "\uff1d")) for cell in row)
+    for line in csv.reader(io.StringIO(written, newline=""), delimiter=";"):
+        assert all(not cell.lstrip(' "').startswith(("=", "+", "-", "@", "\uff1d")) for cell in line)
 
 
 def test_numbers_stay_numbers_and_the_rest_is_plain() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+import pytest
 from tests.support import eventually
 
+from rempart.telemetry import exporter as module
 from rempart.telemetry.exporter import MOST_WAITING, Collector, Exporter
 from rempart.telemetry.spans import Span
 
@@ -80,3 +85,83 @@ def test_nobody_there_is_no_error() -> None:
     exporter.put(SPAN)
     exporter.close(30)
     assert (exporter.sent, exporter.dropped) == (0, 1)
+
+
+@contextmanager
+def hostile(answers: list[Callable[[socket.socket], None]]) -> Iterator[Collector]:
+    """A collector that answers each connection's requests by the next of `answers`; the last one stays."""
+    taken: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def serve(connection: socket.socket, answer: Callable[[socket.socket], None]) -> None:
+        with suppress(OSError):
+            while connection.recv(1 << 16):
+                answer(connection)
+        connection.close()
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                taken.append(connection)
+                answer = answers.pop(0) if len(answers) > 1 else answers[0]
+                threads.append(threading.Thread(target=serve, args=(connection, answer), daemon=True))
+                threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threads.append(threading.Thread(target=accept, daemon=True))
+        threads[0].start()
+        yield Collector(f"http://127.0.0.1:{listening.getsockname()[1]}/v1/traces")
+        listening.shutdown(socket.SHUT_RDWR)
+    for connection in taken:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join(30)
+
+
+def says(*parts: bytes) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        for part in parts:
+            connection.sendall(part)
+
+    return answer
+
+
+def floods(head: bytes, part: bytes) -> Callable[[socket.socket], None]:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(head)
+        while True:
+            connection.sendall(part)
+
+    return answer
+
+
+GOOD = says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+CHUNKED = b"HTTP/1.1 503 x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(says(b"\x00\xff garbage \r\n\r\n"), id="garbage"),
+        pytest.param(says(CHUNKED, b"-5\r\nxx"), id="a chunk of negative size"),
+        pytest.param(floods(CHUNKED + b"-1\r\n", b"x" * 65536), id="a chunk without end"),
+        pytest.param(floods(b"HTTP/1.1 503 x\r\n\r\n", b"x" * 65536), id="a body without end"),
+        pytest.param(floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100), id="interim answers without end"),
+        pytest.param(floods(b"HTTP/1.1 503 x\r\n", b"a: b\r\n"), id="headers without end"),
+        pytest.param(says(b"HTTP/1.1 503 x\r\ncontent-length: 9\r\n\r\n"), id="a body that stalls"),
+        pytest.param(lambda connection: connection.close(), id="hangs up"),
+    ],
+)
+def test_a_hostile_collector_costs_no_memory_and_once_it_behaves_it_gets_the_spans(
+    answer: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_WITHIN", 0.3)
+    monkeypatch.setattr(module, "_EVERY", 0.01)
+    with hostile([answer, GOOD]) as collector:
+        exporter = Exporter(collector, "pdp").start()
+        exporter.put(SPAN)
+        eventually(lambda: exporter.sent == 1, within=60)
+        exporter.close(30)
+        assert exporter.dropped == 0
