@@ -122,8 +122,8 @@ def _above(fd: int) -> int:
 
 
 @contextlib.contextmanager
-def running_sequencer(state: Path) -> Iterator[SequencerUnderTest]:
-    under_test = SequencerUnderTest(state)
+def running_sequencer(state: Path, **settings: Any) -> Iterator[SequencerUnderTest]:
+    under_test = SequencerUnderTest(state, **settings)
     try:
         under_test.start()
         yield under_test

@@ -264,6 +264,41 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                     "{{channel}} lost": "sum by (channel) (increase(rempart_alert_channel_lost_total[1h]))",
                 },
             ),
+            (
+                "Risks that models raised",
+                "whose doing is unusual now, how many were told in an hour, and how many beyond; only with models",
+                "short",
+                {
+                    "raised now": "max(rempart_models_risks)",
+                    "told in an hour": "sum(increase(rempart_models_risks_total[1h]))",
+                    "beyond": "sum(increase(rempart_models_suppressed_total[1h]))",
+                },
+            ),
+            (
+                "Rated by models",
+                "what was looked at, by subject and level",
+                "ops",
+                {"{{subject}} {{level}}": _rate("rempart_models_rated_total", "subject, level")},
+            ),
+            (
+                "Models",
+                "1 in force or refused; features that drifted since the training",
+                "short",
+                {
+                    "{{subject}} in force": "max by (subject) (rempart_models_in_force)",
+                    "{{subject}} refused": "max by (subject) (rempart_models_refused)",
+                    "{{subject}} drifted": "max by (subject) (rempart_models_drifted)",
+                },
+            ),
+            (
+                "What models learn from",
+                "rows kept for the next training, and events in the log not yet taken",
+                "short",
+                {
+                    "{{subject}}": "max by (subject) (rempart_models_samples)",
+                    "behind": "max(rempart_models_behind_events)",
+                },
+            ),
         ],
     ),
 }

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rempart.audit.model import Indexed, Query
 from rempart.audit.ports import SearchIndex
@@ -139,6 +141,31 @@ def test_a_clock_that_is_wrong_and_odd_words_are_taken(open_index: Open) -> None
     index.add(odd, 3)
     assert index.find(Query(since=10**15)) == [0]
     assert index.find(Query(person="\0")) == [2]
+
+
+HOSTILE = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["AND", "OR", "NOT", "NEAR(", *"\"'*(){}^-+:;%_ \0\n\ud800\u0660\u202e\ufeff", "path", "key:d1"]
+        ),
+        st.text(max_size=5),
+    ),
+    min_size=1,
+    max_size=40,
+).map("".join)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=HOSTILE)
+def test_whatever_is_asked_is_words_and_never_an_expression(open_index: Open, asked: str) -> None:
+    index = open_index()
+    if not index.size:
+        fill(index)
+    ann = Query(person="ann")
+    for query in (Query(text=asked), Query(path=asked), Query(path=asked + "*"), Query(rule=asked, type=asked + ".")):
+        assert set(index.find(query)) <= set(range(5))
+    assert index.find(Query(person="ann", text=f'nothing" OR {asked}')) == []
+    assert index.find(ann) == [3, 0]
 
 
 def test_a_search_that_takes_too_long_is_refused(open_index: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,11 +135,13 @@ def query(client: httpx.Client, expression: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def bank() -> Iterator[Running]:
-    """One of its own: its sequencer is stopped for a while. With a channel for its alerts, who listens and no more."""
+    """One of its own: its sequencer is stopped for a while. With a channel for its alerts, who listens and no more,
+    and with models, which have too little to learn from."""
     with channel() as url, short_directory("rb") as directory:
         shutil.copytree(BANK, directory / "bank")
         with (directory / "bank" / "rempart.toml").open("a") as file:
             file.write(f'\n[[alerting.channel]]\nname = "night"\ntype = "alertmanager"\nurl = "{url}"\n')
+            file.write("\n[detection]\nmodels = true\n")
         directory.chmod(0o755)
         with running(directory / "bank") as system:
             yield system

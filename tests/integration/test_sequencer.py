@@ -26,7 +26,11 @@ from rempart.protocols.ocsf import encode
 
 @pytest.fixture(scope="module")
 def sequencer() -> Iterator[SequencerUnderTest]:
-    with short_directory("rpq") as state, running_sequencer(state) as running:
+    records = {"ci": ["delivery"]}
+    with (
+        short_directory("rpq") as state,
+        running_sequencer(state, services=("wallet", "ci"), records=records) as running,
+    ):
         yield running
 
 
@@ -124,6 +128,70 @@ def test_application_events_are_idempotent_and_belong_to_their_socket(sequencer:
         eventually(lambda: client.get("/events/evt_w1").status_code == 200)
         found = client.get("/search", params={"type": "money.moved"}).json()["events"]
     assert [(event["id"], event["service"], event["source"]) for event in found] == [("evt_w1", "wallet", "sequencer")]
+
+
+def test_a_fresh_search_looks_through_all_that_was_durable_when_it_was_asked(sequencer: SequencerUnderTest) -> None:
+    journal = Journal(sequencer.journals / "fresh", "fresh")
+    written = 0
+    with sequencer.client() as client, sequencer.client("audit") as auditor:
+        for by in (client, auditor, client):
+            for _ in range(3000):
+                journal.append(encode(decision(f"dec_fresh{written}", "usr_fresh"), "fresh"))
+                written += 1
+            journal.commit()
+
+            def page(by: httpx.Client = by) -> dict[str, Any]:
+                asked = {"person": "usr_fresh", "limit": "1", "fresh": "1"}
+                found: dict[str, Any] = by.get("/search", params=asked).raise_for_status().json()
+                return found
+
+            found = eventually(lambda: (p := page())["fresh"] and p, within=60)  # false is "not yet", and honest
+            assert found["events"][0]["id"] == f"dec_fresh{written - 1}"
+        assert "fresh" not in client.get("/search", params={"limit": "1"}).json()
+    journal.append(encode(decision("dec_freshest", "usr_fresh"), "fresh"))
+    journal.close()
+    searched = json.loads(rempart(sequencer.state, "audit", "search", "--person", "usr_fresh", "--json").stdout)
+    assert not searched["fresh"] or searched["events"][0]["id"] == "dec_freshest"
+
+
+def test_deployments_are_told_by_whom_the_operator_named_and_by_the_operator(sequencer: SequencerUnderTest) -> None:
+    deployed = {"id": "evt_d1", "type": "delivery.deployment", "at": time.time(), "success": True}
+    deployed["details"] = {"release": "wallet", "environment": "production", "api_key": "s3cr3t"}
+    with sequencer.client("events:wallet") as client:
+        refused = client.post("/events", json={"events": [deployed]})
+        assert (refused.status_code, refused.json()["code"]) == (400, "bad_event")
+    with sequencer.client("events:ci") as client:
+        assert client.post("/events", json={"events": [deployed]}).status_code == 204
+        read = {**deployed, "id": "evt_d2", "type": "secrets.read"}
+        assert client.post("/events", json={"events": [read]}).status_code == 400
+    after = ("--after", '{"replicas": 3}')
+    recorded = rempart(
+        *(
+            sequencer.state,
+            "audit",
+            "record",
+            "secrets.changed",
+            "path=db/wallet",
+            "version=2",
+            *after,
+            "--id",
+            "evt_d3",
+        )
+    )
+    assert recorded.returncode == 0, recorded.stderr
+    for bad in (("people.login",), ("delivery.scan", "x"), ("delivery.scan", "--after", "[1]"), ("alert.raised",)):
+        ended = rempart(sequencer.state, "audit", "record", *bad)
+        assert (ended.returncode, "Traceback" in ended.stderr) == (2, False), ended.stderr
+    with sequencer.client() as client:
+        own = [client.get(f"/events/{id}").json()["event"]["unmapped"]["rempart"] for id in ("evt_d1", "evt_d3")]
+    assert [(one["type"], one.get("service"), one["source"]) for one in own] == [
+        ("delivery.deployment", "ci", "sequencer"),
+        ("secrets.changed", None, "sequencer"),
+    ]
+    assert own[0]["details"]["api_key"] == "***"
+    assert (own[1]["path"], own[1]["details"]) == ("db/wallet", {"version": 2})
+    assert own[1]["operator"]
+    assert own[1]["after"] == {"replicas": 3}
 
 
 def test_refusals_of_envoy_become_events_and_decided_requests_do_not(sequencer: SequencerUnderTest) -> None:

@@ -15,6 +15,7 @@ from rempart.protocols.http_answers import MethodNotAllowed, json_response, serv
 
 from .administration import RecordAdministration
 from .api import Service, index_state, reading_app
+from .intake import RECORDS, read_events, types_with
 from .retention import Hold
 
 _MAX_BODY = 1 << 16
@@ -42,7 +43,8 @@ class _Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def admin_app(service: Administration) -> ASGIApp:
     """As `api.reading_app`, and POST `/log-keys/rotate`, `/index/rebuild`, `/persons/{id}/erase`, `/holds`,
-    `/holds/{id}/lift`, `/prune`; GET `/log-keys`, `/holds`.
+    `/holds/{id}/lift`, `/prune`, `/events` (as programs tell them, under the operator's name); GET `/log-keys`,
+    `/holds`.
     """
 
     reading, admin = reading_app(service), service.administration
@@ -65,6 +67,9 @@ def admin_app(service: Administration) -> ASGIApp:
         if path == "/index/rebuild":
             service.sequencer.rebuild_index()
             return json_response(index_state(service.sequencer))
+        if path == "/events":
+            await service.keep(read_events(body, None, types_with(RECORDS), operator))
+            return Response(status_code=204)
         if path == "/prune":
             asked = _decoded(body, _Prune)
             return json_response(await admin.prune(operator, dry=asked.dry, taken=asked.taken))

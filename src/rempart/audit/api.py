@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -20,7 +20,7 @@ from rempart.protocols.http_answers import MethodNotAllowed, json_response, serv
 from .checkpoint import Checkpoint
 from .cosigning import Cosigning
 from .feed import read_page, read_start
-from .intake import MAX_BODY_BYTES, read_events
+from .intake import MAX_BODY_BYTES, read_events, types_with
 from .model import MAX_LIMIT, Query
 from .ports import SearchIndex
 from .search_turns import SearchTurns
@@ -45,9 +45,11 @@ _PARAMETERS = frozenset(
         "after",
         "wait",
         "asker",
+        "fresh",
     )
 )
 _DECISIONS = {"allow": True, "deny": False}
+_MOMENT = 1.0  # seconds
 PROOF_FORMAT = "rempart-proof/v1"
 
 
@@ -74,7 +76,8 @@ class Service(Intake, Protocol):
 
 
 def reading_app(service: Service) -> ASGIApp:
-    """GET `/search` (`asker`: for whom, where one process asks for many), `/entries/{start}`, `/events/{id}`,
+    """GET `/search` (`asker`: for whom, where one process asks for many; `fresh=1`: everything that was recorded when
+    it was asked is looked through, or the answer says `"fresh": false`), `/entries/{start}`, `/events/{id}`,
     `/proofs/{id}`, `/checkpoint`, `/witnesses`, `/consistency/{size}`, `/index`; and `/tile/…`: with `/checkpoint`
     the log as c2sp.org/tlog-tiles has it."""
 
@@ -92,8 +95,11 @@ def reading_app(service: Service) -> ASGIApp:
                 await service.grown(*read_start(str(query.after), request.query_params["wait"]))
             async with service.turns.turn(asker) as crowded:
                 sequencer.index_some()
+                known = {}
+                if request.query_params.get("fresh") == "1":
+                    known = {"fresh": not crowded() and await _all_can_be_found(service)}
                 page = await asyncio.to_thread(_search, sequencer, sequencer.index, query, crowded, full=full)
-                return json_response(page)
+                return json_response(page | known)
         if path == "/checkpoint":
             return Response(sequencer.log.checkpoint, media_type="text/plain; charset=utf-8")
         if path == "/witnesses":
@@ -144,8 +150,10 @@ async def _entries(service: Service, path: str, request: Request) -> Response:
     return Response(read_page(service.sequencer.log, start), media_type="application/json")
 
 
-def events_app(service: Intake, source: str) -> ASGIApp:
-    """POST `/events` on the socket of the service `source`: 204 once durable."""
+def events_app(service: Intake, source: str, groups: Iterable[str] = ()) -> ASGIApp:
+    """POST `/events` on the socket of the service `source`: 204 once durable. `groups`: as `intake.types_with`."""
+
+    types = types_with(groups)
 
     async def answer(request: Request) -> Response:
         if request.scope["path"] != "/events":
@@ -157,7 +165,7 @@ def events_app(service: Intake, source: str) -> ASGIApp:
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 raise BadInput("body_too_large", f"more than {MAX_BODY_BYTES} bytes", "post fewer events at once")
-        await service.keep(read_events(body, source))
+        await service.keep(read_events(body, source, types))
         return Response(status_code=204)
 
     return served(answer)
@@ -174,6 +182,21 @@ def metrics_app(service: Service) -> ASGIApp:
         return Response(service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return served(answer)
+
+
+async def _all_can_be_found(service: Service) -> bool:
+    """Whether what was recorded until now is in the index; False where that would take more than a moment or two."""
+    sequencer = service.sequencer
+    try:
+        await service.integrated()
+    except Unavailable:
+        return False
+    size = sequencer.log.size
+    deadline = time.monotonic() + _MOMENT
+    while sequencer.index.size < size and time.monotonic() < deadline:
+        sequencer.index_some()
+        await asyncio.sleep(0)
+    return sequencer.index.size >= size
 
 
 async def _locate(service: Service, id: str) -> list[int]:

@@ -1,8 +1,9 @@
-"""Events that applications tell: `POST /events` on a service's own socket."""
+"""Events that programs tell: `POST /events` on a service's own socket; and the operator, on the sequencer's."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -16,6 +17,16 @@ MAX_EVENTS = 1000
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RESERVED = ("dec_", "alr_")  # no application can make what looks like a decision or an alert
 TYPES = frozenset(kind for kind in EventType if kind.startswith("money.") or kind is EventType.APPLICATION)
+"""What any program may tell."""
+
+
+def types_with(groups: Iterable[str]) -> frozenset[EventType]:
+    """TYPES, and those of the groups (`delivery`, `secrets`) that `[audit.records]` lets a program tell."""
+    return TYPES | {kind for kind in EventType if kind.partition(".")[0] in RECORDS.intersection(groups)}
+
+
+RECORDS = frozenset(("delivery", "secrets"))
+"""What happens outside of Rempart and is believed of the programs alone that the operator names for it."""
 
 
 class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,22 +55,27 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(_Body).decode
 
 
-def read_events(body: bytes, service: str) -> list[Event]:
-    """The events told by `service`, whatever the body says about where they come from. Raises BadInput `bad_event`."""
+def read_events(
+    body: bytes, service: str | None, types: frozenset[EventType] = TYPES, operator: str | None = None
+) -> list[Event]:
+    """The events told by `service`, or by the operator, whatever the body says about where they come from.
+
+    Raises BadInput `bad_event`.
+    """
     try:
         told = _decode(body).events
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad(str(error)) from None
     if len(told) > MAX_EVENTS:
         raise _bad(f"{len(told)} events at once")
-    return [_event(one, service) for one in told]
+    return [_event(one, service, types, operator) for one in told]
 
 
-def _event(told: _Told, service: str) -> Event:
+def _event(told: _Told, service: str | None, types: frozenset[EventType], operator: str | None) -> Event:
     if not _ID.fullmatch(told.id) or told.id.startswith(_RESERVED):
         raise _bad(f"{told.id[:50]!r} can't be an event's id")
-    if told.type not in TYPES:
-        raise _bad(f"an application can't record {told.type[:50]!r}")
+    if told.type not in types:
+        raise _bad(f"{service or 'the operator'} can't record {told.type[:50]!r}; see [audit.records] in rempart.toml")
     if not 0 <= told.at < 253_402_300_800:  # the year 10000
         raise _bad("`at` is not in seconds since the epoch")
     return Event(
@@ -72,7 +88,7 @@ def _event(told: _Told, service: str) -> Event:
         person=told.person,
         role=told.role,
         workload=told.workload,
-        operator=told.operator,
+        operator=operator or told.operator,
         ip=told.ip,
         service=service,
         request_id=told.request_id,

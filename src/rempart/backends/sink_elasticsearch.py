@@ -18,7 +18,7 @@ import msgspec
 
 from rempart.audit.ports import Item, Sent
 from rempart.kernel.errors import Unavailable
-from rempart.kernel.event import EventType
+from rempart.protocols.event_catalogue import is_told
 from rempart.protocols.ocsf import decode_summary
 
 from .sink_http import SinkHttp, busy
@@ -159,8 +159,7 @@ def _month(payload: bytes, clock: int) -> tuple[str, int]:
     """
     summary = decode_summary(payload)
     at = max(0, min(summary.at, _LATEST))
-    told = summary.type == EventType.APPLICATION or summary.type.startswith("money.")
-    if not told:
+    if not is_told(summary.type, summary.source):
         clock = at
     elif abs(at - clock) > _FAR:
         at = clock

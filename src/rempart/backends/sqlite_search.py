@@ -328,7 +328,12 @@ def _expression(query: Query) -> str | None:
 
 def _phrase(text: str) -> str:
     """Whatever stands in it is taken as words, one behind the other."""
-    return '"' + text.replace('"', " ").replace("\0", " ").encode("utf-8", "replace").decode() + '"'
+    return '"' + _text(text.replace('"', " ").replace("\0", " ")) + '"'
+
+
+def _text(text: str) -> str:
+    """Half of a surrogate pair is in no event."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _statement(number: int, asked: str, query: Query) -> tuple[str, list[object]]:
@@ -340,10 +345,10 @@ def _statement(number: int, asked: str, query: Query) -> tuple[str, list[object]
     if query.until is not None:
         by_row.append(("at < ?", query.until))
     if query.path is not None and query.path.endswith("*"):
-        start = query.path[:-1][:_LONGEST]
+        start = _text(query.path[:-1][:_LONGEST])
         by_row.append((f"substr(path, 1, {len(start)}) = ?", start))
     elif query.path is not None:
-        by_row.append(("path = ?", query.path[:_LONGEST]))
+        by_row.append(("path = ?", _text(query.path[:_LONGEST])))
     first = max(number * SHARD, query.after or 0)
     last = (number + 1) * SHARD if query.before is None else min((number + 1) * SHARD, query.before)
     values: list[object] = []

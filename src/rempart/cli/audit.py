@@ -30,6 +30,7 @@ from .audit_export import export
 from .audit_follow import tail
 from .audit_keeping import erase, hold, holds, prune
 from .audit_monitor import monitor
+from .audit_record import record
 from .audit_sinks import reindex, sinks
 from .audit_verify import published_key, verify_whole
 from .output import print_json, print_table, say, shown_time
@@ -37,7 +38,7 @@ from .proofs import cosigners, flat, read_file, verify_one
 from .state import JsonOption, StateOption, call, state_dir
 
 app = typer.Typer(no_args_is_help=True)
-for command in (tail, export, sinks, reindex):
+for command in (tail, export, record, sinks, reindex):
     app.command()(command)
 
 Limit = Annotated[int, typer.Option(min=1, help="How many, newest first")]
@@ -58,15 +59,18 @@ def search(
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Events, newest first: who, what, when, from where, outcome."""
-    asked = given(person, workload, type, since, until, decision, rule, path, text)
+    """Events, newest first: who, what, when, from where, outcome. All that was recorded until now is looked through."""
+    asked = given(person, workload, type, since, until, decision, rule, path, text) | {"fresh": "1"}
     events: list[dict[str, Any]] = []
     following: int | None = None
+    fresh = True
     for page in pages(state_dir(state), asked, limit):
         events += page["events"]
-        following = page["next"]
+        following, fresh = page["next"], fresh and page.get("fresh", True)
+    if not fresh:
+        say("the newest events can't be found yet: the log or its index is behind, see `rempart status`")
     if json:
-        print_json({"events": events, "next": following})
+        print_json({"events": events, "next": following, "fresh": fresh})
         return
     print_table(COLUMNS, [cells(event) for event in events])
     if following is not None:

@@ -45,12 +45,13 @@ def given(
 
 
 def pages(state: Path, parameters: dict[str, str], limit: int) -> Iterator[dict[str, Any]]:
-    """Pages of events until there are `limit` or no more; at least one page."""
+    """Pages of events until there are `limit` or no more; at least one page. `fresh` counts for the first."""
     before: int | None = None
     while True:
         asked = {**parameters, "limit": str(min(limit, PAGE))}
         if before is not None:
             asked["before"] = str(before)
+            asked.pop("fresh", None)
         page: dict[str, Any] = call(state, "sequencer", "GET", f"/search?{urlencode(asked)}")
         limit -= len(page["events"])
         before = page["next"]

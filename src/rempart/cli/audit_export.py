@@ -69,7 +69,7 @@ def export(
     """What was found, newest first, to take away. What is recorded meanwhile is left out."""
     if format not in _WRITERS:
         raise BadInput("bad_format", f"there is no format {format!r}", f"choose {', '.join(_WRITERS)}")
-    asked = given(person, workload, type, since, until, decision, rule, path, text)
+    asked = given(person, workload, type, since, until, decision, rule, path, text) | {"fresh": "1"}
     if format == "jsonl":
         asked["full"] = "1"
     directory = state_dir(state)
@@ -81,6 +81,8 @@ def export(
 def _progress(found: Iterator[dict[str, Any]], output: Path | None) -> Iterator[Page]:
     told, count = time.monotonic(), 0
     for page in found:
+        if not page.get("fresh", True):
+            say("the newest events are left out: the log or its index is behind")
         yield page["events"]
         count += len(page["events"])
         if output is not None and time.monotonic() - told > _PROGRESS_EVERY:

@@ -24,7 +24,9 @@ from .exposition import CONTENT_TYPE as METRICS_TYPE
 from .exposition import OPENMETRICS
 from .ports import Answer, MetricsSource, Reader, TokenVerifier
 
-LOG_PARAMETERS = ("person", "workload", "type", "since", "until", "limit", "before", "decision", "rule", "path", "text")
+LOG_PARAMETERS = (
+    *("person", "workload", "type", "since", "until", "limit", "before", "decision", "rule", "path", "text", "fresh"),
+)
 MAX_EVENTS = 1000
 _TILES = ("/logs/checkpoint", "/logs/tile/")
 

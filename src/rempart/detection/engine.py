@@ -14,6 +14,7 @@ from typing import Any
 
 from rempart.kernel.errors import BadInput
 from rempart.kernel.event import EventType
+from rempart.protocols.event_catalogue import is_told
 
 from .groups import MAX_GROUPS, Correlator, Signal
 from .heard import Recent, own_of
@@ -254,7 +255,7 @@ class Engine:
 def _weight(kind: str, own: Own) -> int:
     """How many events this one stands for: refusals that are alike are recorded as one with a count."""
     details = own.get("details")
-    if type(details) is not dict or kind.startswith(("money.", "application")):
+    if type(details) is not dict or is_told(kind, str(own.get("source"))):
         return 1
     said = details.get("count") or details.get("repeated")
     return min(said, _MAX_WEIGHT) if type(said) is int and said > 1 else 1

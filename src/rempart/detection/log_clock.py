@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from rempart.protocols.event_catalogue import is_told
+
 from .groups import LATE
 
 SOON = 60.0  # seconds that an application's clock may be ahead
-_TOLD = ("money.", "application")
 
 
 class LogClock:
@@ -27,7 +28,7 @@ class LogClock:
 
     def read(self, kind: str, source: str, at: float) -> float:
         """The time at which an event of that type and source counts; moves the clock."""
-        if kind.startswith(_TOLD):
+        if is_told(kind, source):
             if not self.now:
                 return at
             believed = min(max(at, self.now - LATE), self.now + SOON)

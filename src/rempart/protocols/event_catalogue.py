@@ -52,8 +52,9 @@ PERSONAL = frozenset(
 class Kind:
     """`severity` is the usual one, or from–to. `fields`: of `details`, and `before`/`after` where it has them.
 
-    `emitters` are rooms (folders of `src/rempart`), and `application` for what `POST /events` takes; `delivery`,
-    `vault` and `attack` are rooms whose events have a type before anything records them.
+    `emitters` are rooms (folders of `src/rempart`), and `application` for what `POST /events` takes: any program's
+    `application` and `money.…`; `delivery.…` and `secrets.…` of the operator and of programs that `[audit.records]`
+    names. Rempart itself deploys, scans and keeps secrets for nobody (yet).
     """
 
     type: EventType
@@ -157,14 +158,14 @@ def _rows() -> tuple[Kind, ...]:
           ("before", "after")),
         k(_T.POLICY_REFUSED, "A policy was not taken; the one before stays", o.APPLICATION, 8, ("policy",),
           r.ADMINISTRATION, "medium", ("policy_version",)),
-        k(_T.DEPLOYMENT, "A release was deployed, refused or rolled back", o.APPLICATION, 8, ("delivery",),
+        k(_T.DEPLOYMENT, "A release was deployed, refused or rolled back", o.APPLICATION, 8, ("application",),
           r.ADMINISTRATION, "info–medium", ("release", "environment", "digest", "before", "after")),
-        k(_T.SCAN, "An image, dependency or configuration scan ended", o.SCAN, 2, ("delivery",), r.ADMINISTRATION,
+        k(_T.SCAN, "An image, dependency or configuration scan ended", o.SCAN, 2, ("application",), r.ADMINISTRATION,
           "info–high", ("scanner", "target", "critical", "high", "waived")),
-        k(_T.SECRET_READ, "A secret was read, or refused", o.API, 2, ("vault",), r.ACCESS, "info–medium",
-          ("secret", "version"), _IP),
-        k(_T.SECRET_CHANGED, "A secret was made, rotated, removed", o.API, 3, ("vault",), r.ADMINISTRATION,
-          "info", ("secret", "version"), _IP),
+        k(_T.SECRET_READ, "A secret was read, or refused", o.API, 2, ("application",), r.ACCESS, "info–medium",
+          ("path", "version"), _IP),
+        k(_T.SECRET_CHANGED, "A secret was made, rotated, removed", o.API, 3, ("application",), r.ADMINISTRATION,
+          "info", ("path", "version"), _IP),
         # -- money
         k(_T.MONEY_MOVED, "Money went from one account to another", o.API, 1, ("application",), r.MONEY, "info",
           ("transaction", "from", "to", "amount", "kind"), _IP),
@@ -226,3 +227,12 @@ def _rows() -> tuple[Kind, ...]:
 
 
 CATALOGUE: dict[EventType, Kind] = {kind.type: kind for kind in _rows()}
+
+
+_TOLD = ("money.", "application")
+_TOLD_HERE = ("delivery.", "secrets.")
+
+
+def is_told(type: str, source: str) -> bool:
+    """Whether a program outside of Rempart said that it happened, and when: nothing that keeps time relies on it."""
+    return type.startswith(_TOLD) or (source == "sequencer" and type.startswith(_TOLD_HERE))

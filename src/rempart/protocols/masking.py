@@ -38,7 +38,7 @@ def mask(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return mask_text(value)
     if depth >= _DEEPEST:
-        return value
+        return MASK if isinstance(value, Mapping | list | tuple) else value  # nobody looks deeper, so nothing is kept
     if isinstance(value, Mapping):
         return {
             name: MASK if is_secret(str(name)) and item not in (None, "") else mask(item, depth + 1)

@@ -24,7 +24,8 @@ log = logging.getLogger("rempart.sdk.events")
 
 
 class OutgoingEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Fields as in the audit trail. `type` is `application` or one of `money.…`, `at` in seconds since the epoch.
+    """Fields as in the audit trail. `type` is `application`, one of `money.…`, or of what `[audit.records]` lets this
+    program tell (`delivery.…`, `secrets.…`); `at` in seconds since the epoch.
 
     `id` must be the same whenever the same fact is posted again. Nothing here may hold a secret.
     """
@@ -38,6 +39,8 @@ class OutgoingEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     role: str | None = None
     workload: str | None = None
     request_id: str | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
     details: Mapping[str, Any] = {}
 
 

@@ -150,7 +150,8 @@ class SequencerProcess:
             elif name == "metrics":
                 app = metrics_app(self)
             elif name.startswith("events:"):
-                app = events_app(self, name.removeprefix("events:"))
+                program = name.removeprefix("events:")
+                app = events_app(self, program, self._settings.records.get(program, ()))
             else:
                 continue
             servers.append((asgi_server(app), listening))
@@ -186,10 +187,11 @@ class SequencerProcess:
                 continue
             if read:
                 self._tell_growth()
-            if self.sequencer.behind or (self.sequencer.deferred and self._index(everything=True)):
+            if self.sequencer.behind or self.sequencer.deferred:
                 self._waiters = waiters + self._waiters
-                self._index()  # what was just integrated: later it would have to be read again
-                await asyncio.sleep(0)
+                deferred = self.sequencer.deferred
+                more = self._index(everything=deferred)  # what was just integrated: later it would have to be read
+                await asyncio.sleep(0 if self.sequencer.behind or more else _SHORTEST)
                 continue
             if waiters:
                 self._index(everything=True)

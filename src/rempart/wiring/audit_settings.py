@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rempart.audit.intake import RECORDS
 from rempart.crypto.cosigning import CosignatureVerifier
 from rempart.kernel.errors import BadInput
 
@@ -31,6 +32,7 @@ class AuditSettings:
     store: LogStoreSettings = field(default_factory=LogStoreSettings)
     retention: Mapping[str, int] = field(default_factory=dict)  # days by class of event
     readers_from: tuple[str, ...] = ()  # networks; none: anywhere
+    records: Mapping[str, list[str]] = field(default_factory=dict)  # by program: as `audit.intake.types_with`
 
 
 def read_audit(reader: Reader, directory: Path) -> AuditSettings:
@@ -39,7 +41,28 @@ def read_audit(reader: Reader, directory: Path) -> AuditSettings:
     if len({witness.key for witness in witnesses}) < len(witnesses):
         reader.refuse("witness", "a witness is named twice", "name each once")
     sinks = read_sinks(reader.tables("sink"), directory)
-    return AuditSettings(witnesses, quorum, sinks, read_store(reader), read_retention(reader), _networks(reader))
+    store, retention = read_store(reader), read_retention(reader)
+    return AuditSettings(witnesses, quorum, sinks, store, retention, _networks(reader), _records(reader))
+
+
+def _records(reader: Reader) -> dict[str, list[str]]:
+    """`[audit.records]`: which programs may tell of what happens outside of Rempart, by group of events."""
+    table = reader.table("records")
+    found: dict[str, list[str]] = {}
+    for group in sorted(RECORDS):
+        for program in table.words(group):
+            found.setdefault(program, []).append(group)
+    table.no_more()
+    return found
+
+
+def check_records(root: Reader, records: Mapping[str, list[str]], hosts: Mapping[str, str]) -> None:
+    """`hosts`: where each program runs; empty: here."""
+    for program in records.keys() - hosts.keys():
+        root.problems.add(("audit", "records"), f"there is no program {program!r}", f"there are: {', '.join(hosts)}")
+    for program in sorted(name for name in records if hosts.get(name)):
+        why = f"{program!r} runs on another host, whose agent is not believed that"
+        root.problems.add(("audit", "records"), why, "name a program of this host")
 
 
 def _networks(reader: Reader) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ def audit_settings(app: AppSettings, state: Path) -> dict[str, msgspec.Struct]:
         origin=f"{app.trust_domain}/rempart",
         journals_dir=str(state / "journals"),
         event_sources=[service.name for service in app.services] + [client.name for client in app.clients],
+        records=dict(app.audit.records),
         witnesses={witness.url: witness.key for witness in app.audit.witnesses},
         witness_quorum=app.audit.quorum,
         store=app.audit.store,

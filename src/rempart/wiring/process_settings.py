@@ -208,6 +208,7 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     journals_dir: str
     access_logs: dict[str, int] = {}
     event_sources: list[str] = []
+    records: dict[str, list[str]] = {}  # by program: groups of events that it may tell besides its own
     witnesses: dict[str, str] = {}  # URL → verifier key
     witness_quorum: int = 0
     store: LogStoreSettings = LogStoreSettings()

@@ -13,7 +13,7 @@ from rempart.mesh.model import Tracing
 from rempart.people.administration.roles import RoleRules
 
 from .alert_channels import AlertingSettings, read_alerting
-from .audit_settings import AuditSettings, read_audit
+from .audit_settings import AuditSettings, check_records, read_audit
 from .authorities import read_authorities
 from .catalog import instance_names
 from .check import Problem, Problems, Reader
@@ -249,21 +249,8 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         hosts=read_hosts(root, domain),
     )
     _between(root, settings)
-    for reader in (
-        app,
-        gateway,
-        policy,
-        identity,
-        tokens,
-        rates,
-        roles,
-        people,
-        workloads,
-        audit,
-        detection,
-        alerting,
-        root,
-    ):
+    read = (app, gateway, policy, identity, tokens, rates, roles, people, workloads, audit, detection, alerting, root)
+    for reader in read:
         reader.no_more()
     return settings
 
@@ -354,6 +341,7 @@ def _between(root: Reader, settings: AppSettings) -> None:
     partners = {one.trust_domain for one in settings.workloads.partners}
     callable_names = {service.name for service in settings.services} | set(CALLABLE_SYSTEM) | set(remotes)
     placed = [(kind, index, member.host) for kind, index, member in members]
+    check_records(root, settings.audit.records, {member.name: member.host for _, _, member in members})
     check_placed(root, settings.hosts, placed, joinable=settings.workloads.agents is not None)
     for kind, index, member in members:
         where: tuple[str | int, ...] = (kind, index)

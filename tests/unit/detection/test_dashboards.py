@@ -23,5 +23,5 @@ def maker() -> Any:
 def test_the_files_are_what_their_maker_makes(name: str) -> None:
     made = maker().dashboard(name)
     assert json.loads((GRAFANA / f"{name}.json").read_text()) == made
-    assert len({panel["title"] for panel in made["panels"]}) == len(made["panels"]) == (12 if name == "security" else 8)
+    assert len({panel["title"] for panel in made["panels"]}) == len(made["panels"]) == (16 if name == "security" else 8)
     assert all(panel["description"] for panel in made["panels"])

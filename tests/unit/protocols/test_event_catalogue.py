@@ -19,7 +19,7 @@ from rempart.protocols.event_page import page
 from rempart.protocols.ocsf import VERSION, encode
 
 ROOT = Path(__file__).parents[3]
-LATER = {"delivery", "vault", "attack"}
+LATER = {"attack"}
 FULL: dict[str, Any] = {
     "person": "usr_1",
     "role": "user",

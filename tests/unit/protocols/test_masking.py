@@ -62,3 +62,11 @@ def test_it_never_fails_and_never_shows_what_is_named_a_secret(value: Any, secre
     shown = mask({"deep": {name: "§" + secret}, "value": value})
     assert shown["deep"][name] == MASK
     json.dumps(shown)
+
+
+@pytest.mark.parametrize("depth", [1, 14, 15, 16, 17, 100])
+def test_a_secret_that_lies_deep_is_not_shown(depth: int) -> None:
+    value: Any = {"password": "hunter2 hunter2"}
+    for n in range(depth):
+        value = [value] if n % 2 else {"a": value}
+    assert "hunter2" not in json.dumps(mask(value))

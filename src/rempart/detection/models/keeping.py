@@ -59,20 +59,33 @@ class ModelFiles:
                     self.refused[subject] = Integrity("model_missing", why, "`rempart models train` makes a new one")
                 continue
             try:
-                content = _read(files[-1][1])
-                model = read_model(content, subject, features_of(subject), self.verifier, at_least=least)
-                if model.body.serial != files[-1][0]:
-                    raise Integrity("model_foreign", "the file's name and content name different models", "train it")
-                found[subject] = model
+                found[subject] = self._believed(subject, *files[-1], least)
             except Integrity as error:
                 self.refused[subject] = error
             except OSError as error:
                 self.refused[subject] = Integrity("model_unreadable", f"it can't be read: {error.strerror}", "see logs")
         return found
 
+    def _believed(self, subject: Subject, serial: int, path: Path, least: int) -> SignedModel:
+        """Raises Integrity, OSError."""
+        model = read_model(_read(path), subject, features_of(subject), self.verifier, at_least=least)
+        if model.body.serial != serial:
+            raise Integrity("model_foreign", "the file's name and content name different models", "train it")
+        return model
+
     def next_serial(self, subject: Subject, known: int) -> int:
+        """A newer file than the record `known`s that isn't believed doesn't count either: it is put aside as
+        `NAME.refused`, so that nobody uses the numbers up. Raises OSError."""
         files = self._files(subject)
-        return max(known, files[-1][0] if files else 0) + 1
+        while files and files[-1][0] > known:
+            serial, path = files[-1]
+            try:
+                self._believed(subject, serial, path, known)
+                return serial + 1
+            except Integrity:
+                path.rename(path.with_suffix(".refused"))
+                files.pop()
+        return known + 1
 
     def store(self, body: Body) -> SignedModel:
         """Signed, read back and durable when it returns; raises Integrity when what was trained makes no sense."""

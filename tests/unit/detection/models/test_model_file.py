@@ -152,3 +152,20 @@ def test_who_reads_model_files_imports_no_library_of_models() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_planted_numbers_are_not_used_up(tmp_path: Path) -> None:
+    files = ModelFiles(tmp_path / "models", SIGNER)
+    files.store(body(serial=1))
+    for planted, content in (
+        ("999999999999", b"\x80\x04."),
+        ("000700", written(serial=3)),
+        ("000002", written(OTHER, 2)),
+    ):
+        (tmp_path / "models" / f"logins-{planted}.model").write_bytes(content)
+    assert files.load({Subject.LOGINS: 1}) == {}
+    serial = files.next_serial(Subject.LOGINS, 1)
+    assert serial == 2
+    files.store(body(serial=serial))
+    assert files.load({Subject.LOGINS: 1})[Subject.LOGINS].body.serial == 2
+    assert len(list((tmp_path / "models").glob("*.refused"))) == 3
