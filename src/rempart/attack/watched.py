@@ -200,6 +200,8 @@ def _forged(scene: Scene) -> Outcome:
         for kind, id in (
             ("alert.raised", event["id"]),
             ("system.alarm", event["id"]),
+            ("delivery.deployment", event["id"]),  # what the deployments model learns from
+            ("secrets.read", event["id"]),
             ("application", "alr_" + "0" * 26),
         )
     ]

@@ -1,6 +1,6 @@
 """Features of deployments, from `delivery.deployment`. One row for each that was made, refused or rolled back.
 
-`details`: `release` (what), `environment` (where), `digest` (the image's), `before`, `after` (documents of settings).
+`details`: `release` (what), `environment` (where), `digest` (the image's); `before`, `after`: documents of settings.
 Who deployed is `person`, `workload` or `operator`. State: MAX_RELEASES releases and MAX_ACTORS actors.
 """
 
@@ -100,7 +100,7 @@ class DeploymentFeatures:
             "actor_rare": 1 - known.counts.get(actor, 0) / total if total else 0.0,
             "environment_new": float(first and total == 0 and self._elsewhere(release, environment)),
             "same_digest": float(bool(digest) and see(known.digests, digest, at, 64) is not None),
-            "changes": math.log1p(_changes(details.get("before"), details.get("after"))),
+            "changes": math.log1p(_changes(own.get("before"), own.get("after"))),
             "refused": float(own.get("success") is not True),
         }
         if actor not in known.counts and len(known.counts) >= 32:

@@ -213,5 +213,6 @@ def _deployments(chance: random.Random, days: int) -> Iterator[Staged]:
 def _deployed(chance: random.Random, release: str, actor: str, at: float, digest: str, changes: int) -> Own:
     before = {f"key{n}": 0 for n in range(80)}
     after = {**before, **{f"key{n}": 1 for n in chance.sample(range(80), changes)}}
-    details = {"release": release, "environment": "production", "digest": digest, "before": before, "after": after}
-    return _event("delivery.deployment", "delivery", at, operator=actor, details=details)
+    details = {"release": release, "environment": "production", "digest": digest}
+    more = {"operator": actor, "details": details, "before": before, "after": after}
+    return _event("delivery.deployment", "delivery", at, **more)

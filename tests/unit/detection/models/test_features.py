@@ -253,8 +253,8 @@ def test_deployments_show_strangers_old_images_and_many_changes() -> None:
     def deployed(number: int, at: float, operator: str = "ana", digest: str = "", changes: int = 1) -> dict[str, Any]:
         before = {f"k{n}": 0 for n in range(50)}
         details = {"release": "wallet", "environment": "prod", "digest": digest or f"sha256:{number}"}
-        details |= {"before": before, "after": {**before, **{f"k{n}": 1 for n in range(changes)}}}
-        base = {"id": f"evt_{number}", "type": "delivery.deployment", "source": "delivery", "success": True}
+        now = {"before": before, "after": {**before, **{f"k{n}": 1 for n in range(changes)}}}
+        base = {**now, "id": f"evt_{number}", "type": "delivery.deployment", "source": "delivery", "success": True}
         return {**base, "at": int((BEGIN + at) * 1000), "operator": operator, "details": details}
 
     usual = [deployed(n, n * DAY + 10 * HOUR) for n in range(10)]
