@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import httpx
 from rempart.kernel.errors import BadInput, Unavailable
 
 _LARGEST = 256 * (2 + 65_535)  # a full bundle of the largest entries
-_WITHIN = 30.0
+_WITHIN = 120.0  # seconds, for all of an answer
+_STALLS = 30.0  # seconds without a byte
 
 
 class DirectoryLog:
@@ -40,26 +42,33 @@ class HttpLog:
         except (OSError, ssl.SSLError) as error:
             raise BadInput("bad_ca", f"{ca} can't be used: {error}", "name a file of PEM certificates") from None
         headers = {"authorization": f"Bearer {token}"} if token else {}
+        headers["accept-encoding"] = "identity"
         self._url = url.rstrip("/") + "/"
-        self._client = httpx.Client(
-            timeout=_WITHIN, follow_redirects=False, trust_env=False, headers=headers, verify=context
+        self._loop = asyncio.new_event_loop()  # because only so an answer as a whole can be given a time
+        self._client = httpx.AsyncClient(
+            timeout=_STALLS, follow_redirects=False, trust_env=False, headers=headers, verify=context
         )
 
     def fetch(self, name: str) -> bytes | None:
+        """Whoever would rather not be looked at can't keep the look from ending, nor fill the memory."""
+        return self._loop.run_until_complete(self._fetch(name))
+
+    async def _fetch(self, name: str) -> bytes | None:
         body = bytearray()
         try:
-            with self._client.stream("GET", self._url + name) as answer:
+            async with asyncio.timeout(_WITHIN), self._client.stream("GET", self._url + name) as answer:
                 if answer.status_code == 404:
                     return None
                 if answer.status_code != 200:
                     raise Unavailable("log_unreachable", f"{name}: answered {answer.status_code}")
-                for chunk in answer.iter_bytes():
+                async for chunk in answer.aiter_raw():
                     body += chunk
                     if len(body) > _LARGEST:
                         raise Unavailable("log_unreachable", f"{name}: more than {_LARGEST} bytes")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
             raise Unavailable("log_unreachable", f"{name}: {type(error).__name__}") from None
         return bytes(body)
 
     def close(self) -> None:
-        self._client.close()
+        self._loop.run_until_complete(self._client.aclose())
+        self._loop.close()

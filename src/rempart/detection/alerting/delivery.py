@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 
@@ -15,6 +16,8 @@ from .ports import Channel
 MAX_WAITING = 500
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 WITHIN = 60.0
+
+_log = logging.getLogger("rempart.notifier")
 
 Changed = Callable[[], None]
 Tell = Callable[[str, str], Awaitable[None]]
@@ -61,8 +64,11 @@ class Delivery:
         try:
             async with asyncio.timeout(WITHIN):
                 await self._channel.send(notice)
-        except (RempartError, OSError, TimeoutError) as error:
+        except Exception as error:  # whatever a receiver answers, the other channels go on
             why = error.reason if isinstance(error, RempartError) else f"no answer within {WITHIN:g} s"
+            if not isinstance(error, RempartError | OSError):  # a TimeoutError is one
+                _log.exception("the channel %s failed", self.name)
+                why = f"{type(error).__name__} at its answer"
             self.failures += 1
             first, self.failing = not self.failing, why[:300]
             if first:

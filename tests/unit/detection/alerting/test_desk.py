@@ -56,10 +56,11 @@ class Line:
 
     def __init__(self):
         self.taken, self.works = [], True
+        self.trouble = Unavailable("channel_unavailable", "the line is cut")
 
     async def send(self, notice):
         if not self.works:
-            raise Unavailable("channel_unavailable", "the line is cut")
+            raise self.trouble
         self.taken.append(notice)
 
     async def close(self):
@@ -142,13 +143,22 @@ async def test_a_restart_tells_nothing_twice_and_forgets_nothing(tmp_path):
     assert not fresh.deliveries[0].waiting
 
 
-async def test_one_channel_that_fails_stops_no_other_and_is_told_by_them(tmp_path):
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        (Unavailable("channel_unavailable", "the line is cut"), "the line is cut"),
+        (ConnectionResetError(), "no answer"),
+        (RecursionError(), "RecursionError"),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "no text"), "UnicodeDecodeError"),
+    ],
+)
+async def test_one_channel_that_fails_stops_no_other_and_is_told_by_them(tmp_path, trouble, why):
     log, cut, good, kept = Log(), Line(), Line(), Kept()
-    cut.works = False
+    cut.works, cut.trouble = False, trouble
     log.add(as_event(now(1)))
     async with Running(desk_on(log, {"cut": cut, "good": good}, tmp_path / "s", kept)) as desk:
         await desk.step()
-        await turns(lambda: desk.deliveries[0].failing)
+        await turns(lambda: why in desk.deliveries[0].failing)
         await desk.step()
         await turns(lambda: len(good.taken) == 2)
         assert good.taken[1].incidents[0].principals == ("channel:cut",)
