@@ -52,7 +52,7 @@ def attacks() -> Iterator[Attack]:
             "the alert comes and holds none of them",
             _injection,
         ),
-        ("S-watch-forged", "A forged alert", told + "an alert, and an event under an alert's id", "400", _forged),
+        ("S-watch-forged", "A forged alert", told + "an alert, a deployment, an alert's id", "400", _forged),
     ):
         yield Attack(id, Actor.ROGUE_WORKLOAD, title, tried, expected, run, needs=("/wallet",))
     for id, title, tried, expected, simulated in (
