@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from .output import printable
 from .state import call
 
 Person = Annotated[str | None, typer.Option(help="A person's id")]
@@ -75,11 +76,6 @@ def cells(event: dict[str, Any]) -> tuple[str, ...]:
         event["id"],
     )
     return tuple(printable(str(cell)) for cell in found)
-
-
-def printable(text: str) -> str:
-    """Control and formatting characters (among them those that turn the direction of text) as escapes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shade(event: dict[str, Any]) -> str:

@@ -30,9 +30,8 @@ from .audit_events import (
     Workload,
     given,
     pages,
-    printable,
 )
-from .output import say
+from .output import printable, say
 from .state import JsonOption, StateOption, state_dir
 
 # Of Rempart's own fields, in the order of columns; `details`, `before` and `after` are JSON in one cell each.

@@ -20,17 +20,26 @@ def print_json(document: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Borderless, aligned, and plain text wherever stdout isn't a terminal or `NO_COLOR` is set."""
+    """Borderless, aligned, and plain text wherever stdout isn't a terminal or `NO_COLOR` is set.
+
+    What stands in a cell may come from anybody: brackets are no markup, and nothing steers the terminal.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 220)
+    shown = sys.stdout.isatty()
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=not shown, width=None if shown else 220)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*("" if cell is None else printable(str(cell)) for cell in row))
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """Control and formatting characters (among them those that turn the direction of text) as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shown_time(seconds: float | None) -> str:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rempart.cli import audit_export
-from rempart.cli.audit_events import cells, printable
+from rempart.cli.audit_events import cells
 from rempart.cli.audit_export import FIELDS, safe_cell
+from rempart.cli.output import print_table, printable
 from rempart.kernel.errors import BadInput, Conflict
 
 HOSTILE = '=HYPERLINK("http://evil.example","x")'
@@ -118,3 +119,16 @@ def test_no_line_moves_the_cursor_of_a_terminal() -> None:
     assert shown[4] == "usr_1\\r\\n8,forged"
     assert printable("/a\x1b[2J\u202e") == "/a\\x1b[2J\\u202e"
     assert printable("é \U0001f600") == "é \U0001f600"
+
+
+@pytest.mark.parametrize(
+    "cell", ["[/x]", "[black on black]gone", "[link=http://evil.example]x", "a[0] :smile:", "\x1b[2J\r\n"]
+)
+def test_what_stands_in_a_cell_neither_breaks_nor_hides_nor_steers(
+    cell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_table(("who", "why"), [("usr_1", cell), ("usr_2", "fine")])
+    shown = capsys.readouterr().out
+    assert printable(cell) in shown
+    assert len(shown.splitlines()) == 3
+    assert "\x1b" not in shown
