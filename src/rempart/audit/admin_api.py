@@ -75,8 +75,9 @@ def admin_app(service: Administration) -> ASGIApp:
             return json_response(await admin.prune(operator, dry=asked.dry, taken=asked.taken))
         if path == "/holds":
             hold = _decoded(body, Hold)
-            if not _ID.fullmatch(hold.id) or not (hold.person or hold.workload or hold.service or hold.type):
-                raise BadInput("bad_hold", "a hold has an id of letters and digits, and says what it holds")
+            if not _ID.fullmatch(hold.id) or not hold.can_cover:
+                why = "a hold has an id of letters and digits, and says what it holds: a type of event must be one"
+                raise BadInput("bad_hold", why, "docs/events.md has all types; `money.` are all that begin so")
             return json_response(await admin.put_hold(operator, hold))
         parts = path.split("/")
         if len(parts) == 4 and parts[1] == "holds" and parts[3] == "lift":

@@ -37,7 +37,8 @@ MAX_RUN = 256  # bundles of one export
 
 
 class Hold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A legal hold: events that have all the given values are not deleted. Without any: none is."""
+    """A legal hold: events that have all the given values are not deleted. Without any: none is. `type` may name a
+    group with a trailing dot (`money.`)."""
 
     id: str
     reason: str
@@ -47,9 +48,21 @@ class Hold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     type: str | None = None
 
     def covers(self, event: Summary) -> bool:
-        wanted = (self.person, self.workload, self.service, self.type)
-        has = (event.person, event.workload, event.service, event.type)
-        return all(want is None or want == value for want, value in zip(wanted, has, strict=True))
+        wanted = (self.person, self.workload, self.service)
+        has = (event.person, event.workload, event.service)
+        return self._of_type(event.type) and all(
+            want is None or want == value for want, value in zip(wanted, has, strict=True)
+        )
+
+    def _of_type(self, type: str) -> bool:
+        wanted = self.type
+        return wanted is None or wanted == type or (wanted.endswith(".") and type.startswith(wanted))
+
+    @property
+    def can_cover(self) -> bool:
+        """Whether it says what it holds, and an event may have that: one that never covers anything holds nothing."""
+        given = [value for value in (self.person, self.workload, self.service, self.type) if value is not None]
+        return bool(given) and all(given) and (self.type is None or any(self._of_type(kind) for kind in EventType))
 
 
 class Holds:

@@ -73,7 +73,7 @@ def hold(
     person: Person = None,
     workload: Workload = None,
     service: Annotated[str | None, typer.Option(help="The service that was acted on")] = None,
-    type: Annotated[str | None, typer.Option(help="A type of event")] = None,
+    type: Annotated[str | None, typer.Option(help="A type of event, or a group such as `money.`")] = None,
     lift: Annotated[bool, typer.Option("--lift", help="End it")] = False,
     state: StateOption = None,
     json: JsonOption = False,

@@ -119,6 +119,30 @@ def test_other_classes_and_held_events_stay_until_their_own_time(tmp_path: Path)
     assert len(list((tmp_path / "exports").iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("hold", "kept"),
+    [
+        ({"type": "money."}, 26),
+        ({"type": "money.moved"}, 26),
+        ({"type": "money.refused"}, 0),
+        ({"type": "mone."}, None),
+        ({"type": "money"}, None),
+        ({"type": ""}, None),
+        ({"person": "", "type": "money."}, None),
+        ({}, None),
+    ],
+)
+def test_a_hold_that_could_cover_nothing_is_none(tmp_path: Path, hold: dict[str, str], kept: int | None) -> None:
+    made = Hold(id="case-1", reason="", **hold)
+    assert made.can_cover is (kept is not None)
+    log = open_log(tmp_path)
+    log.integrate([event(n, 40, EventType.MONEY_MOVED if n % 10 == 0 else EventType.DECISION) for n in range(256)], {})
+    if kept is not None:
+        Holds(tmp_path / "holds.json").put(made)
+        done = prune(log, retention(tmp_path, log, access=30, money=30))
+        assert [deleted for *_, deleted in done] == [256 - kept]
+
+
 def test_a_process_with_a_wrong_clock_has_nothing_deleted_early(tmp_path: Path) -> None:
     """Events of 1970 between fresh ones stay as long as those; a time in the future keeps nothing for ever."""
     log = open_log(tmp_path)
