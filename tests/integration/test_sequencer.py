@@ -528,7 +528,11 @@ def test_retention_by_command_deletes_what_is_over_and_not_what_is_held() -> Non
                 found = client.get("/search", params={"person": "usr_0", "limit": 1000}).json()["events"]
                 assert len(found) == 22, "those after the last full bundle"
             assert rempart(state, "audit", "verify").returncode == 0
+            assert rempart(state, "audit", "hold", "case-8", "--type", "mone.").returncode == 2
+            kept = rempart(state, "audit", "erase", "usr_1")
+            assert (kept.returncode, "case-7" in kept.stderr) == (1, True), kept.stderr
             assert rempart(state, "audit", "hold", "case-7", "--lift").returncode == 0
+            assert rempart(state, "audit", "erase", "usr_1").returncode == 0
         finally:
             under_test.close()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from rempart.kernel.errors import Conflict
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 
 from .log_keys import LogKeyRing
@@ -53,10 +54,15 @@ class RecordAdministration:
         return {**self.log_keys(), "event": id}
 
     async def erase_person(self, operator: str, person: str) -> Mapping[str, Any]:
-        id = await self._record(
-            EventType.PERSON_ERASED, operator, reason="erased from the record", details={"account": person}
-        )  # integrating it destroys the key and renews the index
-        return {"person": person, "erased": True, "event": id}
+        """Raises Conflict `person_held` while a hold names them."""
+        async with self._deciding:
+            if held := [hold.id for hold in self._holds.all if hold.person == person]:
+                why = f"the legal hold {held[0]} keeps what is recorded of {person[:80]}"
+                raise Conflict("person_held", why, f"`rempart audit hold {held[0]} --lift` first, if that is right")
+            id = await self._record(
+                EventType.PERSON_ERASED, operator, reason="erased from the record", details={"account": person}
+            )  # integrating it destroys the key and renews the index
+            return {"person": person, "erased": True, "event": id}
 
     def holds(self) -> Sequence[Hold]:
         return self._holds.all
