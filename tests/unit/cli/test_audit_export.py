@@ -124,9 +124,7 @@ def test_no_line_moves_the_cursor_of_a_terminal() -> None:
 @pytest.mark.parametrize(
     "cell", ["[/x]", "[black on black]gone", "[link=http://evil.example]x", "a[0] :smile:", "\x1b[2J\r\n"]
 )
-def test_what_stands_in_a_cell_neither_breaks_nor_hides_nor_steers(
-    cell: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cell_neither_breaks_nor_hides_nor_steers(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("who", "why"), [("usr_1", cell), ("usr_2", "fine")])
     shown = capsys.readouterr().out
     assert printable(cell) in shown

@@ -18,7 +18,7 @@ from rempart.kernel.event import EventType
 
 from .model import Feature, Row, make_row
 from .remembered import Remembered, see
-from .time_features import CLOCK, DAY, clock, count_hour, surprise
+from .time_features import CLOCK, clock, count_hour, hour_index, surprise
 
 WINDOW = 300.0
 GRACE = 30.0  # seconds of the log's clock that a window waits for what comes late
@@ -146,7 +146,7 @@ class ApiFeatures:
     def _row(self, principal: str, window: _Window) -> Row:
         known = self.principals.of(principal)
         middle, total = window.begin + WINDOW / 2, window.requests
-        hour = int(middle % DAY // 3600)
+        hour = hour_index(middle)
         values = clock(middle) | {
             "own_hour": surprise(known.hours, hour),
             "requests": math.log1p(total),

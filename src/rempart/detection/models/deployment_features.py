@@ -16,7 +16,7 @@ from rempart.kernel.event import EventType
 
 from .model import Feature, Row, make_row
 from .remembered import Remembered, newness, see
-from .time_features import CLOCK, DAY, clock, count_hour, surprise
+from .time_features import CLOCK, DAY, clock, count_hour, hour_index, surprise
 
 MAX_RELEASES = 1024
 MAX_ACTORS = 1024
@@ -88,7 +88,7 @@ class DeploymentFeatures:
         release, environment = str(details.get("release") or "")[:128], str(details.get("environment") or "")[:64]
         actor = _actor(own)
         known, who = self.releases.of(f"{release} {environment}"), self.actors.of(actor)
-        hour, first = int(at % DAY // 3600), not known.last
+        hour, first = hour_index(at), not known.last
         total = sum(known.counts.values())
         digest = str(details.get("digest") or "")[:128]
         known.times = [*(one for one in known.times if abs(at - one) < DAY), at][-64:]

@@ -18,7 +18,7 @@ from rempart.kernel.event import EventType
 
 from .model import Feature, Row, make_row
 from .remembered import Remembered, newness, see
-from .time_features import CLOCK, DAY, clock, count_hour, surprise
+from .time_features import CLOCK, DAY, clock, count_hour, hour_index, surprise
 
 MAX_PERSONS = 10_000
 MAX_NETWORKS = 10_000
@@ -117,7 +117,7 @@ class LoginFeatures:
         details = details if type(details) is dict else {}
         where = network(own) or ""
         values = clock(at)
-        hour = int(at % DAY // _HOUR)
+        hour = hour_index(at)
         values["own_hour"] = surprise(known.hours, hour)
         values["idle"] = math.log1p(max(0.0, at - known.last) / _HOUR) if known.last else _MOST_LOG
         values["failures"] = math.log1p(_within(known.failures, at))

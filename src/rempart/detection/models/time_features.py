@@ -27,6 +27,11 @@ def clock(at: float) -> dict[str, float]:
     }
 
 
+def hour_index(at: float) -> int:
+    """0 to 23; a time just before 1970 is rounded up to a whole day by `%`."""
+    return int(at % DAY // 3600) % 24
+
+
 def hour_of(sine: float, cosine: float) -> float:
     """Hours since midnight, 0 ≤ h < 24."""
     return (math.atan2(sine, cosine) / (2 * math.pi) * 24) % 24

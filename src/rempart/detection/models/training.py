@@ -15,7 +15,7 @@ from rempart.kernel.errors import Unprocessable
 from .estimators import Fitted
 from .model import Features, Row, Subject
 from .ports import Fitter
-from .time_features import DAY
+from .time_features import DAY, hour_index
 from .trained import BINS, Part, Profile, Trained, calibrate
 
 LEAST: Mapping[Subject, int] = {Subject.LOGINS: 400, Subject.API: 400, Subject.DEPLOYMENTS: 60}
@@ -157,7 +157,7 @@ def profiles(rows: Sequence[Sequence[float]]) -> list[Profile]:
 
 
 def _hours(rows: Sequence[Row]) -> list[int]:
-    counts = Counter(int(row.at % DAY // 3600) for row in rows)
+    counts = Counter(hour_index(row.at) for row in rows)
     return [counts[hour] for hour in range(24)]
 
 

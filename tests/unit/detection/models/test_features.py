@@ -15,7 +15,7 @@ from rempart.detection.models.api_features import ApiFeatures, kind_of_path
 from rempart.detection.models.model import Row, Subject, digest_of
 from rempart.detection.models.staged import BEGIN, staged
 from rempart.detection.models.stream import Stream
-from rempart.detection.models.time_features import hour_of, surprise
+from rempart.detection.models.time_features import hour_index, hour_of, surprise
 from rempart.detection.models.training import features_of
 from rempart.detection.ports import Place
 from rempart.kernel.event import Event, EventType
@@ -241,6 +241,10 @@ def test_events_that_come_a_little_late_keep_rows_bounded_and_none_is_lost(seed:
 
 def test_surprise_is_even_before_anything_is_known() -> None:
     assert surprise([0.0] * 24, 3) == pytest.approx(math.log2(24))
+
+
+def test_the_hour_is_one_of_24_whatever_the_time() -> None:
+    assert [hour_index(at) for at in (-1e-220, 0.0, 3599.9, 3600.0, DAY - 1, DAY, -1.0)] == [0, 0, 0, 1, 23, 0, 23]
 
 
 def test_a_feature_that_means_something_else_is_another_set_of_features() -> None:
