@@ -11,20 +11,18 @@ import contextlib
 import logging
 import signal
 import time
-from functools import partial
 from pathlib import Path
 
-from rempart.audit.access_log import Collapser, read_line
 from rempart.audit.admin_api import admin_app
 from rempart.audit.administration import RecordAdministration
 from rempart.audit.api import events_app, feed_app, metrics_app, reading_app, unavailable
 from rempart.audit.cosigning import Cosigning, Named
+from rempart.audit.envoy_refusals import EnvoyRefusals
 from rempart.audit.journal import Journal
 from rempart.audit.log import MerkleLog
 from rempart.audit.log_keys import LogKeyRing
 from rempart.audit.metrics import page
 from rempart.audit.personal import PersonalData
-from rempart.audit.pipes import LineReader
 from rempart.audit.retention import Holds, Retention
 from rempart.audit.search_turns import SearchTurns
 from rempart.audit.sequencer import Sequencer
@@ -89,7 +87,7 @@ class SequencerProcess:
         self._wanted = asyncio.Event()
         self._growth = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
-        self._collapser = Collapser()
+        self._refusals = EnvoyRefusals(self.journal, settings.access_logs)
         self.turns = SearchTurns()
         self._spans = exporter(boot)
         self.cosigning = Cosigning(
@@ -136,8 +134,7 @@ class SequencerProcess:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        for envoy, fd in self._settings.access_logs.items():
-            LineReader(fd, partial(self._take_line, envoy)).start(loop)
+        self._refusals.start()
         servers = []
         for name, listening in boot.sockets.items():
             if name == "admin":
@@ -235,16 +232,11 @@ class SequencerProcess:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wanted.wait(), seconds)
 
-    def _take_line(self, envoy: str, line: bytes) -> None:
-        event = read_line(line, envoy, time.time())
-        if event is not None and (event := self._collapser.take(event)) is not None:
-            self._record_soon([event])
-
     async def _count_refusals(self) -> None:
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), 1.0)
-            self._record_soon(self._collapser.drain(time.time()))
+            self._refusals.count()
 
     async def _cosign(self) -> None:
         while not self._stopping.is_set():
@@ -258,15 +250,6 @@ class SequencerProcess:
     async def _alarm(self, why: str) -> None:
         event = Event(type=EventType.ALARM, at=time.time(), success=False, severity=Severity.CRITICAL, reason=why[:300])
         await self.journal.record(event)
-
-    def _record_soon(self, events: list[Event]) -> None:
-        """A refusal of Envoy's own was answered already; when it can't be recorded, that is all that is lost."""
-        try:
-            for event in events:
-                self.journal.append(encode(event, self.journal.source))
-            self.journal.commit()
-        except Unavailable as error:
-            _log.error("refusals are not recorded: %s", error)
 
     def close(self) -> None:
         try:

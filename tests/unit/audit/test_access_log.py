@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support_audit import asynchronous
+from tests.support_audit import asynchronous, journaled
 
+from rempart.audit import envoy_refusals
 from rempart.audit.access_log import MAX_KINDS, MAX_LINE_BYTES, Collapser, read_line
+from rempart.audit.envoy_refusals import EnvoyRefusals
+from rempart.audit.journal import Journal
 from rempart.audit.pipes import LineReader
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.event import Event, EventType
@@ -99,3 +103,27 @@ async def test_lines_are_cut_out_of_a_pipe_whatever_its_chunks() -> None:
         await asyncio.sleep(0)
     assert [text[:5] for text in lines] == [b"one", b"two", b"three", b"four"]
     assert MAX_LINE_BYTES < 80_000
+
+
+def test_refusals_go_into_the_journal_and_a_flood_of_them_as_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(envoy_refusals, "Collapser", lambda: Collapser(lambda: now[0]))
+    journal = Journal(tmp_path / "j", "sequencer")
+    refusals = EnvoyRefusals(journal, {})
+    told = line(status=404)
+    for _ in range(1000):
+        refusals.take("gateway", told)
+        refusals.take("gateway", b"something else that Envoy printed")
+    now[0] += 1.0
+    refusals.count()
+    refusals.count()
+    journal.close()
+    refusals.take("gateway", told)  # nobody waits for it: it is said in the log
+    assert "refusals are not recorded" in caplog.text
+    kept = [json.loads(payload)["unmapped"]["rempart"] for payload in journaled(tmp_path / "j")]
+    assert [(one["pep"], one["status"], one.get("details", {}).get("count")) for one in kept] == [
+        ("gateway", 404, None),
+        ("gateway", 404, 999),
+    ]
