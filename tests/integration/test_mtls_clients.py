@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.integration.conftest import Running, running, write_tiny
-from tests.support import short_directory
+from tests.support import eventually, short_directory
 
 SETTINGS = """
 [app]
@@ -61,16 +61,35 @@ class Held:
 
 
 class Authority:
-    def __init__(self, directory: Path, name: str) -> None:
+    """A root, or one below `above`, whose clients bring its certificate along."""
+
+    def __init__(self, directory: Path, name: str, above: Authority | None = None) -> None:
         self._directory, self._name = directory, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key, self._above = ec.generate_private_key(ec.SECP256R1()), above
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        self.pem = self._sign(self._name, self._key, x509.BasicConstraints(True, 0), usage).public_bytes(Encoding.PEM)
+        signer = above or self
+        self.certificate = signer._sign(self._name, self._key, x509.BasicConstraints(True, None), usage)
+        self.pem = self.certificate.public_bytes(Encoding.PEM)
 
     def issue(self, name: str, *extensions: x509.ExtensionType, days: int = 1) -> Held:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        return write(self._directory / name, self._sign(subject, key, *extensions, days=days), key)
+        held = write(self._directory / name, self._sign(subject, key, *extensions, days=days), key)
+        if self._above:
+            held.certificate.write_bytes(held.pem.encode() + self.pem)
+        return held
+
+    def revoke(self, *revoked: x509.Certificate) -> Path:
+        """Its list, as a file."""
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = builder.last_update(now - datetime.timedelta(hours=1)).next_update(now + datetime.timedelta(days=1))
+        for one in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(one.serial_number).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(entry)
+        file = self._directory / "revoked.crl"
+        file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        return file
 
     def _sign(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: x509.ExtensionType, days: int = 1
@@ -158,9 +177,10 @@ def partners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Partners]:
             yield Partners(up, f"https://localhost:{port}", keys, authority)
 
 
-def refused(answer: httpx.Response, code: str = "invalid_client") -> None:
+def refused(answer: httpx.Response, code: str = "invalid_client") -> bool:
     assert answer.status_code == 401, answer.text
     assert code in (answer.json().get("error"), answer.json().get("code"))
+    return True
 
 
 def test_a_self_signed_certificate_proves_the_client_and_binds_its_tokens(partners: Partners) -> None:
@@ -222,6 +242,34 @@ def test_an_authority_names_clients(partners: Partners) -> None:
     for held in wrong.values():
         refused(partners.token("by-name", held))
     refused(partners.token("by-name", None))
+
+
+def test_what_is_revoked_stops_at_its_next_use_and_so_do_the_tokens_it_got(partners: Partners) -> None:
+    department = Authority(partners.directory, "Department", partners.authority)
+    partners.add("department", "--cert-subject", "dn:CN=department")
+    first, second = department.issue("department"), partners.authority.issue("department-root")
+    partners.add("root", "--cert-subject", "dn:CN=department-root")
+    token = partners.token("department", first).json()["access_token"]
+    assert partners.hello(token, first).status_code == 200
+    other = partners.token("root", second).json()["access_token"]
+    listed = partners.authority.revoke(department.certificate)
+    imported = partners.system.run("client", "revocation", "import", str(listed), "--json")
+    assert imported.returncode == 0, imported.stderr
+    refused(partners.token("department", first))
+    eventually(lambda: refused(partners.hello(token, first), "invalid_token"))
+    assert partners.token("root", second).status_code == 200
+    assert partners.hello(other, second).status_code == 200
+    shown = json.loads(partners.system.run("client", "revocation", "list", "--json").stdout)
+    assert [one["certificates"] for one in shown["lists"]] == [1]
+    added = partners.system.run("client", "revocation", "add", str(second.certificate), "--note", "stolen", "--json")
+    assert added.returncode == 0, added.stderr
+    refused(partners.token("root", second))
+    eventually(lambda: refused(partners.hello(other, second), "invalid_token"))
+    for id in (json.loads(imported.stdout)["id"], json.loads(added.stdout)["id"]):
+        assert partners.system.run("client", "revocation", "remove", id).returncode == 0
+    assert partners.token("department", first).status_code == 200
+    again = partners.system.run("client", "revocation", "remove", id)
+    assert again.returncode == 2, again.stderr
 
 
 def test_the_metadata_tells_of_the_entrance_and_browsers_are_asked_for_nothing(partners: Partners) -> None:

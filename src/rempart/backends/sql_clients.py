@@ -51,6 +51,11 @@ class SqlClients:
         rows = await self._database.look_up(statement, (client_id,))
         return _client(rows[0][0]) if rows else None
 
+    async def ended_at(self, client_id: str) -> float:
+        statement = "SELECT deleted_at FROM deleted_clients WHERE id = ?"
+        rows = await self._database.look_up(statement, (client_id,))
+        return float(rows[0][0]) if rows else 0.0
+
     async def by_spiffe_id(self, spiffe_id: str) -> Client | None:
         statement = "SELECT document FROM oauth_clients WHERE spiffe_id = ? LIMIT 2"
         rows = await self._database.look_up(statement, (spiffe_id,))

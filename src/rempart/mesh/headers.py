@@ -14,7 +14,8 @@ CLAIMS = "x-rempart-claims"
 PEER = "x-rempart-peer"
 ADDRESS = "x-rempart-ip"
 CERTIFICATE = "x-rempart-certificate"  # SHA-256 of what a program outside the mesh came with, in hex
-CLIENT_CERTIFICATE = "x-client-cert"  # the same as URL-encoded PEM: for people, who believe it from the gateway alone
+CLIENT_CERTIFICATE = "x-client-cert"  # that and what came along, as Envoy writes it (`Chain="…"`, URL-encoded PEM): for
+# people, who believe it from the gateway alone
 DECISION = "x-rempart-decision"
 SUBJECT = "x-rempart-subject"
 ROLE = "x-rempart-role"
@@ -72,7 +73,6 @@ def early_mutations(settings: Settings, *, edge: bool, peer: bool, certificate: 
         steps += [{"remove": CERTIFICATE}, {"remove": CLIENT_CERTIFICATE}]
     if certificate:
         steps.append(_set(CERTIFICATE, "%DOWNSTREAM_PEER_FINGERPRINT_256%"))
-        steps.append(_set(CLIENT_CERTIFICATE, "%DOWNSTREAM_PEER_CERT%"))
     steps.append(_set(PEER, "%DOWNSTREAM_PEER_URI_SAN%") if peer else {"remove": PEER})
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
@@ -91,6 +91,14 @@ def answer_headers(*, edge: bool) -> list[Json]:
             _set("x-content-type-options", "nosniff"),
         ]
     return steps
+
+
+def certificate_chain() -> Json:
+    """To the service, not to the PDP: Envoy knows no other way to say what came along with a certificate."""
+    return {
+        "header": {"key": CLIENT_CERTIFICATE, "value": "%REQ(x-forwarded-client-cert)%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
 def decision_on_answer() -> Json:

@@ -49,7 +49,7 @@ def connection_manager(
         },
         "server_header_transformation": "PASS_THROUGH",
         **tracing(settings),
-        **_certificate_forwarding(settings, peer=peer),
+        **_certificate_forwarding(settings, peer=peer, certificate=certificate),
         **_paths(settings),
         "max_request_headers_kb": limits.max_headers_kib,
         "common_http_protocol_options": {
@@ -101,8 +101,14 @@ def _paths(settings: Settings) -> Json:
     return {"normalize_path": True, "merge_slashes": True, "path_with_escaped_slashes_action": "REJECT_REQUEST"}
 
 
-def _certificate_forwarding(settings: Settings, *, peer: bool) -> Json:
-    """`x-forwarded-client-cert` names the last hop's certificate or is absent; nobody's claim is passed on."""
+def _certificate_forwarding(settings: Settings, *, peer: bool, certificate: bool) -> Json:
+    """`x-forwarded-client-cert` names the last hop's certificate or is absent; nobody's claim is passed on. A
+    stranger's is for `headers.certificate_chain` to take."""
+    if certificate:
+        return {
+            "forward_client_cert_details": "SANITIZE_SET",
+            "set_current_client_cert_details": {"cert": False, "chain": True},
+        }
     if Control.SANITIZE_XFCC in settings.unsafe_disabled:
         return {"forward_client_cert_details": "ALWAYS_FORWARD_ONLY"}
     if peer:

@@ -34,7 +34,7 @@ def _gateway_listener(settings: GatewaySettings, name: str, where: Address, tls:
         *filters.whole_body(settings),
         filters.router(),
     ]
-    routes = table(settings, settings.routes, upstreams, guarded=True)
+    routes = table(settings, settings.routes, upstreams, guarded=True, certificate=certificate)
     manager = connection_manager(settings, name, routes, chain, edge=True, peer=False, certificate=certificate)
     return _listener(settings, name, where, manager, tls=tls)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .filters import BUFFER, EXT_AUTHZ, without
-from .headers import FOR_PDP_ONLY, decision_on_answer
+from .headers import FOR_PDP_ONLY, certificate_chain, decision_on_answer
 from .model import Control, Route, Settings, Upstream
 from .replies import direct_response
 from .shape import Json, seconds
@@ -23,8 +23,16 @@ _ODD_HOST: Json = {
 _METHODS_REFUSED = ("TRACE", "TRACK")
 
 
-def table(settings: Settings, routes: Sequence[Route], upstreams: dict[str, Upstream], *, guarded: bool) -> Json:
-    """`guarded`: the connection manager has an ext_authz filter, which the answers made here skip."""
+def table(
+    settings: Settings,
+    routes: Sequence[Route],
+    upstreams: dict[str, Upstream],
+    *,
+    guarded: bool,
+    certificate: bool = False,
+) -> Json:
+    """`guarded`: the connection manager has an ext_authz filter, which the answers made here skip. `certificate`: the
+    client may have brought one, which goes on to the service."""
     skip = without(EXT_AUTHZ) if guarded else {}
 
     def refuse(match: Json, status: int, code: str, detail: str, remedy: str) -> Json:
@@ -52,10 +60,14 @@ def table(settings: Settings, routes: Sequence[Route], upstreams: dict[str, Upst
         rows.append(
             refuse(everything, 404, "no_route", "no service answers at this path", "see the routes in rempart.toml")
         )
-    table: Json = {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": rows}]}
+    host: Json = {"name": "all", "domains": ["*"], "routes": rows}
+    table: Json = {"virtual_hosts": [host]}
     if guarded:
         table["response_headers_to_add"] = [decision_on_answer()]
         table["request_headers_to_remove"] = [*FOR_PDP_ONLY, "x-envoy-external-address", "x-envoy-internal"]
+    if certificate:  # Envoy acts on the host's headers before the table's
+        host["request_headers_to_add"] = [certificate_chain()]
+        table["request_headers_to_remove"].append("x-forwarded-client-cert")
     return table
 
 

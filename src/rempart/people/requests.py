@@ -71,11 +71,11 @@ async def read_body(request: Request, most: int = MAX_BODY) -> bytes:
     return bytes(body)
 
 
-async def read_json(request: Request, kind: type[T]) -> T:
+async def read_json(request: Request, kind: type[T], *, most: int = MAX_BODY) -> T:
     """Raises BadInput `bad_content_type`, `body_too_large`, `bad_json` or `bad_body`."""
     if _media_type(request) != "application/json":
         raise BadInput("bad_content_type", "the body must be JSON", "send content-type: application/json")
-    value = strict_json.loads(await read_body(request))
+    value = strict_json.loads(await read_body(request, most))
     try:
         return msgspec.convert(value, kind, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:

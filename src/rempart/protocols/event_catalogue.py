@@ -130,8 +130,8 @@ def _rows() -> tuple[Kind, ...]:
           r.ADMINISTRATION, "info–medium", ("account", "change", "before", "after"), _ACCOUNT),
         k(_T.CONSENT_CHANGED, "A person gave a client consent, or took it back", o.ACCOUNT, OTHER, ("people",),
           r.ADMINISTRATION, "info", ("client", "scope", "device", "session", "before", "after"), _IP),
-        k(_T.CLIENT_CHANGED, "An OAuth client was registered, changed, removed", o.ENTITY, 3, ("people",),
-          r.ADMINISTRATION, "info", ("client", "invitation", "until", "before", "after"), _IP),
+        k(_T.CLIENT_CHANGED, "An OAuth client was registered, changed, removed, a certificate revoked", o.ENTITY, 3,
+          ("people",), r.ADMINISTRATION, "info", ("client", "invitation", "until", "before", "after"), _IP),
         k(_T.SIGNING_KEY_ROTATED, "The keys that sign tokens rotated", o.ENTITY, 3, ("people",), r.ADMINISTRATION,
           "info–high", ("before", "after"), _IP),
         # -- workloads

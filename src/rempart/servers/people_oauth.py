@@ -8,10 +8,11 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from rempart.backends import sql_clients
+from rempart.backends import sql_clients, sql_revocations
 from rempart.backends.sql import Database
 from rempart.backends.sql_clients import SqlClients
 from rempart.backends.sql_epochs import SqlEpochs
+from rempart.backends.sql_revocations import SqlRevocations
 from rempart.kernel.clock import Clock
 from rempart.kernel.event import Recorder
 from rempart.people.access_tokens import AccessTokens
@@ -38,6 +39,8 @@ from rempart.people.oauth.model import Grant
 from rempart.people.oauth.ports import GrantHandler, TrustBundle
 from rempart.people.oauth.profile import Profile, profile_named
 from rempart.people.oauth.registration import Invitations, RegistrationFace
+from rempart.people.oauth.revocations import Revocations
+from rempart.people.oauth.revocations_api import RevocationsFace
 from rempart.people.oauth.token_endpoint import TokenEndpoint
 from rempart.people.oauth.token_faces import TokenFaces
 from rempart.people.oauth.workload_assertions import WorkloadAssertionGrant
@@ -49,7 +52,7 @@ from rempart.people.throttle_counters import Counters
 from rempart.wiring.people_oauth import INVITED
 from rempart.wiring.process_settings import PeopleSettings
 
-SCHEMA = sql_clients.SCHEMA
+SCHEMA = (*sql_clients.SCHEMA, *sql_revocations.SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,9 @@ def compose_oauth(
     )
     dpop = Dpop(once, clock, profile, key=secret("dpop-nonces"), issuer=issuer)
     certificates = ClientCertificates(clock, gateway=gateway, authorities=settings.mtls_authorities)
+    revocations = Revocations(
+        SqlRevocations(database), recorder, clock, certificates.authorities, forget=clients.forget
+    )
     authentication = ClientAuthentication(
         clients,
         ClientAssertions(once, clock, profile, issuer=issuer),
@@ -133,6 +139,7 @@ def compose_oauth(
         refusals,
         clock,
         certificates,
+        revocations,
         gateway=gateway,
         issuer=issuer,
     )
@@ -188,6 +195,6 @@ def compose_oauth(
         live=live,
         bearers=Bearers(live, dpop, domain, refusals, clock, certificates),
         profile=profile,
-        operators=ClientsFace(clients, invitations).routes(),
+        operators=[*ClientsFace(clients, invitations).routes(), *RevocationsFace(revocations).routes()],
         routes=routes,
     )

@@ -49,11 +49,11 @@ def issue(
     return builder.sign(ca.key, hashes.SHA256())
 
 
-def names(leaf: x509.Certificate, authorities: str = OURS.pem()) -> frozenset[str]:
-    read = read_certificate(leaf.public_bytes(Encoding.PEM).decode())
+def names(leaf: x509.Certificate, *above: x509.Certificate, authorities: str = OURS.pem()) -> frozenset[str]:
+    read = read_certificate("".join(one.public_bytes(Encoding.PEM).decode() for one in (leaf, *above)))
     assert read is not None
     assert read.digest == leaf.fingerprint(hashes.SHA256())
-    return read.names(load_authorities(authorities), time.time())
+    return read.names() if read.path(load_authorities(authorities), time.time()) else frozenset()
 
 
 def test_every_kind_of_name_is_told() -> None:
@@ -83,11 +83,58 @@ def test_what_no_authority_vouches_for_names_nobody(leaf: x509.Certificate) -> N
     assert names(leaf) == frozenset()
 
 
-def test_below_an_intermediate_only_the_intermediate_itself_vouches() -> None:
+def test_an_intermediate_is_brought_along_or_stands_with_the_authorities() -> None:
     between = make_ca("Department", OURS)
     leaf = issue(NAMED, ca=between)
     assert names(leaf) == frozenset()
-    assert names(leaf, OURS.pem() + between.pem())
+    assert names(leaf, between.certificate)
+    assert names(leaf, authorities=OURS.pem() + between.pem())
+    assert names(leaf, authorities=between.pem())
+    below = make_ca("Office", between)
+    deeper = issue(NAMED, ca=below)
+    assert names(deeper, below.certificate, between.certificate)
+    assert names(deeper, between.certificate, below.certificate)  # in any order
+    assert names(deeper, below.certificate) == frozenset()
+
+
+def test_an_intermediate_does_what_its_authority_allows() -> None:
+    """RFC 5280: path length, that it may sign, what it may sign for, the names it is held to."""
+    short = make_ca("Short", path_length=1)
+    department = make_ca("Department", short)
+    office = make_ca("Office", department)
+    assert names(issue(NAMED, ca=department), department.certificate, authorities=short.pem())
+    too_long = names(issue(NAMED, ca=office), office.certificate, department.certificate, authorities=short.pem())
+    assert too_long == frozenset()
+    leaf_as_ca = make_ca("No authority", OURS, is_ca=False)
+    assert names(issue(NAMED, ca=leaf_as_ca), leaf_as_ca.certificate) == frozenset()
+    for rule, stands in (
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), True),
+        (x509.NameConstraints([x509.DNSName("partner.example")], None), True),
+        (x509.NameConstraints([x509.DNSName("other.example")], None), False),
+        (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"x"), False),
+    ):
+        bound = below_ours(rule)
+        assert bool(names(issue(DNS, ca=bound), bound.certificate)) is stands, rule
+
+
+DNS = x509.SubjectAlternativeName([x509.DNSName("api.partner.example")])
+
+
+def below_ours(rule: x509.ExtensionType) -> Ca:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Bound")]))
+        .issuer_name(OURS.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(True, 0), critical=True)
+        .add_extension(rule, critical=True)
+    )
+    return Ca(builder.sign(OURS.key, hashes.SHA256()), key)
 
 
 def test_authorities_that_cannot_be_are_refused() -> None:
@@ -106,8 +153,8 @@ def test_no_content_breaks_the_reading(noise: bytes, where: int, value: int) -> 
     pem = "-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(bytes(der)).decode() + "-----END CERTIFICATE-----\n"
     read = read_certificate(pem)
     if read is not None:
-        found = read.names(_AUTHORITIES, time.time())
-        assert not found or bytes(der) == _LEAF
+        read.names()
+        assert not read.path(_AUTHORITIES, time.time()) or bytes(der) == _LEAF
 
 
 _LEAF = issue(NAMED).public_bytes(Encoding.DER)

@@ -3,7 +3,7 @@
 How a client is authenticated, numbered here and tagged where it is done:
  1. exactly one method is used, and it says which client;
  2. that client is registered, and for this method;
- 3. the proof is right: the secret, the assertion, or the certificate that its workload came with;
+ 3. the proof is right: the secret, the assertion, or the certificate that it came with, which nobody revoked;
  4. a DPoP proof, where there is one, is right; where the client or the profile demands a bound token, there is one.
 A refusal is recorded, and says the same whether or not the client exists.
 """
@@ -20,6 +20,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from starlette.requests import Request
 
+from rempart.crypto.client_chain import Link
 from rempart.crypto.jws import Compact, Malformed
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, Unauthenticated
@@ -33,8 +34,10 @@ from .clients import Clients
 from .dpop import Dpop
 from .guesses import SecretGuesses
 from .model import BY_CERTIFICATE, SECRETS, Binding, Client, Method
+from .revocations import Revocations
 
 _NOBODY = bytes(32)
+_NO_CERTIFICATE = "no certificate of this client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,14 @@ class ClientAuthentication:
         refusals: Collapse,
         clock: Clock,
         certificates: ClientCertificates,
+        revocations: Revocations,
         *,
         gateway: str,
         issuer: str,
     ) -> None:
         self._clients, self._assertions, self._dpop, self._guesses = clients, assertions, dpop, guesses
         self._refusals, self._clock, self._gateway = refusals, clock, gateway
-        self._certificates = certificates
+        self._certificates, self._revocations = certificates, revocations
         parts = urlsplit(issuer)
         self._base = f"{parts.scheme}://{parts.netloc}"
 
@@ -155,7 +159,7 @@ class ClientAuthentication:
                 return f"assertion: {error}"
             return ""
         if client.method in BY_CERTIFICATE:
-            return "" if self._by_certificate(client, request, origin) else "no certificate of this client"
+            return await self._wrong_certificate(client, request, origin)
         return "" if client.public else _unfit(client)
 
     def _wrong_secret(self, client: Client | None, presented: _Presented) -> str:
@@ -167,12 +171,23 @@ class ClientAuthentication:
             return "" if right else "wrong secret"
         return _unfit(client)
 
-    def _by_certificate(self, client: Client, request: Request, origin: Origin) -> bool:
+    async def _wrong_certificate(self, client: Client, request: Request, origin: Origin) -> str:
+        """ "" for yes. A workload's identity is the mesh's to revoke."""
         if client.spiffe_id:
-            return origin.workload == client.spiffe_id and origin.workload != self._gateway
+            theirs = origin.workload == client.spiffe_id and origin.workload != self._gateway
+            return "" if theirs else _NO_CERTIFICATE
         if client.certificate_subject:
-            return client.certificate_subject in self._certificates.names(request, origin)
-        return hmac.compare_digest(self._certificates.thumbprint(request, origin), client.certificate)
+            path = self._certificates.named(request, origin, client.certificate_subject)
+        else:
+            thumbprint = self._certificates.thumbprint(request, origin)
+            theirs = hmac.compare_digest(thumbprint, client.certificate)
+            path = (Link(base64.urlsafe_b64decode(thumbprint + "=")),) if theirs and thumbprint else ()
+        if not path:
+            return _NO_CERTIFICATE
+        why = await self._revocations.why_not(path)
+        if not why:
+            await self._revocations.see(client.id, path)
+        return why
 
     async def _refused(self, why: str, client_id: str, origin: Origin) -> Unauthenticated:
         event = origin.stamp(

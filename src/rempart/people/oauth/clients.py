@@ -43,22 +43,38 @@ class Clients:
         self._store, self._recorder, self._clock = store, recorder, clock
         self._key, self._gateway, self._trust_domain = key, gateway, trust_domain
         self.profile = profile
-        self._known: OrderedDict[str, tuple[Client | None, float]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Client | None, float, float]] = OrderedDict()
 
     async def get(self, client_id: str) -> Client | None:
         """As it was at most `REMEMBERED` seconds ago; changes made by this process count at once."""
-        if len(client_id) > 64:
+        return (await self._find(client_id))[0]
+
+    async def tokens_from(self, client_id: str) -> float | None:
+        """Since when its tokens stand, None where there is no such client: what is older was another one's of the same
+        id, or was given for a certificate that fell. As old as what `get` tells."""
+        client, ended_at = await self._find(client_id)
+        if client is None:
             return None
+        return max(client.created_at, after(ended_at)) if ended_at else client.created_at
+
+    async def _find(self, client_id: str) -> tuple[Client | None, float]:
+        if len(client_id) > 64:
+            return None, 0.0
         now = self._clock.monotonic()
         known = self._known.get(client_id)
-        if known is not None and now - known[1] < REMEMBERED:
-            return known[0]
+        if known is not None and now - known[2] < REMEMBERED:
+            return known[0], known[1]
         client = await self._store.get(client_id)
-        self._known[client_id] = (client, now)
+        ended_at = await self._store.ended_at(client_id) if client is not None else 0.0
+        self._known[client_id] = (client, ended_at, now)
         self._known.move_to_end(client_id)
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
-        return client
+        return client, ended_at
+
+    def forget(self, client_id: str) -> None:
+        """Somebody changed what is stored of it."""
+        self._known.pop(client_id, None)
 
     async def any_with(self, grant: str) -> bool:
         return await self._store.any_with(grant)

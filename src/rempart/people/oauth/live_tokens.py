@@ -63,9 +63,9 @@ class LiveTokens:
         claims = self._tokens.read(token)
         client_id = claims.raw.get("client_id")
         if client_id != FIRST_PARTY:
-            client = await self._clients.get(client_id) if isinstance(client_id, str) else None
-            if client is None or claims.issued_at < int(client.created_at):  # `clients.after`: never a tie
-                raise _dead("its client is gone")
+            since = await self._clients.tokens_from(client_id) if isinstance(client_id, str) else None
+            if since is None or claims.issued_at < int(since):  # `clients.after`: never a tie
+                raise _dead("its client is gone, or its certificate")
         if await self._once.peek(_KIND, _key(claims.token_id)) is not None:
             raise _dead("it was revoked")
         session = claims.raw.get("sid", "")

@@ -20,6 +20,9 @@ class ClientStore(Protocol):
 
     async def get(self, client_id: str) -> Client | None: ...
 
+    async def ended_at(self, client_id: str) -> float:
+        """When one of this id was deleted, or tokens of this one ended with a certificate; 0 for not lately."""
+
     async def by_spiffe_id(self, spiffe_id: str) -> Client | None:
         """The client that this workload is, if there is exactly one."""
 
