@@ -33,9 +33,16 @@ class Proof:
 
 
 def read_proof(
-    text: str, *, method: str, target: str, now: float, algorithms: Collection[str], access_token: str | None = None
+    text: str,
+    *,
+    method: str,
+    targets: Collection[str],
+    now: float,
+    algorithms: Collection[str],
+    access_token: str | None = None,
 ) -> Proof:
-    """A proof by the key in it, for this method and `target` (the public address without query) and at this time.
+    """A proof by the key in it, for this method and one of `targets` (the public addresses of what is asked, without
+    query) and at this time.
 
     With `access_token` it must be for that one (`ath`). Raises Malformed with the reason.
     """
@@ -51,15 +58,17 @@ def read_proof(
         raise Malformed(error.reason) from None
     if not key.verifies(proof):
         raise Malformed("the signature is wrong, or the algorithm is not that of the key")
-    return _read_claims(proof, key.thumbprint(), method, target, now, access_token)
+    return _read_claims(proof, key.thumbprint(), method, targets, now, access_token)
 
 
-def _read_claims(proof: Compact, jkt: str, method: str, target: str, now: float, access_token: str | None) -> Proof:
+def _read_claims(
+    proof: Compact, jkt: str, method: str, targets: Collection[str], now: float, access_token: str | None
+) -> Proof:
     claims = proof.claims()
     if claims.get("htm") != method:
         raise Malformed("htm is not the request's method")
     htu, at, jti = claims.get("htu"), numeric_date(claims, "iat"), claims.get("jti")
-    if not isinstance(htu, str) or normal_address(htu) != target:
+    if not isinstance(htu, str) or normal_address(htu) not in targets:
         raise Malformed("htu is not the request's address")
     if at is None or not now - AGE <= at <= now + AHEAD:
         raise Malformed("iat is missing, too old or ahead of the server's clock")

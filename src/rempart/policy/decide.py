@@ -69,8 +69,7 @@ class Deciding:
 class Rules:
     """What the PDP is told when it starts; see `wiring.process_settings.PdpSettings`.
 
-    `managing` are the roles that administer others: refused when people has not been heard of for long.
-    """
+    `managing` are the roles that administer others: refused when people has not been heard of for long."""
 
     trust_domain: str
     issuer: str
@@ -79,6 +78,7 @@ class Rules:
     gateway: str
     requests_per_minute: int
     managing: Collection[str] = ()
+    other_origins: Collection[str] = ()
     disabled: Collection[str] = ()
 
 
@@ -124,7 +124,7 @@ class Decider:
             check_audience="verify-token-audience" not in off,
         )
         self._targets = Targets()
-        self._proofs = Proofs(clock, rules.issuer)
+        self._proofs = Proofs(clock, rules.issuer, rules.other_origins)
         self._people = Volume()
         self._others = Volume()
         self._routes = sorted(

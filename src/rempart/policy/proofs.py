@@ -11,6 +11,7 @@ import base64
 import binascii
 import hmac
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from rempart.crypto.dpop import AGE, AHEAD, origin_of, read_proof
@@ -33,10 +34,10 @@ class Sent:
 
 
 class Proofs:
-    """`issuer` tells the gateway's public address. One event loop."""
+    """`issuer` tells the gateway's public address, `others` more of its own. One event loop."""
 
-    def __init__(self, clock: Clock, issuer: str) -> None:
-        self._clock, self._base = clock, origin_of(issuer)
+    def __init__(self, clock: Clock, issuer: str, others: Collection[str] = ()) -> None:
+        self._clock, self._bases = clock, (origin_of(issuer), *others)
         self._began = clock.now()
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
@@ -68,7 +69,7 @@ class Proofs:
         proof = read_proof(
             header.decode("latin-1"),
             method=method,
-            target=self._base + path,
+            targets=[base + path for base in self._bases],
             now=now,
             algorithms=ALGORITHMS,
             access_token=access_token,

@@ -76,6 +76,7 @@ async def serve(boot: Boot) -> None:
             gateway=str(given["gateway"]),
             requests_per_minute=settings.requests_per_minute,
             managing=[name for name, role in given["roles"].items() if role["manages"]],
+            other_origins=settings.other_origins,
             disabled=settings.unsafe_disabled,
         )
         explain = functools.partial(why_refused, issuer=settings.issuer, audience=settings.audience)

@@ -37,6 +37,7 @@ from rempart.people.factors.notices import Notices
 from rempart.people.hashing_pool import HashingPool
 from rempart.people.login_record import LoginRecord
 from rempart.people.metrics import PeopleMetrics
+from rempart.people.one_name import OneName
 from rempart.people.password_list import BREACHED, COMMON, PasswordLists
 from rempart.people.password_rules import PasswordRules
 from rempart.people.refresh_tokens import RefreshTokens
@@ -294,6 +295,8 @@ async def compose(
     )
     if device_keys is not None:
         api = OffersBinding(api, device_keys)
+    if settings.other_origins:
+        api = OneName(api, settings.issuer, settings.other_origins)
     api = metrics.timed(CrossOrigin(api, BrowserApplications(oauth.clients, clock)))
     return People(
         api=api if spans is None else Traced(api, spans),

@@ -126,7 +126,7 @@ def compose_oauth(
         gateway=gateway,
         trust_domain=domain,
     )
-    dpop = Dpop(once, clock, profile, key=secret("dpop-nonces"), issuer=issuer)
+    dpop = Dpop(once, clock, profile, key=secret("dpop-nonces"), issuer=issuer, others=settings.other_origins)
     certificates = ClientCertificates(clock, gateway=gateway, authorities=settings.mtls_authorities)
     revocations = Revocations(
         SqlRevocations(database), recorder, clock, certificates.authorities, forget=clients.forget

@@ -17,7 +17,7 @@ from .plan_hosts import POLICY, Elsewhere, Places, host_agent_settings, host_set
 from .plan_members import mesh_members
 from .plan_mesh import Member, Mesh
 from .plan_model import Directory, Exposed, Kind, Plan, Probe, Process, Socket, View
-from .plan_names import public_url, web_names
+from .plan_names import web_names
 from .plan_people import people_settings
 from .plan_policy import pdp_settings
 from .plan_state import check_lengths, directories
@@ -71,7 +71,7 @@ class _Planner:
             self.listen = (self.listen[0], ports.take("gateway", 8443, self.listen[0]))
         self.listeners = {} if self.elsewhere else identity_listeners(app, ports)
         self.alone = options.identities_only
-        self.url = "" if self.alone else public_url(*self.listen)
+        self.url = "" if self.alone else app.names.here(*self.listen)
         self.issuer = self.url and self.url + "/auth"
         called = frozenset(callee for source in self._sources() for callee in source.calls)
         public = bool(app.workloads.public_url)
@@ -112,7 +112,7 @@ class _Planner:
             demo=app.demo,
             gateway_url="" if self.elsewhere else self.url,
             issuer=self.issuer,
-            web_names=web_names(self.listen[0]),
+            web_names=web_names(self.listen[0], app.names),
             listen=self.listen,
             tcp_ports=self._tcp_ports(),
             directories=tuple(self._directories()),
@@ -218,7 +218,7 @@ class _Planner:
                 app,
                 spiffe_root=self.roots.spiffe,
                 web_root=self.roots.web,
-                web_names=list(web_names(self.listen[0])),
+                web_names=list(web_names(self.listen[0], app.names)),
                 gateway_id=self.gateway_id,
                 entries=static_entries(self.app, self.gateway_id, [(m, self._kind(m.name)) for m in self.members]),
                 operator_uid=self.options.operator_uid,

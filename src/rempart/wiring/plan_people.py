@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .plan_names import public_url
+from .plan_names import own_origins
 from .process_settings import PeopleSettings
 from .settings import AppSettings
 
@@ -21,7 +21,8 @@ def people_settings(app: AppSettings, issuer: str, workload_api: str, unsafe_dis
         security_profile=app.security_profile,
         client_registration=app.client_registration,
         backchannel_ca=app.backchannel_ca,
-        mtls_url=public_url(*app.mtls.listen) if app.mtls.listen else "",
+        mtls_url=app.names.mtls(*app.mtls.listen) if app.mtls.listen else "",
+        other_origins=own_origins(app, issuer)[1:],
         mtls_authorities=app.mtls.authorities,
         workload_api=workload_api,
         factors=app.factors,

@@ -10,6 +10,7 @@ from rempart.people.administration.roles import complete
 
 from . import process_settings as ps
 from .plan_mesh import Member
+from .plan_names import own_origins
 from .settings import AppSettings
 
 
@@ -45,6 +46,7 @@ def pdp_settings(
         requests_per_minute=app.rates.person_per_minute,
         epochs_sockets=epochs,
         risk_socket=risk_socket,
+        other_origins=own_origins(app, issuer)[1:],
         step_up=app.detection.step_up,
         unsafe_disabled=unsafe_disabled,
     )

@@ -170,6 +170,7 @@ class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     client_registration: str = "off"  # or "invited"
     backchannel_ca: str = ""  # PEM of authorities believed, beside the public ones, where clients are told of logouts
     mtls_url: str = ""  # origin where clients are asked for certificates
+    other_origins: list[str] = []  # at which the gateway answers, too: browsers are sent to the issuer's
     mtls_authorities: str = ""  # PEM of those whose certificates name clients
     workload_api: str = ""  # where the keys of JWT-SVIDs come from; empty: a JWT-SVID buys nothing
     unsafe_disabled: list[str] = []
@@ -197,6 +198,7 @@ class PdpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     requests_per_minute: int
     epochs_sockets: list[str] = []  # where each instance of people tells whose tokens are superseded; none: nobody
     risk_socket: str = ""  # where the models tell whose risk is raised; empty: nobody's is
+    other_origins: list[str] = []  # at which the gateway answers, beside the issuer's
     step_up: bool = True  # who is at high risk has to log in again
     unsafe_disabled: list[str] = []
 

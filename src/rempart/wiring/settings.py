@@ -27,6 +27,7 @@ from .people_oauth import OFF, SIGNING, read_registration, read_signing
 from .people_roles import read_roles
 from .people_sessions import SessionSettings, read_sessions
 from .people_state import MOST_INSTANCES, StateSettings, read_profile, read_state
+from .plan_names import GatewayNames, read_names
 from .tracing_settings import read_tracing
 from .workload_settings import WorkloadSettings, read_workloads
 
@@ -133,6 +134,7 @@ class AppSettings:
     signing_algorithm: str = SIGNING[0]
     factors: FactorSettings = field(default_factory=FactorSettings)
     mtls: MtlsSettings = field(default_factory=MtlsSettings)
+    names: GatewayNames = field(default_factory=GatewayNames)
     backchannel_ca: str = ""
     audit: AuditSettings = field(default_factory=AuditSettings)
     tracing: Tracing | None = None
@@ -241,6 +243,7 @@ def _read(root: Reader, directory: Path) -> AppSettings:
         signing_algorithm=read_signing(tokens),
         factors=read_factors(people, declared),
         mtls=read_mtls(gateway, directory),
+        names=read_names(gateway),
         backchannel_ca=read_authorities(people, "backchannel_ca", directory),
         audit=read_audit(audit, directory),
         tracing=read_tracing(root.table("tracing"), directory),

@@ -9,7 +9,7 @@ from rempart.kernel.errors import BadInput, Unavailable
 from rempart.wiring.people_state import StateSettings
 from rempart.wiring.plan import Options, Roots, make_plan
 from rempart.wiring.plan_model import Kind, Plan
-from rempart.wiring.plan_names import public_url, web_names
+from rempart.wiring.plan_names import GatewayNames, public_url, web_names
 from rempart.wiring.ports import Ports
 from rempart.wiring.settings import parse
 
@@ -182,7 +182,48 @@ def test_unsafe_switches_are_shouted_and_passed_on():
 )
 def test_names_of_the_gateway(host, url, more):
     assert public_url(host, 1) == url
-    assert web_names(host) == ("localhost", "127.0.0.1", "::1", *more)
+    assert web_names(host, GatewayNames()) == ("localhost", "127.0.0.1", "::1", *more)
+
+
+NAMED = """
+[gateway]
+listen = "0.0.0.0:8443"
+mtls_listen = "0.0.0.0:9443"
+url = "https://login.bank.example"
+names = ["www.bank.example", "bank.internal"]
+"""
+
+
+def test_several_names_have_one_issuer():
+    roots = Roots(spiffe="SPIFFE", web="WEB")
+    app = parse(APP + NAMED, Path("/app"))
+    made = make_plan(app, Options(state=STATE), Ports({}, free=lambda host, port: True), roots)
+    issuer, others = "https://login.bank.example/auth", ["https://www.bank.example", "https://bank.internal"]
+    assert (made.gateway_url, made.issuer) == ("https://login.bank.example", issuer)
+    assert made.web_names == (
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "login.bank.example",
+        "www.bank.example",
+        "bank.internal",
+    )
+    assert made.process("identity").settings["web_names"] == list(made.web_names)
+    people, pdp = made.process("people").settings, made.process("pdp").settings
+    assert (people["issuer"], pdp["issuer"], made.process("observer").settings["issuer"]) == (issuer, issuer, issuer)
+    assert people["mtls_url"] == "https://login.bank.example:9443"
+    assert people["other_origins"] == pdp["other_origins"] == [*others, "https://login.bank.example:9443"]
+    assert made.process("wallet").env["REMPART_ISSUER"] == issuer
+
+
+def test_a_port_in_the_url_is_that_of_all_names():
+    app = parse(APP + NAMED.replace('.example"\nnames', '.example:8443"\nnames'), Path("/app"))
+    assert app.names.others(app.names.here("0.0.0.0", 1)) == (
+        "https://www.bank.example:8443",
+        "https://bank.internal:8443",
+    )
+    plain = parse(APP + '\n[gateway]\nnames = ["bank.internal"]\n', Path("/app"))
+    assert plain.names.others(plain.names.here("127.0.0.1", 8443)) == ("https://bank.internal:8443",)
 
 
 def test_a_port_is_remembered_until_somebody_else_takes_it():

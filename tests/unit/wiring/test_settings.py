@@ -48,6 +48,33 @@ def test_rates_are_read_and_must_fit_together():
     assert "choose from 1" in refused(GOOD + "\n[rates]\nperson_per_minute = 0\n")[1]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        'url = "http://login.example"',
+        'url = "https://login.example/"',
+        'url = "https://login.example/auth"',
+        'url = "https://login.example:443"',
+        'url = "https://login.example:0"',
+        'url = "https://login.example:"',
+        'url = "https://u@login.example"',
+        'url = "https://Login.example"',
+        'url = "https://192.0.2.7"',
+        'url = "https://"',
+        'names = ["*.bank.example"]',
+        'names = ["https://bank.example"]',
+        'names = ["bank.example:8443"]',
+        'names = ["bank.example."]',
+        'names = ["bank..example"]',
+        'names = ["192.0.2.7"]',
+        'names = ["a.example", "a.example"]',
+        'names = [""]',
+    ],
+)
+def test_names_of_the_gateway_are_plain_dns_names(wrong):
+    assert len(refused(f"{GOOD}\n[gateway]\n{wrong}\n")) > 1
+
+
 def test_all_errors_are_shown_together_with_their_lines():
     text = GOOD + '\n[gateway]\nlisten = "nowhere"\n\n[tokens]\naccess_ttl = "1h"\naccess_tt1 = 3\n'
     told = refused(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Collection
 
 from starlette.requests import Request
 
@@ -27,9 +28,11 @@ _NONCE_EVERY = 60
 class Dpop:
     """`key` makes nonces and is no other purpose's. `issuer` tells what people's public address is."""
 
-    def __init__(self, once: OnceStore, clock: Clock, profile: Profile, *, key: bytes, issuer: str) -> None:
+    def __init__(
+        self, once: OnceStore, clock: Clock, profile: Profile, *, key: bytes, issuer: str, others: Collection[str] = ()
+    ) -> None:
         self._once, self._clock, self._profile, self._key = once, clock, profile, key
-        self._base = origin_of(issuer)
+        self._bases = (origin_of(issuer), *others)
 
     def nonce(self) -> str:
         """For the answer's header `DPoP-Nonce` (section 8)."""
@@ -50,7 +53,7 @@ class Dpop:
             proof = read_proof(
                 proofs[0],
                 method=request.method,
-                target=self._base + request.url.path,
+                targets=[base + request.url.path for base in self._bases],
                 now=now,
                 algorithms=self._profile.algorithms,
                 access_token=access_token,
