@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -13,17 +14,24 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
+import pyotp
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from tests.pages_site import listen, serving
 from tests.people_process import GATEWAY, PeopleProcess
-from tests.support import short_directory
+from tests.support import eventually, short_directory
 
 PASSWORD = "a quiet river of glass 42"
 VERIFIER = "v" * 43
 _HOP = {"host", "connection", "transfer-encoding"}
+
+
+def early_code(app: pyotp.TOTP) -> str:
+    """Of the step before, with half of this one still ahead: used now, it leaves `app.now()` for the next time."""
+    eventually(lambda: time.time() % 30 < 15, within=20)
+    return app.at(time.time() - 30)
 
 
 @dataclass

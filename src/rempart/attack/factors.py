@@ -66,7 +66,7 @@ def attacks() -> Iterator[Attack]:
     yield attack(
         "S-totp-drift",
         "Codes of other times",
-        "codes of an hour and of three minutes ago, and of three minutes ahead",
+        "codes of an hour and of a minute and a half ago, of the next half minute and of later",
         "401",
         _drift,
     )
@@ -208,12 +208,12 @@ def _bombing(made: Registered) -> Outcome:
 
 def _drift(made: Registered) -> Outcome:
     reply = Reply(0)
-    for seconds in (-3600, -180, 180, 3600):
+    for seconds in (-3600, -90, 30, 180, 3600):
         made.scene.new_source()
         reply = _login(made.scene, made.guarded[0], otp=one_time_code(made.totp, time.time() + seconds))
         if reply.status not in (401, 429):
             return got_through(f"{seconds} s: {reply.said}", reply.evidence)
-    return blocked(reply.said, "people: drift of one step", _FAILED)
+    return blocked(reply.said, "people: a delay of one step", _FAILED)
 
 
 def _backup(made: Registered) -> Outcome:

@@ -35,7 +35,7 @@ class SqlClients:
             kept = (
                 msgspec.structs.replace(client, created_at=max(client.created_at, after(gone[0]))) if gone else client
             )
-            values = (kept.id, kept.spiffe_id, grants, msgspec.json.encode(kept))
+            values = (kept.id, kept.spiffe_id, grants, _document(kept))
             tx.execute("INSERT INTO oauth_clients(id, spiffe_id, grants, document) VALUES(?,?,?,?)", values)
             return kept
 
@@ -84,6 +84,14 @@ class SqlClients:
             return found
 
         return await self._database.write(work)
+
+
+def _document(client: Client) -> bytes:
+    """Without what older versions don't know, where it says nothing: they read it, too."""
+    document = msgspec.to_builtins(client)
+    if client.refresh_ttl is None:
+        del document["refresh_ttl"]
+    return msgspec.json.encode(document)
 
 
 def _client(document: bytes) -> Client:

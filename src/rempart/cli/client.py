@@ -46,6 +46,9 @@ def add(  # nosec B107 - an algorithm and a URI, no password
     audience: Annotated[Texts, typer.Option("--audience", help="Whom its tokens may be for; default: us")] = None,
     serves: Annotated[Texts, typer.Option("--serves", help="Audience that it is: may introspect its tokens")] = None,
     access_ttl: Annotated[int | None, typer.Option("--access-ttl", help="Life of access tokens, seconds")] = None,
+    refresh_ttl: Annotated[
+        int | None, typer.Option("--refresh-ttl", help="How long it may refresh after a sign-in, seconds")
+    ] = None,
     id_token_alg: Annotated[
         str, typer.Option("--id-token-alg", help="Its ID tokens' signature: RS256, ES256 or EdDSA; default: ours")
     ] = "",
@@ -77,6 +80,7 @@ def add(  # nosec B107 - an algorithm and a URI, no password
         "audiences": audience or [],
         "serves": serves or [],
         "access_ttl": access_ttl,
+        "refresh_ttl": refresh_ttl,
         "id_token_signed_response_alg": id_token_alg,
         "consent": consent,
         "dpop_bound": dpop,

@@ -36,13 +36,12 @@ def code(secret: bytes, step: int, digits: int = DIGITS) -> str:
 
 
 def matching_step(secret: bytes, given: str, now: float) -> int | None:
-    """The step whose code was given, among the last, this and the next one; all three are always computed.
-
-    The caller must accept a step once only and never an earlier one (RFC 6238 section 5.2).
+    """The step whose code was given: this one, or the one before, for what took its time. A clock that is ahead gets no
+    allowance (RFC 6238 section 5.2). Both are always computed; the caller must accept a step once, and none before it.
     """
     current = int(now) // STEP
     found = None
-    for step in (current - 1, current, current + 1):
+    for step in (current - 1, current):
         if hmac.compare_digest(code(secret, step).encode(), given.encode("utf-8", "replace")):
             found = step
     return found

@@ -41,6 +41,7 @@ class NewClient(Body, frozen=True):
     audiences: tuple[str, ...] = ()
     serves: tuple[str, ...] = ()
     access_ttl: int | None = None
+    refresh_ttl: int | None = None
     id_token_signed_response_alg: str = ""
     consent: bool = False
     dpop_bound: bool = False
@@ -139,6 +140,7 @@ def _client(body: NewClient) -> Client:
         audiences=body.audiences,
         serves=body.serves,
         access_ttl=body.access_ttl,
+        refresh_ttl=body.refresh_ttl,
         id_token_signed_response_alg=body.id_token_signed_response_alg,
         consent=body.consent,
         dpop_bound=body.dpop_bound,

@@ -19,6 +19,7 @@ from .profile import Profile
 MAX_URIS = 16
 MAX_KEYS = 8
 MAX_SCOPES = 64
+LEAST_REFRESH, MOST_REFRESH = 60, 366 * 86400  # seconds, as `[tokens] refresh_ttl`
 LEAST_SECRET = 16  # characters, when somebody else chose it; ours has 43
 _ID = re.compile(r"(?!usr_)[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")  # no client looks like a person (RFC 9700 4.15)
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,64}")  # RFC 6749 section 3.3
@@ -55,6 +56,8 @@ def check_client(client: Client, profile: Profile) -> Client:
             raise _bad("an audience has 1 to 256 printable ASCII characters without space")
     if client.access_ttl is not None and not 10 <= client.access_ttl <= LONGEST_TTL:
         raise _bad(f"access tokens live 10 to {LONGEST_TTL} seconds")
+    if client.refresh_ttl is not None and not LEAST_REFRESH <= client.refresh_ttl <= MOST_REFRESH:
+        raise _bad(f"refresh tokens live {LEAST_REFRESH} to {MOST_REFRESH} seconds")
     if client.id_token_signed_response_alg not in ("", *profile.signing):
         raise _bad(f"ID tokens are signed with {', '.join(profile.signing)}")
     return client

@@ -43,7 +43,7 @@ class Issuing:
                 acr=granted.acr,
                 auth_time=granted.auth_time,
                 bound_to=bound_to,
-                **({} if refreshable else {"expires_at": now + ttl}),
+                **_until(now, ttl, client.refresh_ttl, refreshable=refreshable),
             )
             token = await self._refresh.begin(family, bound_to=bound_to)
             session, refresh_token = family.id, token if refreshable else ""
@@ -99,3 +99,10 @@ class Issuing:
                 details={**details, **{name: value for name, value in optional.items() if value}},
             )
         )
+
+
+def _until(now: float, ttl: int, refresh_ttl: int | None, *, refreshable: bool) -> dict[str, float]:
+    """The family's end, where it isn't the issuer's: its access token's, or as the client is registered."""
+    if not refreshable:
+        return {"expires_at": now + ttl}
+    return {} if refresh_ttl is None else {"expires_at": now + refresh_ttl}

@@ -45,8 +45,9 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `audiences`: whom its access tokens may be for, the first by default, none for the trust domain; it may exchange
     tokens for these and no others. `serves`: audiences that it is itself, whose tokens it may introspect.
     `spiffe_id` or `certificate` (SHA-256 of its DER, base64url) proves it by mTLS, or by an authority's word
-    `certificate_subject` (`dn:`, `dns:`, `uri:`, `email:` or `ip:` and the name). `access_ttl` in seconds, None for
-    the issuer's. `id_token_signed_response_alg`: what its ID and logout tokens are signed with, "" for the issuer's.
+    `certificate_subject` (`dn:`, `dns:`, `uri:`, `email:` or `ip:` and the name). `access_ttl` and `refresh_ttl` (of a
+    whole family) in seconds, None for the issuer's. `id_token_signed_response_alg`: what its ID and logout tokens are
+    signed with, "" for the issuer's.
     `dpop_bound`, `certificate_bound`: its tokens are bound to its key, always. `consent`: people are asked before it
     gets anything. `secret_hash` and nothing else here is confidential.
     """
@@ -67,6 +68,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     audiences: tuple[str, ...] = ()
     serves: tuple[str, ...] = ()
     access_ttl: int | None = None
+    refresh_ttl: int | None = None
     id_token_signed_response_alg: str = ""
     consent: bool = False
     dpop_bound: bool = False

@@ -100,15 +100,15 @@ def test_who_is_signed_in_elsewhere_has_not_seen_the_secret_that_is_confirmed_he
     run(scenario)
 
 
-def test_drift_of_one_step_either_way_and_no_more() -> None:
+def test_a_delay_of_one_step_and_no_clock_that_is_ahead() -> None:
     async def scenario(h: Harness) -> None:
         _, app, _ = await enrolled(h)
         h.clock.advance(300)
         now = int(h.clock.now())
-        for wrong in (-60, 60):
+        for wrong in (-60, 30, 60):
             with pytest.raises(Unauthenticated):
                 await prove(h, app.at(now + wrong))
-        for right in (-30, 0, 30):
+        for right in (-30, 0):
             await prove(h, app.at(now + right))
 
     run(scenario)
@@ -277,7 +277,7 @@ class CodesOnce(RuleBasedStateMachine):
     @rule(offset=st.integers(-2, 2), times=st.integers(1, 3))
     def code(self, offset: int, times: int) -> None:
         step = int(self.h.clock.now()) // 30 + offset
-        due = abs(offset) <= 1 and step > self.last_step
+        due = offset in (-1, 0) and step > self.last_step
         assert self._try(self.app.at(step * 30), times) == int(due)
         if due:
             self.last_step = step

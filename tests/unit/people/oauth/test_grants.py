@@ -171,6 +171,29 @@ def test_a_refresh_token_is_its_clients_and_narrows_but_never_widens() -> None:
     asyncio.run(scenario())
 
 
+def test_a_client_refreshes_for_as_long_as_it_is_registered_for() -> None:
+    async def scenario() -> None:
+        async with oauth() as h:
+            await h.people.add("ann@bank.example")
+            more = {"grants": ["password", "refresh_token"], "scopes": ["openid"], "secret": "a secret of sixteen"}
+            login = {"username": "ann@bank.example", "password": PASSWORD, "scope": "openid"}
+            for client, ttl, alive, over in (("brief", 120, 100, 30), ("usual", None, 7 * 86400 - 60, 120)):
+                await h.client(client, refresh_ttl=ttl, access_ttl=60, **more)
+                who = basic(client, "a secret of sixteen")
+                token = (await h.token("password", who, **login)).json()["refresh_token"]
+                h.clock.advance(alive)
+                answer = await h.token("refresh_token", who, refresh_token=token)
+                assert answer.status_code == 200, answer.text
+                h.clock.advance(over)  # counted from the sign-in, not from the last refresh
+                late = await h.token("refresh_token", who, refresh_token=answer.json()["refresh_token"])
+                assert (late.status_code, late.json()["error"]) == (400, "invalid_grant")
+            for ttl in (59, 366 * 86400 + 1):
+                body = {"id": "odd", "refresh_ttl": ttl, **more}
+                assert (await h.people.admin.post("/clients", json=body)).status_code == 400
+
+    asyncio.run(scenario())
+
+
 def test_without_the_refresh_grant_there_is_no_refresh_token() -> None:
     async def scenario() -> None:
         async with oauth() as h:
