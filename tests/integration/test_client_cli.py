@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.keycloak_realm import RECORDED
 from tests.oauth_support import ASSERTION, basic, jws
 from tests.people_process import PeopleProcess
 
@@ -147,3 +148,48 @@ def test_the_algorithm_of_id_tokens_is_chosen_per_client(people: PeopleProcess) 
     assert client(people, "delete", "signs")[0] == 0
     status, _, err = client(people, "add", "weak", *site, "--id-token-alg", "HS256")
     assert (status, "RS256, ES256, EdDSA" in err) == (2, True)
+
+
+def test_a_keycloak_realms_clients_are_tried_then_brought_in_then_left_alone(people: PeopleProcess) -> None:
+    export = str(RECORDED / "realm.json")
+    tried = as_json(people, "import", export, "--dry-run")
+    assert tried["counts"] == {"would_be_created": 3}
+    done = as_json(people, "import", export)
+    assert done["counts"] == {"created": 3}
+    assert token(people, basic("robot", "robot-secret-of-a-test"))[0] == 200
+    assert as_json(people, "import", export)["counts"] == {"exists": 3}
+    status, _, err = client(people, "import", str(RECORDED / "files"))
+    assert (status, "exists" in err) == (0, True)
+    with tempfile.TemporaryDirectory() as directory:
+        odd = Path(directory) / "realm.json"
+        odd.write_text(
+            '{"clients": [{"clientId": "old", "protocol": "saml"}, {"clientId": "masked", "secret": "***",'
+            ' "serviceAccountsEnabled": true}]}'
+        )
+        status, out, _ = client(people, "import", str(odd), "--json")
+        found = {one["id"]: one for one in json.loads(out)["clients"]}
+        assert (status, found["old"]["outcome"]) == (1, "refused")
+        assert token(people, basic("masked", found["masked"]["secret"]))[0] == 200
+        odd.write_text("[]")
+        assert client(people, "import", str(odd))[0] == 2
+
+
+def test_certificates_are_taken_away_and_given_back_by_fingerprint(people: PeopleProcess) -> None:
+    digest = "ab" * 32
+    assert as_json(people, "revocation", "add", digest.upper(), "--note", "lost")["id"] == digest
+    status, _, err = client(people, "revocation", "add", digest)
+    assert (status, "already" in err) == (2, True), err
+    assert [one["note"] for one in as_json(people, "revocation", "list")["certificates"]] == ["lost"]
+    status, out, _ = client(people, "revocation", "list")
+    assert (status, digest in out) == (0, True)
+    assert client(people, "revocation", "remove", digest)[0] == 0
+    assert as_json(people, "revocation", "list") == {"certificates": [], "lists": []}
+    for arguments in (
+        ("add", "/nowhere.pem"),
+        ("import", "/nowhere.crl"),
+        ("remove", "../users"),
+        ("remove", "cd" * 32),
+    ):
+        assert client(people, "revocation", *arguments)[0] == 2, arguments
+    status, _, err = client(people, "revocation", "import", "-", stdin="nonsense")
+    assert (status, "revocation list" in err) == (2, True)

@@ -14,12 +14,14 @@ from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput
 
+from .client_import import import_clients
 from .client_revocation import app as revocation
 from .output import print_json, print_table, say, shown_time
 from .state import JsonOption, StateOption, call, state_dir
 
 app = typer.Typer(no_args_is_help=True, help="Clients: programs that use OAuth")
 app.add_typer(revocation, name="revocation")
+app.command("import")(import_clients)
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The client_id", show_default=False)]
 Texts = list[str] | None
 _MAX_FILE = 64 * 1024

@@ -52,7 +52,7 @@ def import_users(
     The first line of CSV names the columns: email, and any of role, name, payment_limit, password, password_hash,
     totp, disabled.
     """
-    lines = _from_keycloak(file, role_map or [], role) if keycloak else _from_csv(_read(file), file, role)
+    lines = _from_keycloak(file, role_map or [], role) if keycloak else _from_csv(read_text(file), file, role)
     done = [{"place": line.place, "outcome": "refused", "error": line.error} for line in lines if line.error]
     usable = [line for line in lines if line.account is not None]
     for start in range(0, len(usable), _BATCH):
@@ -85,7 +85,7 @@ def _report(lines: Sequence[Line], done: list[dict[str, Any]], as_json: bool) ->
     say(", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(counts.items())) or "nothing")
 
 
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str:
     try:
         if file.stat().st_size > _MOST:
             raise BadInput("too_large", f"{file} is larger than {_MOST >> 20} MiB", "split it")
@@ -109,7 +109,7 @@ def _from_keycloak(file: Path, pairs: list[str], role: str) -> list[Line]:
     mapping = dict(pair.partition("=")[::2] for pair in pairs)
     if not all(mapping.values()):
         raise BadInput("bad_usage", "--map needs REALM-ROLE=ROLE", "as in --map staff=user")
-    found = read_realm(_read(file), mapping, role, *(_read(one) for one in users))
+    found = read_realm(read_text(file), mapping, role, *(read_text(one) for one in users))
     return [Line(one.name, one.account, one.error, one.notes) for one in found]
 
 
