@@ -232,11 +232,34 @@ def test_versions_guard_against_lost_updates() -> None:
         path, version = f"/Users/{user['id']}", user["meta"]["version"]
         read = await s.ask("GET", path)
         assert read.headers["etag"] == version
-        assert (await s.ask("GET", path, **{"if-none-match": version})).status_code == 304
+        for known in (version, f'W/"x", {version}', "*"):
+            assert (await s.ask("GET", path, **{"if-none-match": known})).status_code == 304
         rename = {"op": "replace", "path": "displayName", "value": "Ann B"}
         assert (await s.patch(path, rename, **{"if-match": version})).status_code == 200
         for method, body_ in (("PATCH", {"schemas": [PATCH], "Operations": [rename]}), ("PUT", user), ("DELETE", None)):
             assert (await s.ask(method, path, body_, **{"if-match": version})).status_code == 412
+
+    play(body)
+
+
+def test_of_writes_at_once_none_is_lost() -> None:
+    async def body(s: Scim) -> None:
+        user = await s.create("ann@bank.example")
+        path, version = f"/Users/{user['id']}", user["meta"]["version"]
+        named = [{"op": "replace", "path": "displayName", "value": f"Ann {number}"} for number in range(5)]
+        answers = await asyncio.gather(*(s.patch(path, one, **{"if-match": version}) for one in named))
+        assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412, 412]
+        parts = [
+            {"op": "replace", "path": "displayName", "value": "Ann C"},
+            {"op": "replace", "path": "externalId", "value": "x-1"},
+            {"op": "replace", "path": "name.givenName", "value": "Ann"},
+            {"op": "replace", "path": "name.familyName", "value": "Example"},
+        ]
+        answers = await asyncio.gather(*(s.patch(path, one) for one in parts))
+        assert [answer.status_code for answer in answers] == [200] * 4
+        found = (await s.ask("GET", path)).json()
+        assert (found["displayName"], found["externalId"]) == ("Ann C", "x-1")
+        assert found["name"] == {"givenName": "Ann", "familyName": "Example"}
 
     play(body)
 

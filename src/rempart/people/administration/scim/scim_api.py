@@ -155,7 +155,8 @@ def _resource(request: Request, document: dict[str, Any], status: int = 200, *, 
         headers["location"] = meta["location"]
     if "version" in meta:
         headers["etag"] = meta["version"]
-        if request.method == "GET" and request.headers.get("if-none-match") == meta["version"]:
+        known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+        if request.method in ("GET", "HEAD") and (meta["version"] in known or known == ["*"]):
             return Response(status_code=304, headers=headers)
     return ScimJson(_query(request).project(document) if project else document, status, headers)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import Conflict, NotFound, RempartError
@@ -36,6 +38,7 @@ class ScimUsers:
 
     def __init__(self, accounts: Accounts, store: ScimStore, clock: Clock, base: str) -> None:
         self._accounts, self._store, self._clock, self._base = accounts, store, clock, base
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def create(self, body: Any, actor: Actor) -> dict[str, Any]:
         """Role `user`; without a password none works until one is chosen. Raises Conflict, ScimRefusal, BadInput."""
@@ -67,19 +70,26 @@ class ScimUsers:
 
     async def replace(self, account_id: str, body: Any, expected: str | None, actor: Actor) -> dict[str, Any]:
         """`expected`: `If-Match`. Raises NotAsExpected, and as `create` and `Accounts.change`."""
-        self._expect(await self.get(account_id), expected)
-        return await self._write(account_id, read_user(body), actor)
+        async with self._turn(account_id):
+            self._expect(await self.get(account_id), expected)
+            return await self._write(account_id, read_user(body), actor)
 
     async def patch(self, account_id: str, body: Any, expected: str | None, actor: Actor) -> dict[str, Any]:
-        document = await self.get(account_id)
-        self._expect(document, expected)
-        return await self._write(account_id, read_user(apply(document, body, MULTIVALUED)), actor)
+        async with self._turn(account_id):
+            document = await self.get(account_id)
+            self._expect(document, expected)
+            return await self._write(account_id, read_user(apply(document, body, MULTIVALUED)), actor)
 
     async def delete(self, account_id: str, expected: str | None, actor: Actor) -> None:
         """The account is erased: disabled for good, its person forgotten, its user name free."""
-        self._expect(await self.get(account_id), expected)
-        await self._accounts.erase(account_id, actor)
-        await self._store.remove(account_id)
+        async with self._turn(account_id):
+            self._expect(await self.get(account_id), expected)
+            await self._accounts.erase(account_id, actor)
+            await self._store.remove(account_id)
+
+    def _turn(self, account_id: str) -> asyncio.Lock:
+        """Who writes reads first: of two at once, the second one sees what the first wrote. For this instance's."""
+        return self._turns.setdefault(account_id, asyncio.Lock())
 
     async def search(self, query: Query) -> dict[str, Any]:
         """A ListResponse. A filter that names one user is looked up, any other is held to every account."""
