@@ -260,6 +260,12 @@ def test_of_writes_at_once_none_is_lost() -> None:
         found = (await s.ask("GET", path)).json()
         assert (found["displayName"], found["externalId"]) == ("Ann C", "x-1")
         assert found["name"] == {"givenName": "Ann", "familyName": "Example"}
+        version = (await s.ask("GET", "/Groups/finance")).json()["meta"]["version"]
+        joins = [user["id"], (await s.create("bob@bank.example"))["id"]]
+        group = {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group"], "displayName": "finance"}
+        bodies = [{**group, "members": [{"value": one}]} for one in joins]
+        puts = [s.ask("PUT", "/Groups/finance", body, **{"if-match": version}) for body in bodies]
+        assert sorted(answer.status_code for answer in await asyncio.gather(*puts)) == [200, 412]
 
     play(body)
 

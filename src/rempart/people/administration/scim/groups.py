@@ -6,6 +6,7 @@ declared in rempart.toml.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -30,6 +31,7 @@ class ScimGroups:
 
     def __init__(self, accounts: Accounts, store: ScimStore, base: str) -> None:
         self._accounts, self._store, self._base = accounts, store, base
+        self._turn = asyncio.Lock()  # who writes reads first, and a person who joins one group leaves another
 
     async def get(self, role: str, query: Query) -> dict[str, Any]:
         """Raises NotFound `no_such_group`."""
@@ -50,13 +52,15 @@ class ScimGroups:
 
     async def replace(self, role: str, body: Any, expected: str | None, actor: Actor) -> dict[str, Any]:
         """The group has these members and no others. `expected`: `If-Match`."""
-        return await self._settle(await self._expected(role, expected), body, actor)
+        async with self._turn:
+            return await self._settle(await self._expected(role, expected), body, actor)
 
     async def patch(self, role: str, body: Any, expected: str | None, actor: Actor) -> dict[str, Any]:
         """Adding and removing named members works however many there are."""
         named = _named(body) if not expected else None
-        document = await (self._expected(role, expected) if named is None else self._document(role, only=named))
-        return await self._settle(document, apply(document, body, _MULTIVALUED), actor)
+        async with self._turn:
+            document = await (self._expected(role, expected) if named is None else self._document(role, only=named))
+            return await self._settle(document, apply(document, body, _MULTIVALUED), actor)
 
     async def _settle(self, before: dict[str, Any], wanted: Any, actor: Actor) -> dict[str, Any]:
         role = str(before["id"])
