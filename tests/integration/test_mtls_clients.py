@@ -256,7 +256,7 @@ def test_what_is_revoked_stops_at_its_next_use_and_so_do_the_tokens_it_got(partn
     imported = partners.system.run("client", "revocation", "import", str(listed), "--json")
     assert imported.returncode == 0, imported.stderr
     refused(partners.token("department", first))
-    eventually(lambda: refused(partners.hello(token, first), "invalid_token"))
+    eventually(lambda: refused(partners.hello(token, first), "session_ended"))
     assert partners.token("root", second).status_code == 200
     assert partners.hello(other, second).status_code == 200
     shown = json.loads(partners.system.run("client", "revocation", "list", "--json").stdout)
@@ -264,12 +264,12 @@ def test_what_is_revoked_stops_at_its_next_use_and_so_do_the_tokens_it_got(partn
     added = partners.system.run("client", "revocation", "add", str(second.certificate), "--note", "stolen", "--json")
     assert added.returncode == 0, added.stderr
     refused(partners.token("root", second))
-    eventually(lambda: refused(partners.hello(other, second), "invalid_token"))
+    eventually(lambda: refused(partners.hello(other, second), "session_ended"))
     for id in (json.loads(imported.stdout)["id"], json.loads(added.stdout)["id"]):
         assert partners.system.run("client", "revocation", "remove", id).returncode == 0
     assert partners.token("department", first).status_code == 200
     again = partners.system.run("client", "revocation", "remove", id)
-    assert again.returncode == 2, again.stderr
+    assert (again.returncode, "no_such_revocation" in again.stderr) == (1, True)
 
 
 def test_the_metadata_tells_of_the_entrance_and_browsers_are_asked_for_nothing(partners: Partners) -> None:

@@ -76,7 +76,7 @@ class ClientCertificate:
 def read_certificate(pem: str) -> ClientCertificate | None:
     """The first of them with what came along; None for what is no certificate."""
     try:
-        leaf, *above = x509.load_pem_x509_certificates(pem.encode("ascii")) if len(pem) <= _MAX_PEM else ()
+        leaf, *above = x509.load_pem_x509_certificates(pem.encode("ascii")) if len(pem) <= _MAX_PEM else []
         digest = hashlib.sha256(leaf.public_bytes(Encoding.DER)).digest()
         return ClientCertificate(digest, leaf, tuple(above)) if len(above) < _LONGEST else None
     except _ODD:
@@ -136,7 +136,7 @@ def _verified(
     if not authorities:
         raise VerificationError("nobody is believed")
     issuers = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, _is_authority)
-    builder = PolicyBuilder().store(Store(authorities)).time(datetime.fromtimestamp(now, UTC))
+    builder = PolicyBuilder().store(Store(list(authorities))).time(datetime.fromtimestamp(now, UTC))
     builder = builder.max_chain_depth(_LONGEST)
     builder = builder.extension_policies(ca_policy=issuers, ee_policy=ExtensionPolicy.permit_all())
     return builder.build_client_verifier().verify(leaf, list(above)).chain

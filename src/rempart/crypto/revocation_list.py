@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from rempart.kernel.errors import BadInput
@@ -102,7 +103,7 @@ def _signed(found: x509.CertificateRevocationList, authority: x509.Certificate) 
         pass  # it may do whatever its key can (RFC 5280 section 4.2.1.3)
     key = authority.public_key()
     try:
-        return isinstance(key, CertificateIssuerPublicKeyTypes) and found.is_signature_valid(key)
+        return isinstance(key, RSAPublicKey | EllipticCurvePublicKey) and found.is_signature_valid(key)
     except _ODD:
         return False
 

@@ -70,7 +70,7 @@ class Epochs:
         """A code and words for the record; empty ones for a token that stands."""
         client = self.told_of.get(claims.client)
         if client is not None and client.before >= claims.issued:
-            return "session_ended", "its client was deleted"
+            return "session_ended", "its client was deleted, or what proved it revoked"
         about = self.told_of.get(claims.subject)
         if about is None:
             return "", ""

@@ -326,7 +326,7 @@ def test_tokens_of_a_deleted_client_fall_and_those_of_a_later_one_of_its_id_stan
         assert (status, record["code"], record["reason"]) == (
             401,
             "session_ended",
-            "the token is not accepted: its client was deleted",
+            "the token is not accepted: its client was deleted, or what proved it revoked",
         )
         assert through(sub="app", client_id="app", iat=NOW - 60) == 401
         assert through(client_id="other", iat=NOW - 60) == 200

@@ -149,7 +149,8 @@ class Revocations:
         shown = await self.shown()
         before = next((one for one in (*shown["certificates"], *shown["lists"]) if raw.hex() == one["id"]), None)
         if before is None:
-            raise NotFound("no_such_revocation", "nothing of this id is revoked", "see `revocation list`")
+            remedy = "see `rempart client revocation list`"
+            raise NotFound("no_such_revocation", "nothing of this id is revoked", remedy)
         await self._record(origin, before, None)
         await self._store.drop(raw)
         self._changed(())
