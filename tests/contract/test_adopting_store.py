@@ -18,7 +18,7 @@ from rempart.crypto.jose import SigningKey
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import RempartError, Unauthenticated
 from rempart.workloads import authority
-from rempart.workloads.adoption import Adoption
+from rempart.workloads.adoption import MAX_KEYS, Adoption
 from rempart.workloads.api import refuse
 from rempart.workloads.bundle_state import BundleState
 from rempart.workloads.jwt_authority import JwtAuthority
@@ -146,5 +146,32 @@ def test_what_is_no_authority_is_not_adopted(tmp_path: Path, change: dict[str, o
             assert len(recorder.events) == 1
             assert (await client.post("/adopted/Spire..", json=body)).status_code == 400
             assert (await client.delete("/adopted/other")).status_code == 404
+
+    asyncio.run(main())
+
+
+def test_no_more_is_adopted_than_agents_and_partners_take(tmp_path: Path) -> None:
+    """A bundle of more than 64 keys is refused by them, whole: nobody would hear of any change any more."""
+
+    async def main() -> None:
+        clock = ManualClock()
+        store = BundleState(tmp_path / "state", KEY, clock)
+        adoption = Adoption(DOMAIN, store, MemoryRecorder(), clock, lambda: None, "uid:0")
+        app = Starlette(routes=adoption.routes(), exception_handlers={RempartError: refuse})
+        good = authorities(clock, SigningKey.generate("ES256"))
+        keys = [{**good.keys[0], "kid": f"k{number}"} for number in range(MAX_KEYS)]
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity") as client:
+
+            async def adopt(name: str, count: int) -> int:
+                body = {"roots": good.roots, "keys": keys[:count], "until": good.until}
+                return (await client.post(f"/adopted/{name}", json=body)).status_code
+
+            assert [await adopt("spire", MAX_KEYS), await adopt("spire", 20), await adopt("other", 20)] == [
+                400,
+                200,
+                400,
+            ]
+            assert [await adopt("other", 10), await adopt("spire", 1), await adopt("other", 20)] == [200, 200, 200]
+            assert (await client.post("/adopted/x", content=b"x" * (2 << 20))).status_code == 400
 
     asyncio.run(main())

@@ -125,6 +125,17 @@ def test_a_token_is_taken_once_whoever_races(run: Callable[[Scenario], None]) ->
     run(scenario)
 
 
+def test_the_tokens_of_one_agent_are_made_void(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: AgentStore) -> None:
+        for digest, whose in (("aa", ONE), ("bb", ONE), ("cc", TWO)):
+            await store.put_token(JoinToken(digest=digest, spiffe_id=whose, expires_at=12.5))
+        assert await store.void_tokens(ONE) == 2
+        assert await store.void_tokens(ONE) == 0
+        assert [await store.take_token(digest) is not None for digest in ("aa", "bb", "cc")] == [False, False, True]
+
+    run(scenario)
+
+
 def test_what_expired_is_swept_and_bans_stay(run: Callable[[Scenario], None]) -> None:
     async def scenario(store: AgentStore) -> None:
         for digest, expires_at in (("aa", 10.0), ("bb", 30.0)):

@@ -7,21 +7,26 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.agent_support import entry_for, running_agent
+from tests.agent_support import entry_for, make_token, running_agent, write_bundle
 from tests.identity_support import TRUST_DOMAIN, IdentityProcess, running_identity
 from tests.support import eventually, free_port
 
+from rempart.audit.journal import Journal
 from rempart.backends import agent_https
 from rempart.backends.agent_https import HttpsServer
 from rempart.crypto.x509 import EcKey, self_sign_root, sign_issuing, sign_svid
+from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import Denied, RempartError, Unavailable
 from rempart.kernel.spiffe import SpiffeId
 from rempart.sdk.spiffe import fetch_x509_svid
-from rempart.servers.agent_listener import STRANGERS_OF_ADDRESS, load_key
+from rempart.servers.agent_listener import OF_AGENT, STRANGERS_OF_ADDRESS, load_key
+from rempart.servers.agent_parts import agent_parts
+from rempart.workloads.agents.evidence import ShownToken
 from rempart.workloads.model import X509Svid
 
 SERVER = f"spiffe://{TRUST_DOMAIN}/rempart/server"
@@ -238,6 +243,95 @@ def test_one_address_has_a_few_connections_and_others_are_answered(server: tuple
         identity.admin("POST", "/entries", {"entries": [entry_for(name, "/batch")]})
         eventually(lambda: _has_identity(agent.endpoint), within=5)
     eventually(lambda: say(port, b"GET /v1/bundle HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"), within=15)
+
+
+def test_one_svid_has_a_few_connections_of_which_the_oldest_ends(
+    server: tuple[IdentityProcess, int], tmp_path: Path
+) -> None:
+    """Those that a cut link left behind must not keep an agent out; who has its SVID must not keep others out."""
+    identity, port = server
+    ask = b"GET /v1/bundle HTTP/1.1\r\nhost: a\r\n\r\n"
+    with joined(identity, port, tmp_path) as svid, contextlib.ExitStack() as closing:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        load_key(context, svid)
+        held = []
+        for _ in range(OF_AGENT + 10):
+            plain = closing.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            held.append(closing.enter_context(context.wrap_socket(plain)))
+            held[-1].sendall(ask)
+            assert held[-1].recv(65536).startswith(b"HTTP/1.1 200")
+        for one in held:
+            one.settimeout(0.2)
+        assert [_ends(one) for one in held] == [True] * 10 + [False] * OF_AGENT
+        identity.admin("DELETE", f"/agents/{svid.spiffe_id}")
+        last = held[-1]
+        last.settimeout(10)
+        last.sendall(b"GET /v1/sync HTTP/1.1\r\nhost: a\r\n\r\n")
+        refused = b""
+        while piece := last.recv(65536):
+            refused += piece
+        assert b"agent_unknown" in refused  # and the connection ended
+
+
+def _ends(connection: ssl.SSLSocket) -> bool:
+    """The rest of an answer may come before."""
+    while True:
+        try:
+            if connection.recv(65536) == b"":
+                return True
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+
+def test_a_workload_takes_no_agents_place(tmp_path: Path) -> None:
+    port = free_port()
+    with running_identity(agents=("127.0.0.1", port)) as identity, contextlib.ExitStack() as closing:
+        workload = fetch_x509_svid(identity.endpoint)
+        (tmp_path / "both.pem").write_text(workload.private_key_pem() + workload.certificate_pem())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.load_cert_chain(tmp_path / "both.pem")
+        held = []
+        for _ in range(STRANGERS_OF_ADDRESS + 20):
+            plain = closing.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            with contextlib.suppress(OSError):
+                tls = closing.enter_context(context.wrap_socket(plain))
+                tls.settimeout(0.05)
+                held.append(tls)
+        assert sum(_is_closed(one) for one in held) >= 15
+
+
+@contextlib.contextmanager
+def joined(identity: IdentityProcess, port: int, directory: Path) -> Iterator[X509Svid]:
+    """The SVID of an agent that joined in this process."""
+    token, _ = make_token(identity, directory)
+    bundle = write_bundle(identity, directory).read_text()
+    journal = Journal(directory / "journal", "agent")
+
+    async def join() -> X509Svid:
+        parts = agent_parts(
+            TRUST_DOMAIN,
+            [("127.0.0.1", port)],
+            ShownToken(token.read_text()),
+            kept=directory / "agent.sealed",
+            seal_key=b"k" * 32,
+            journal=journal,
+            clock=SystemClock(),
+        )
+        await parts.membership.begin(bundle)
+        await parts.server.close()
+        assert parts.membership.svid is not None
+        return parts.membership.svid
+
+    try:
+        yield asyncio.run(join())
+    finally:
+        journal.close()
 
 
 def _is_closed(connection: ssl.SSLSocket) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,9 +18,11 @@ from tests.identity_support import TRUST_DOMAIN, IdentityProcess, running_identi
 from tests.support import eventually, free_port, short_directory
 from tests.x509pop import HostsCa
 
+from rempart.crypto.jose import SigningKey
 from rempart.crypto.x509 import Certificate
 from rempart.kernel.errors import Denied, RempartError, Unavailable
-from rempart.sdk.spiffe import fetch_jwt_svid, fetch_x509_svid, fetch_x509_svids
+from rempart.sdk.spiffe import WorkloadApi, fetch_jwt_svid, fetch_x509_svid, fetch_x509_svids
+from rempart.workloads import authority
 
 
 @pytest.fixture
@@ -135,6 +138,9 @@ def test_an_evicted_agent_ends_and_its_svid_opens_nothing(port: int) -> None:
         agent.start(wait=False)  # it still has an SVID that is valid for an hour, and a token that was used
         assert agent.process.wait(10) == 1
         assert identity.admin("GET", "/agents").json()["agents"] == []
+        make_token(identity, agent.directory, name=name.rpartition("/")[2])
+        agent.start()
+        eventually(lambda: has_identity(agent), within=20)
 
 
 def test_a_token_is_good_once(port: int) -> None:
@@ -147,7 +153,7 @@ def test_a_token_is_good_once(port: int) -> None:
         eventually(lambda: "join_token_refused" in refused(identity), within=5)
 
 
-def test_agents_join_by_certificate_and_come_back_after_an_eviction(port: int, tmp_path: Path) -> None:
+def test_agents_join_by_certificate_are_grouped_and_come_back_after_an_eviction(port: int, tmp_path: Path) -> None:
     ca = HostsCa(tmp_path)
     with (
         running_identity([], agents=("127.0.0.1", port), settings_agents={"x509pop_roots": ca.pem}) as identity,
@@ -164,6 +170,13 @@ def test_agents_join_by_certificate_and_come_back_after_an_eviction(port: int, t
             assert "x509pop:subject:cn:host-7" in known["facts"]
             register(identity, entry_for(known["spiffe_id"], "/batch"))
             eventually(lambda: has_identity(agent), within=5)
+            group = f"spiffe://{TRUST_DOMAIN}/hosts/all"
+            alias = {"spiffe_id": group, "parent_id": f"spiffe://{TRUST_DOMAIN}/rempart/server"}
+            alias["selectors"] = ["x509pop:subject:cn:host-7"]
+            register(identity, alias, entry_for(group, "/group", hint="group"))
+            eventually(lambda: len(fetch_x509_svids(agent.endpoint)) == 2, within=10)
+            shown = identity.admin("GET", f"/agents/{known['spiffe_id']}").json()["entries"]
+            assert {one["spiffe_id"].rpartition("/")[2] for one in shown} == {"batch", "group"}
             identity.admin("DELETE", f"/agents/{known['spiffe_id']}")
             eventually(lambda: not has_identity(agent), within=5)
             eventually(lambda: has_identity(agent), within=20)
@@ -236,6 +249,34 @@ def test_roots_are_replaced_under_agents(port: int) -> None:
         agent.stop()
         agent.start()  # its connections are new, and so is the root above the server's certificate
         eventually(lambda: has_identity(agent), within=5)
+
+
+def test_an_agent_takes_tokens_of_a_system_that_is_moved_away_from_until_that_is_over(port: int) -> None:
+    """What `rempart migrate spire` adopts; a real SPIRE's are tried at the server (test_spire_migration.py)."""
+    spire, now = SigningKey.generate("ES256"), int(time.time())
+    claims = {"sub": f"spiffe://{TRUST_DOMAIN}/old", "aud": "a", "iat": now, "exp": now + 600}
+    token = spire.sign({**claims, "iss": "https://spire.example"}, typ="JWT")
+    root, _ = authority.create_root("spiffe", TRUST_DOMAIN, now=now)
+    jwk = {name: str(value) for name, value in spire.public_jwk().items()}
+
+    async def validated(endpoint: str) -> str:
+        async with WorkloadApi(endpoint) as api:
+            return (await api.validate_jwt_svid(token, "a"))[0]
+
+    def takes(agent: AgentProcess) -> bool:
+        try:
+            return asyncio.run(validated(agent.endpoint)).endswith("/old")
+        except RempartError:
+            return False
+
+    with serving(port) as (identity, agent, _):
+        assert not takes(agent)
+        adopted = {"roots": [root], "keys": [jwk], "until": now + 3600}
+        assert identity.admin("POST", "/adopted/spire", adopted).status_code == 200
+        eventually(lambda: takes(agent), within=20)
+        assert len(fetch_x509_svid(agent.endpoint).roots) == 2
+        assert identity.admin("DELETE", "/adopted/spire").status_code == 200
+        eventually(lambda: not takes(agent), within=20)
 
 
 def test_a_state_that_was_changed_is_noticed(port: int) -> None:

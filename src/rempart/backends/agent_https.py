@@ -193,6 +193,8 @@ def _refusal(status: int, body: bytes) -> RempartError:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):  # says that it is not yet valid, where a clock is wrong
+        return f"certificate verify failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__).lower().replace("_", " ")
     return getattr(error, "strerror", None) or str(error)[:200] or type(error).__name__

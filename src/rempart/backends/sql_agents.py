@@ -70,6 +70,10 @@ class SqlAgents:
         row = await self._database.write(lambda tx: tx.execute(statement, (digest,)).fetchone())
         return JoinToken(digest=row[0], spiffe_id=row[1], expires_at=row[2]) if row else None
 
+    async def void_tokens(self, spiffe_id: str) -> int:
+        statement = "DELETE FROM workload_join_tokens WHERE spiffe_id = ? RETURNING digest"
+        return len(await self._database.write(lambda tx: tx.execute(statement, (spiffe_id,)).fetchall()))
+
     async def sweep(self, before: float) -> None:
         def work(tx: Tx) -> None:
             tx.execute("DELETE FROM workload_join_tokens WHERE expires_at < ?", (before,))

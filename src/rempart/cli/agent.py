@@ -254,11 +254,8 @@ def list_(state: StateOption = None, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(name: NameArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """One agent, and the entries that are its own."""
-    directory = state_dir(state)
-    agent = call(directory, "identity", "GET", f"/agents/{quote(name, safe='')}")
-    entries = call(directory, "identity", "GET", "/entries")["entries"]
-    agent["entries"] = [entry for entry in entries if entry["parent_id"] == agent["spiffe_id"]]
+    """One agent, and the entries that are its own, those of its node aliases among them."""
+    agent = call(state_dir(state), "identity", "GET", f"/agents/{quote(name, safe='')}")
     if as_json:
         print_json(agent)
         return
@@ -289,7 +286,7 @@ def unban(name: NameArgument, state: StateOption = None, as_json: JsonOption = F
 
 @app.command()
 def evict(name: NameArgument, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Forget it: it has to join again, and what its SVID could do ends now."""
+    """Forget it: it has to join again, what its SVID could do ends now, and join tokens open for it are void."""
     answer = call(state_dir(state), "identity", "DELETE", f"/agents/{quote(name, safe='')}")
     _done(answer["evicted"], "evicted", as_json)
 

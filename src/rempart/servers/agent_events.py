@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import os
 import random
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,18 +31,26 @@ TELL_WITHIN = 20.0
 _LOOK = 0.5
 _RETRY = (1.0, 15.0)
 _REFUSED = 60.0
+_NEVER = frozenset(("bad_event", "bad_request", "event_too_large", "foreign_service", "request_too_large"))
+"""What a server says of events that it will not take tomorrow either."""
+MAX_ASIDE = 16 << 20
 _HOISTED = ("rule", "policy_version", "pep", "method", "path", "status", "code")
 
 
 class JournalTelling:
     """What was told is remembered in the file `remembered`; killed in between, some of it is told twice, and kept
-    once. `tell` returns when it is durable over there; `alarm` records that something was missing, damaged or not
-    taken."""
+    once. `tell` returns when it is durable over there; `alarm` records that something was missing, damaged or refused.
+
+    One event that the server refuses holds up no others: it is set aside beside `remembered`, under `.refused`, as long
+    as MAX_ASIDE bytes have room, and an alarm says so. Who could write it could else stop the record of the host.
+    """
 
     def __init__(self, journal: Path, remembered: Path, tell: Tell, alarm: Callable[[str], Awaitable[None]]) -> None:
         self._remembered, self._journal, self._alarm = remembered, journal, alarm
         self._tell = tell
         self._failing = False
+        self._aside = remembered.with_suffix(".refused")
+        self._refused: list[tuple[bytes, RempartError]] = []
         self._cursor = START
         with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
             self._cursor = msgspec.json.decode(self._remembered.read_bytes(), type=Cursor)
@@ -73,17 +83,20 @@ class JournalTelling:
     async def tell_some(self) -> bool:
         """True while there may be more. Raises as `ServerConnection.ask`, and OSError."""
         reading = self._reader.read(TOGETHER)
+        self._refused = []
         waiting: list[bytes] = []
         size = 0
         for _, payload in reading.records:
             if size + len(payload) > MAX_BYTES:
-                await self._tell(waiting)
+                await self._tell_most(waiting)
                 waiting, size = [], 0
             waiting.append(payload)
             size += len(payload)
         if waiting:
-            await self._tell(waiting)
+            await self._tell_most(waiting)
         if self._reader.cursor != self._cursor:
+            if self._refused:
+                reading.trouble.append(await asyncio.to_thread(self._set_aside))
             for trouble in reading.trouble:
                 await self._alarm(trouble)
             self._cursor = self._reader.cursor
@@ -92,6 +105,34 @@ class JournalTelling:
                 self._reader.keep_damaged(number)
             self._reader.delete_integrated(self._cursor)
         return len(reading.records) >= TOGETHER
+
+    async def _tell_most(self, payloads: Sequence[bytes]) -> None:
+        """All but those that the server refuses for what they are."""
+        try:
+            await self._tell(payloads)
+        except RempartError as error:
+            if error.code not in _NEVER:
+                raise
+            if len(payloads) == 1:
+                self._refused.append((payloads[0], error))
+                return
+            half = len(payloads) // 2
+            await self._tell_most(payloads[:half])
+            await self._tell_most(payloads[half:])
+
+    def _set_aside(self) -> str:
+        """Durable; what an alarm says of it. Raises OSError."""
+        payload, error = self._refused[0]
+        with self._aside.open("ab") as file:
+            os.fchmod(file.fileno(), 0o600)
+            for refused, _ in self._refused:
+                if file.tell() + len(refused) < MAX_ASIDE:
+                    file.write(refused + b"\n")
+            file.flush()
+            os.fdatasync(file.fileno())
+        digest = hashlib.sha256(payload).hexdigest()
+        what = f"{len(self._refused)} events of the journal {self._journal.name} were refused by the server"
+        return f"{what}: {error.code}: {error.reason[:200]} (SHA-256 {digest}; kept in {self._aside.name})"
 
     @property
     def backlog_bytes(self) -> int:

@@ -2,7 +2,9 @@
 
 A client may show a certificate; OpenSSL checks that its key is there and that a root of the trust domain is above it,
 its time and everything else `workloads.agents.api` checks for each request, so that what is refused is recorded. A
-stranger's connections are few per address, begin their request within seconds, and end after one idle minute.
+stranger's connections are few per address, begin their request within seconds, and end after one idle minute; a
+workload of the trust domain is a stranger here. An agent's SVID has OF_AGENT, of which the oldest ends for a new one:
+those that a cut link left behind must not keep it out.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from rempart.crypto.x509 import EcKey, ders_to_pem
+from rempart.crypto.svid import verify_leaf
+from rempart.crypto.x509 import Certificate, EcKey, ders_to_pem
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import RempartError, Unavailable
 from rempart.kernel.spiffe import SpiffeId
+from rempart.workloads.agents.model import AGENTS as AGENTS_PATH
 from rempart.workloads.agents.model import SERVER
 from rempart.workloads.local_x509 import LocalX509
 from rempart.workloads.model import Entry, X509Svid
@@ -35,6 +39,8 @@ MAX_HEAD = 1 << 19
 STRANGERS_OF_ADDRESS = 64
 STRANGERS = 512
 AGENTS = 8192
+OF_AGENT = 32
+"""Connections with one SVID; an honest agent has `agent_https.MAX_CONNECTIONS`, and as many that are ending."""
 _LOOK = 1.0
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME (x509_vfy.h), for which Python has no name."""
@@ -66,7 +72,8 @@ class AgentListener:
         self._config.load()
         self._state = ServerState()
         self.strangers: Counter[str] = Counter()
-        self.agents = 0
+        self.agents: dict[str, dict[_Connection, None]] = {}
+        """By SPIFFE ID and serial, the oldest first."""
 
     async def serve(self) -> None:
         """Raises Unavailable when there is no first certificate."""
@@ -112,10 +119,34 @@ class AgentListener:
     def protocol_parts(self) -> tuple[uvicorn.Config, ServerState]:
         return self._config, self._state
 
-    def admits(self, address: str, *, agent: bool) -> bool:
-        if agent:
-            return self.agents < AGENTS
-        return self.strangers[address] < STRANGERS_OF_ADDRESS and self.strangers.total() < STRANGERS
+    def take(self, connection: _Connection) -> bool:
+        """Count it in; False when there is no room."""
+        if not connection.agent:
+            if self.strangers[connection.address] >= STRANGERS_OF_ADDRESS or self.strangers.total() >= STRANGERS:
+                return False
+            self.strangers[connection.address] += 1
+            return True
+        own = self.agents.get(connection.agent, {})
+        if len(own) >= OF_AGENT:
+            oldest = next(iter(own))
+            self.leave(oldest)
+            oldest.transport.abort()
+        elif sum(map(len, self.agents.values())) >= AGENTS:
+            return False
+        self.agents.setdefault(connection.agent, {})[connection] = None
+        return True
+
+    def leave(self, connection: _Connection) -> None:
+        """It is over; more than once does no harm."""
+        if connection.agent:
+            own = self.agents.get(connection.agent, {})
+            own.pop(connection, None)
+            if not own:
+                self.agents.pop(connection.agent, None)
+            return
+        self.strangers[connection.address] -= 1
+        if not self.strangers[connection.address]:
+            del self.strangers[connection.address]
 
 
 def load_key(context: ssl.SSLContext, svid: X509Svid) -> None:
@@ -139,7 +170,8 @@ class _Connection(HttpToolsProtocol):
         super().__init__(config, state, {})
         self._listener = listener
         self._peer: tuple[bytes, ...] = ()
-        self._counted = ""
+        self._counted = False
+        self.agent = self.address = ""
         self._deadline: asyncio.TimerHandle | None = None
         self._head = 0
 
@@ -147,31 +179,23 @@ class _Connection(HttpToolsProtocol):
         connection: Any = transport.get_extra_info("ssl_object")
         leaf = connection.getpeercert(binary_form=True)
         self._peer = tuple(_chain(connection)) if leaf else ()
-        address = str((transport.get_extra_info("peername") or ("",))[0])
-        if not self._listener.admits(address, agent=bool(leaf)):
+        self.agent = _agent(leaf)
+        self.address = str((transport.get_extra_info("peername") or ("",))[0])
+        self.transport = transport
+        self._counted = self._listener.take(self)
+        if not self._counted:
             transport.abort()
             return
-        if leaf:
-            self._listener.agents += 1
-            self._counted = "agent"
-        else:
-            self._listener.strangers[address] += 1
-            self._counted = f"stranger {address}"
         super().connection_made(transport)
         self._deadline = self.loop.call_later(HEAD_WITHIN, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        kind, _, address = self._counted.partition(" ")
-        if kind == "agent":
-            self._listener.agents -= 1
-        elif kind == "stranger":
-            self._listener.strangers[address] -= 1
-            if not self._listener.strangers[address]:
-                del self._listener.strangers[address]
-        self._counted = ""
-        if self.transport is not None:
+        if self._counted:
+            self._listener.leave(self)
+        was, self._counted = self._counted, False
+        if was:
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -195,6 +219,18 @@ class _Connection(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline, self._head = None, 0
         super().on_headers_complete()
+
+
+def _agent(leaf: bytes | None) -> str:
+    """Which SVID of which agent was shown, empty for others: who has an old one must not end connections of the one
+    that is in use. That a root vouches for it is known by now."""
+    try:
+        found = verify_leaf(leaf) if leaf else None
+    except RempartError:
+        return ""
+    if leaf is None or found is None or not found.path.startswith(AGENTS_PATH):
+        return ""
+    return f"{found} {Certificate.parse(leaf).serial}"
 
 
 def _chain(connection: Any) -> list[bytes]:

@@ -70,7 +70,7 @@ async def _ask(request: HostRequest, app: AppSettings, state: Path, seal_key: by
     )
     try:
         await parts.membership.begin(request.bundle)
-        answer = await parts.server.ask("GET", "/v1/host", within_s=_ASK_WITHIN)
+        answer = await parts.membership.ask("/v1/host", within_s=_ASK_WITHIN)
         if app.policy_dir:
             await PolicyCopy(state / POLICY, parts.server).ask(hold=False)
     except RempartError as error:

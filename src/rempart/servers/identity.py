@@ -222,7 +222,7 @@ async def run(boot: Boot) -> None:
                 root=lambda: spiffe.signed_by or "",
                 journal=journal,
                 clock=clock,
-                hosts=await closing.enter_async_context(host_api(settings, journal, clock)),
+                hosts=host_api(settings, journal, clock),
             )
         admin = Administration(
             identities,
@@ -234,7 +234,7 @@ async def run(boot: Boot) -> None:
             operator=operator,
             servers=state.servers,
             more=[
-                *(AgentAdministration(agents.roster, operator).routes() if agents else ()),
+                *(AgentAdministration(agents.roster, registration, operator).routes() if agents else ()),
                 *PartnerRoutes(federation).routes(),
                 *Adoption(settings.trust_domain, state.bundle, journal, clock, changes.announce, operator).routes(),
                 *Diagnosis(attestor, registration, supervisor, signer, clock).routes(),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rempart.audit.journal import Journal
+from rempart.audit.journal import MAX_BACKLOG_BYTES, Journal
+from rempart.audit.segment import segment_numbers, segment_path
 from rempart.backends.kubernetes_tokens import PublishedKeys, TokenReview
 from rempart.backends.sql import Database
 from rempart.backends.sql_agents import SCHEMA, SqlAgents
 from rempart.backends.sqlite_sql import SqliteDatabase
 from rempart.crypto.x509 import pem_to_ders
 from rempart.kernel.clock import Clock
+from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
 from rempart.wiring.process_settings import AgentSettings, ClusterSettings, IdentitySettings
@@ -41,6 +43,9 @@ from rempart.workloads.registration import Registration
 
 from .agent_listener import AgentListener
 from .identity_hosts import LocalEnforcement
+
+MAX_TOLD = MAX_BACKLOG_BYTES // 4
+"""Bytes in identity's journal from which on agents wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +99,6 @@ def serve_agents(
     if settings.kubernetes:
         methods["k8s"] = Kubernetes(roster, {one.name: _cluster(one, clock) for one in settings.kubernetes})
 
-    async def record(event: Event) -> None:
-        await journal.record_bytes(encode(event, journal.source), repeat=True)
-
     api = AgentApi(
         identities=identities,
         registration=registration,
@@ -104,7 +106,7 @@ def serve_agents(
         joining=Joining(methods),
         nonces=nonces,
         signing=AgentSigning(registration, x509, jwt, journal, refusals, clock),
-        telling=Telling(record),
+        telling=Telling(told_in(journal), clock),
         x509=x509,
         jwt=jwt,
         issuer=issuer,
@@ -116,18 +118,31 @@ def serve_agents(
     return Agents(roster, AgentListener(api.app(), listening, x509, identities.trust_domain, clock), refusals)
 
 
-@contextlib.asynccontextmanager
-async def host_api(settings: IdentitySettings, journal: Journal, clock: Clock) -> AsyncIterator[HostApi]:
+def host_api(settings: IdentitySettings, journal: Journal, clock: Clock) -> HostApi:
     """For the agents of hosts with services; others are refused, also where rempart.toml names no hosts."""
     enforcement = LocalEnforcement(settings.policies_socket, settings.epochs_sockets)
+    return HostApi(hosts_of(settings.hosts), enforcement, told_in(journal), clock)
+
+
+def told_in(journal: Journal) -> Callable[[Event, str], Awaitable[None]]:
+    """Records what agents tell, while there is room: the rest of the journal is kept for what is recorded here, without
+    which nobody gets an identity. Raises Unavailable `record_behind`: agents keep their events, and tell them later."""
 
     async def record(event: Event, source: str) -> None:
+        if journal.backlog_bytes > MAX_TOLD and _on_disk(journal.directory) > MAX_TOLD:
+            raise Unavailable("record_behind", "the record is behind: events of other hosts wait", "tell them later")
         await journal.record_bytes(encode(event, source), repeat=True)
 
-    try:
-        yield HostApi(hosts_of(settings.hosts), enforcement, record, clock)
-    finally:
-        await enforcement.close()
+    return record
+
+
+def _on_disk(directory: Path) -> int:
+    """Bytes of segments: the journal itself doesn't notice at once what was integrated."""
+    total = 0
+    for number in segment_numbers(directory):
+        with contextlib.suppress(FileNotFoundError):
+            total += segment_path(directory, number).stat().st_size
+    return total
 
 
 def _cluster(settings: ClusterSettings, clock: Clock) -> Cluster:

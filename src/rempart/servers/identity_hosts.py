@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 
-import httpx
 import msgspec
 
 from rempart.kernel.errors import BadInput, Unavailable
@@ -15,6 +15,8 @@ from rempart.kernel.errors import BadInput, Unavailable
 MAX_LINE = 4 << 20
 SILENCE = 8.0
 """Seconds after which people counts as away."""
+FRESH = 0.5
+"""Seconds that the policy is not asked for again, however many hosts wait for another one."""
 
 
 class _Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,16 +33,28 @@ class LocalEnforcement:
     """Implements `workloads.agents.host_api.Enforcement` on the unix sockets of this host's PDP and people."""
 
     def __init__(self, policies_socket: str, epochs_sockets: Sequence[str]) -> None:
-        transport = httpx.AsyncHTTPTransport(uds=policies_socket) if policies_socket else None
-        self._pdp = httpx.AsyncClient(transport=transport, base_url="http://pdp", trust_env=False, timeout=10.0)
-        self._has_policy = bool(policies_socket)
+        self._policies_socket = policies_socket
         self._people = list(epochs_sockets)
+        self._asking = asyncio.Lock()
+        self._told, self._told_at = b"", float("-inf")
 
     async def policy(self) -> bytes:
-        if not self._has_policy:
+        if not self._policies_socket:
             return b""
+        async with self._asking:
+            if time.monotonic() - self._told_at >= FRESH:
+                told = await self._ask()
+                self._told = self._told if told == self._told else told
+                self._told_at = time.monotonic()
+            return self._told
+
+    async def _ask(self) -> bytes:
+        import httpx  # 6 MB, which an identity without other hosts doesn't need
+
+        way = httpx.AsyncHTTPTransport(uds=self._policies_socket)
         try:
-            answer = await self._pdp.get("/bundle")
+            async with httpx.AsyncClient(transport=way, base_url="http://pdp", trust_env=False, timeout=10.0) as pdp:
+                answer = await pdp.get("/bundle")
         except httpx.HTTPError as error:
             raise Unavailable("pdp_away", f"the PDP does not tell its policy: {type(error).__name__}") from None
         if answer.status_code != 200:
@@ -62,9 +76,6 @@ class LocalEnforcement:
                 self._people.sort(key=lambda other: other != path)
                 return line
         raise Unavailable("people_away", "people does not tell whose tokens are over", "it is asked again by itself")
-
-    async def close(self) -> None:
-        await self._pdp.aclose()
 
 
 async def _next_line(path: str, asked: _Position) -> bytes:

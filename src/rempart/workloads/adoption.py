@@ -21,11 +21,13 @@ from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, NotFound, RempartError
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 
+from .agents.messages import body as read_body
 from .model import Adopted
 from .ports import AdoptingStore
 
 MAX_DAYS = 90
-MAX_KEYS = 64
+MAX_KEYS = 32
+"""Roots and JWT keys of all that is adopted: agents and partners take bundles of `foreign_bundle.MAX_KEYS`."""
 MAX_BYTES = 1 << 19
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
@@ -50,10 +52,13 @@ class Adoption:
         return JSONResponse(self._shown())
 
     async def adopt(self, request: Request) -> Response:
-        name, body = self._name(request), await request.body()
+        name, body = self._name(request), await read_body(request)
         if len(body) > MAX_BYTES:
             raise BadInput("bad_adoption", "the request is too large")
         what = self._checked(body)
+        others = [one for known, one in self.store.adopted().items() if known != name]
+        if sum(map(_size, (what, *others))) > MAX_KEYS:
+            raise BadInput("bad_adoption", f"there would be more than {MAX_KEYS} roots and keys of others")
         if self.store.adopted().get(name) != what:
             prints = [Certificate.parse(der).fingerprint for pem in what.roots for der in pem_to_ders(pem)]
             kids = [key["kid"] for key in what.keys]
@@ -90,8 +95,8 @@ class Adoption:
             raise BadInput("bad_adoption", f"this is no set of authorities: {error}") from None
         if not 0 < what.until - self.clock.now() <= MAX_DAYS * 86400:
             raise BadInput("bad_adoption", f"others are trusted for up to {MAX_DAYS} days")
-        if not what.roots or len(what.roots) + len(what.keys) > MAX_KEYS:
-            raise BadInput("bad_adoption", f"there are no roots, or more than {MAX_KEYS} keys")
+        if not what.roots:
+            raise BadInput("bad_adoption", "there are no roots")
         try:
             for pem in what.roots:
                 for der in pem_to_ders(pem):
@@ -117,3 +122,7 @@ class Adoption:
                 after={"trust_domain": self.trust_domain, **after},
             )
         )
+
+
+def _size(what: Adopted) -> int:
+    return sum(len(pem_to_ders(pem)) for pem in what.roots) + len(what.keys)

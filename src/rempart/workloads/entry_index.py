@@ -12,15 +12,23 @@ from .model import Entry, Selector
 class EntryIndex:
     """Each entry is filed under its rarest selector: whoever has all of an entry's selectors has that one, too.
 
-    An entry whose parent's id begins with `agents` is that agent's, and matches nobody here.
+    An entry whose parent's id begins with `agents` is that agent's, and matches nobody here. One whose parent is
+    `server` is a node alias: its id stands for all agents that have its selectors, and entries with that id as their
+    parent are theirs, and nobody's here.
     """
 
-    def __init__(self, entries: Sequence[Entry], *, agents: str = "") -> None:
+    def __init__(self, entries: Sequence[Entry], *, agents: str = "", server: str = "") -> None:
         self.entries = tuple(entries)
+        self.by_id = {entry.id: entry for entry in self.entries}
         self.of_parent: dict[str, list[Entry]] = {}
         for entry in self.entries:
             self.of_parent.setdefault(entry.parent_id, []).append(entry)
-        here = [not (agents and entry.parent_id.startswith(agents)) for entry in self.entries]
+        self.aliases: Sequence[Entry] = self.of_parent.get(server, ()) if server else ()
+        elsewhere = {server, *(str(alias.spiffe_id) for alias in self.aliases)} if server else set()
+        here = [
+            not (agents and entry.parent_id.startswith(agents)) and entry.parent_id not in elsewhere
+            for entry in self.entries
+        ]
         common = Counter(s for entry, local in zip(self.entries, here, strict=True) if local for s in entry.selectors)
         self._filed: dict[Selector, list[int]] = {}
         for position, entry in enumerate(self.entries):

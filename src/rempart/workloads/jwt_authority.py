@@ -141,6 +141,11 @@ class JwtAuthority:
         return _Key(signing, now + lead, now + self._key_ttl / 2, until), PublishedKey(jwk, until)
 
     @property
+    def adopted(self) -> frozenset[str]:
+        """Ids of keys of systems that the trust domain moves away from: their tokens have issuers of their own."""
+        return self._store.others.adopted
+
+    @property
     def active_kid(self) -> str:
         return str(_active(self._keys, self._clock.now()).signing.kid)
 
@@ -178,7 +183,7 @@ class JwtAuthority:
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         """The SPIFFE ID and all claims; raises Unauthenticated `invalid_jwt_svid` with why, BadInput `bad_audience`."""
-        issuer = None if claimed_kid(token) in self._store.others.adopted else self._issuer
+        issuer = None if claimed_kid(token) in self.adopted else self._issuer
         return validate_token(token, audience, self.public_keys(), self._trust_domain, issuer, self._clock.now())
 
 

@@ -43,7 +43,19 @@ KINDS: Mapping[str, Mapping[str, re.Pattern[str]]] = {
         _TEXT,
     ),
     "supervisor": dict.fromkeys(("service", "sidecar", "client", "system"), _SUPERVISED),
+    # Of agents, as SPIRE names them: for node aliases.
+    "spiffe_id": {"spiffe": _TEXT},
+    "x509pop": {"ca": _TEXT, "subject": _TEXT},
+    "k8s_psat": dict.fromkeys(
+        (
+            *("cluster", "agent_ns", "agent_sa", "agent_pod_name", "agent_pod_uid"),
+            *("agent_node_name", "agent_node_uid"),
+        ),
+        _TEXT,
+    ),
 }
+OF_AGENTS = frozenset(("spiffe_id", "x509pop", "k8s_psat"))
+"""Types of selectors that agents have, and no process."""
 
 
 class Selector(msgspec.Struct, frozen=True, order=True, gc=False):

@@ -97,6 +97,9 @@ class AgentStore(Protocol):
     async def take_token(self, digest: str) -> JoinToken | None:
         """Give it, once: of all that ask at the same time one gets it."""
 
+    async def void_tokens(self, spiffe_id: str) -> int:
+        """Forget those for the agent of that id; how many there were."""
+
     async def sweep(self, before: float) -> None:
         """Forget tokens and agents that expired before that; banned agents stay, for a ban to stay."""
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
+from rempart.kernel.errors import BadInput, Conflict, Denied, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder
 from rempart.kernel.ids import new_id
 from rempart.kernel.spiffe import SpiffeId
 
-from .agents.model import AGENTS
+from .agents.model import AGENTS, SERVER, selectors_of
 from .entry_index import EntryIndex
-from .model import Entry, Facts
+from .model import OF_AGENTS, Entry, Facts
 from .ports import EntryStore
 from .registrar import Registrar
 
@@ -74,6 +74,7 @@ class Registration:
         announce: Callable[[Sequence[Entry]], None],
     ) -> None:
         self._trust_domain = trust_domain
+        self._server = f"spiffe://{trust_domain}{SERVER}"
         self._fixed = tuple(fixed)
         self._store = store
         self._recorder = recorder
@@ -85,15 +86,26 @@ class Registration:
 
     def _reindex(self) -> None:
         agents = f"spiffe://{self._trust_domain}{AGENTS}"
-        self._index = EntryIndex([*self._fixed, *(self._applied[key] for key in sorted(self._applied))], agents=agents)
+        entries = [*self._fixed, *(self._applied[key] for key in sorted(self._applied))]
+        self._index = EntryIndex(entries, agents=agents, server=self._server)
 
     def entries(self) -> Sequence[Entry]:
         """Fixed ones first, then the applied ones by id."""
         return self._index.entries
 
-    def of_parent(self, spiffe_id: str) -> Sequence[Entry]:
-        """Those of the agent of that id."""
-        return self._index.of_parent.get(spiffe_id, ())
+    def parents(self, spiffe_id: str, facts: Sequence[str] = ()) -> frozenset[str]:
+        """What the agent of that id and those facts may be called as a parent: itself, and node aliases for it."""
+        aliases, now = self._index.aliases, self._clock.now()
+        found = selectors_of(spiffe_id, facts) if aliases else frozenset()
+        return frozenset((spiffe_id, *(str(alias.spiffe_id) for alias in aliases if alias.matches(found, now))))
+
+    def of_agent(self, spiffe_id: str, facts: Sequence[str] = ()) -> list[Entry]:
+        """Those of the agent of that id and those facts."""
+        parents = sorted(self.parents(spiffe_id, facts))
+        return [entry for parent in parents for entry in self._index.of_parent.get(parent, ())]
+
+    def known(self, id_: str) -> Entry | None:
+        return self._index.by_id.get(id_)
 
     def matching(self, facts: Facts) -> list[Entry]:
         """Those of this host all of whose selectors are among the facts, one for each hint or id: the fixed one, else
@@ -125,6 +137,7 @@ class Registration:
         seen = set()
         for entry in wanted:
             check_id(entry.spiffe_id, self._trust_domain)
+            self._check_selectors(entry)
             if entry.registration in seen:
                 raise BadInput("duplicate_entry", f"{entry.spiffe_id} is there twice with the same selectors")
             seen.add(entry.registration)
@@ -146,12 +159,51 @@ class Registration:
         ]
         if registrar is not None:
             declared = self._declared()
-            removed = [entry for entry in removed if registrar.covers(entry)]
+            removed = [e for e in removed if registrar.covers(e) and e.parent_id != self._server]
             for entry in (*created, *(one for pair in changed for one in pair)):
                 registrar.check(entry, declared)
+                self._check_no_alias(entry, registrar)
         if len(self._applied) + len(created) - len(removed) > MAX_ENTRIES:
             raise Conflict("too_many_entries", f"there would be more than {MAX_ENTRIES} entries", "delete some")
         return Applied(tuple(created), tuple(changed), tuple(removed), tuple(unchanged))
+
+    def _check_selectors(self, entry: Entry) -> None:
+        """An entry that nobody could ever match is a mistake: processes and agents have selectors of their own."""
+        alias = entry.parent_id == self._server
+        for selector in entry.selectors:
+            if (selector.type in OF_AGENTS) is not alias:
+                who = "an agent" if alias else "a process"
+                raise BadInput(
+                    "bad_selector",
+                    f"{entry.spiffe_id}: {who} never has {selector}",
+                    f"entries for agents (node aliases) have parent_id: {self._server}",
+                )
+
+    def _check_no_alias(self, entry: Entry, registrar: Registrar) -> None:
+        """One more alias of an id gives every entry below it to other hosts, whoever registered those. Raises Denied
+        `privileged_entry`."""
+        if entry.parent_id == self._server:
+            raise Denied(
+                "privileged_entry",
+                f"{registrar.spiffe_id} may not make {entry.spiffe_id} a node alias",
+                "use `rempart entry apply` on the host",
+            )
+
+    def _check_left(self, removed: Sequence[Entry], created: Sequence[Entry] = ()) -> None:
+        """Raises Conflict `alias_in_use`: what is below an alias would become this host's."""
+        if left := self._left_behind(removed, created):
+            why = f"there are entries with the parent {min(left)}, which is no node alias any more then"
+            raise Conflict("alias_in_use", why, "delete those first, or with it")
+
+    def _left_behind(self, removed: Sequence[Entry], created: Sequence[Entry] = ()) -> set[str]:
+        """Ids that would be aliases no more, and are parents of entries."""
+        if not any(entry.parent_id == self._server for entry in removed):
+            return set()
+        gone = {entry.id for entry in removed}
+        staying = [*(entry for entry in self.entries() if entry.id not in gone), *created]
+        were = {str(entry.spiffe_id) for entry in removed if entry.parent_id == self._server}
+        are = {str(entry.spiffe_id) for entry in staying if entry.parent_id == self._server}
+        return (were - are) & {entry.parent_id for entry in staying}
 
     def _declared(self) -> set[SpiffeId]:
         return {entry.spiffe_id for entry in self.entries() if entry.fixed or entry.admin or entry.downstream}
@@ -163,12 +215,13 @@ class Registration:
         registrar: of its own). An entry is the same registration as another when id, parent and selectors are equal:
         applying a file twice changes nothing. `who` is a local user, or the registrar's SPIFFE ID.
 
-        Raises BadInput (`check_id`, `duplicate_entry`), Conflict `fixed_entry` | `too_many_entries`,
+        Raises BadInput (`check_id`, `duplicate_entry`), Conflict `fixed_entry` | `too_many_entries` | `alias_in_use`,
         Denied `outside_registrar` | `privileged_entry` | `declared_id`.
         """
 
         def decide() -> tuple[Applied, list[Step]]:
             plan = self.plan(wanted, prune=prune, registrar=registrar)
+            self._check_left(plan.removed, plan.created)
             steps: list[Step] = [(None, entry) for entry in plan.created]
             return plan, [*steps, *plan.changed, *((entry, None) for entry in plan.removed)]
 
@@ -184,7 +237,7 @@ class Registration:
     async def delete(self, name: str, who: str, *, registrar: Registrar | None = None) -> list[Entry]:
         """Every applied entry of that id; its holders' streams end.
 
-        Raises NotFound `unknown_entry`, Conflict `fixed_entry`, Denied as `apply`.
+        Raises NotFound `unknown_entry`, Conflict `fixed_entry` | `alias_in_use`, Denied as `apply`.
         """
 
         def decide() -> tuple[list[Entry], list[Step]]:
@@ -194,6 +247,8 @@ class Registration:
             for entry in removed:
                 if registrar is not None:
                     registrar.check(entry, self._declared())
+                    self._check_no_alias(entry, registrar)
+            self._check_left(removed)
             return removed, [(entry, None) for entry in removed]
 
         return await self._transact(decide, who, registrar)
@@ -204,6 +259,8 @@ class Registration:
         def decide() -> tuple[None, list[Step]]:
             long_ago = self._clock.now() - KEPT_EXPIRED
             gone = [e for e in self._applied.values() if e.expires_at is not None and e.expires_at < long_ago]
+            while left := self._left_behind(gone):
+                gone = [entry for entry in gone if str(entry.spiffe_id) not in left]
             return None, [(entry, None) for entry in gone]
 
         await self._transact(decide, None, None)

@@ -1,4 +1,5 @@
-"""An agent tells its journals in order, everything once it can, and goes on where it was."""
+"""An agent tells its journals in order, everything once it can, and goes on where it was; what its server refuses for
+what it is holds up nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from rempart.audit.segment import segment_numbers, segment_path
 from rempart.detection.engine import Engine
 from rempart.detection.ruleset import BUILT_IN, load
 from rempart.kernel.clock import ManualClock
-from rempart.kernel.errors import BadInput, RempartError, Unavailable
+from rempart.kernel.errors import BadInput, Denied, RempartError, Unavailable
 from rempart.protocols.ocsf import encode
 from rempart.servers import agent_events
 from rempart.servers.agent_events import JournalTelling, gap_in
@@ -95,7 +96,7 @@ def test_a_message_stays_within_what_the_server_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("refusal", "alarms"), [(Unavailable("server_away", "away"), 0), (BadInput("bad_event", "no event"), 1)]
+    ("refusal", "alarms"), [(Unavailable("server_away", "away"), 0), (Denied("agent_banned", "banned"), 1)]
 )
 def test_what_is_not_taken_is_told_again_and_nothing_that_came_after_it_before(
     tmp_path: Path,
@@ -168,7 +169,78 @@ def test_the_rule_about_gaps_knows_one_of_another_host(tmp_path: Path) -> None:
     asyncio.run(gap_in(journal, ManualClock())("3 records of the journal pdp are missing"))
     journal.close()
     agent = "spiffe://bank.example/rempart/agent/join_token/host-b"
-    (event,) = read_recorded(agent, frozenset(), "host-agent", journaled(tmp_path / "j"))
+    (event,) = read_recorded(agent, frozenset(), "host-agent", journaled(tmp_path / "j"), ManualClock().now())
     own = json.loads(encode(event, "host-agent@join_token/host-b"))["unmapped"]["rempart"]
     engine = Engine(load([BUILT_IN]))
     assert "audit_gap" in [alert.rule for alert in engine.take_own(own)]
+
+
+# -- what the server will not have ------------------------------------------------------------------------------------
+
+
+class Picky:
+    """A server that refuses what begins with `bad`, and all of it while `refuses` says why."""
+
+    def __init__(self, directory: Path, payloads: Sequence[bytes]) -> None:
+        self.directory, self.kept, self.alarms = directory, list[bytes](), list[str]()
+        self.refuses: RempartError | None = None
+        journal = Journal(directory / "pdp", "pdp")
+        for payload in payloads:
+            journal.append(payload)
+        journal.commit()
+        journal.close()
+
+    async def tell(self, payloads: Sequence[bytes]) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        if any(one.startswith(b"bad") for one in payloads):
+            raise BadInput("bad_event", "not an event of ours")
+        self.kept += payloads
+
+    async def alarm(self, reason: str) -> None:
+        self.alarms.append(reason)
+
+    def run(self) -> None:
+        async def all_of_it() -> None:
+            telling = JournalTelling(self.directory / "pdp", self.directory / "pdp.told", self.tell, self.alarm)
+            try:
+                while await telling.tell_some():
+                    pass
+            finally:
+                telling.close()
+
+        asyncio.run(all_of_it())
+
+
+def test_one_event_that_is_refused_holds_up_no_others(tmp_path: Path) -> None:
+    good = [b"good %d" % number for number in range(1200)]
+    world = Picky(tmp_path, [*good[:300], b"bad 1", *good[300:700], b"bad 2", b"bad 3", *good[700:]])
+    world.run()
+    assert world.kept == good
+    aside = tmp_path / "pdp.refused"
+    assert aside.read_bytes() == b"bad 1\nbad 2\nbad 3\n"
+    assert aside.stat().st_mode & 0o777 == 0o600
+    assert ["bad_event" in one for one in world.alarms] == [True] * len(world.alarms)
+    assert sum(int(one.split()[0]) for one in world.alarms) == 3
+    world.run()  # it is behind us
+    assert len(world.kept) == len(good)
+
+
+@pytest.mark.parametrize("error", [Denied("agent_banned", "banned"), Unavailable("record_behind", "later")])
+def test_a_ban_or_a_server_that_is_behind_loses_nothing(tmp_path: Path, error: RempartError) -> None:
+    world = Picky(tmp_path, [b"good", b"bad"])
+    world.refuses = error
+    with pytest.raises(RempartError):
+        world.run()
+    assert not (tmp_path / "pdp.refused").exists()
+    world.refuses = None
+    world.run()
+    assert world.kept == [b"good"]
+
+
+def test_what_is_set_aside_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_events, "MAX_ASIDE", 100)
+    world = Picky(tmp_path, [b"bad" + b"x" * 37] * 10)
+    world.run()
+    assert (tmp_path / "pdp.refused").stat().st_size == 82
+    assert world.alarms[0].startswith("10 events")

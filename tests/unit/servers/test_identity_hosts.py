@@ -43,7 +43,6 @@ def test_news_come_at_once_and_without_news_the_next_sign_of_life() -> None:
                 enforcement = LocalEnforcement("", [str(directory / "s")])
                 assert json.loads(await enforcement.epochs(b"{}")) == first
                 assert json.loads(await enforcement.epochs(b'{"run":"run_1","seq":4}')) == second
-                await enforcement.close()
 
     asyncio.run(scenario())
 
@@ -59,7 +58,6 @@ def test_an_instance_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPat
                 for _ in range(4):
                     await enforcement.epochs(b"{}")
                 assert (len(hung), len(lives)) == (1, 4)
-                await enforcement.close()
 
     asyncio.run(scenario())
 
@@ -67,11 +65,32 @@ def test_an_instance_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("position", "refusal"), [(b"{}", Unavailable), (b"[]", BadInput), (b'{"x":1}', BadInput)])
 def test_nobody_to_ask_and_nonsense_are_told_apart(position: bytes, refusal: type[Exception]) -> None:
     async def scenario() -> None:
-        enforcement = LocalEnforcement("", ["/nowhere"])
-        try:
-            await enforcement.epochs(position)
-        finally:
-            await enforcement.close()
+        await LocalEnforcement("", ["/nowhere"]).epochs(position)
 
     with pytest.raises(refusal):
         asyncio.run(scenario())
+
+
+def test_however_many_wait_for_another_policy_the_pdp_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity_hosts, "FRESH", 3600.0)
+    asked: list[int] = []
+
+    async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.append(1)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        writer.close()
+
+    async def scenario() -> None:
+        with short_directory() as directory:
+            path = str(directory / "s")
+            async with await asyncio.start_unix_server(tell, path):
+                enforcement = LocalEnforcement(path, [])
+                told = await asyncio.gather(*(enforcement.policy() for _ in range(50)))
+            assert set(told) == {b"{}"}
+            assert len(asked) == 1
+            gone = LocalEnforcement(path, [])
+            with pytest.raises(Unavailable):
+                await gone.policy()
+
+    asyncio.run(scenario())

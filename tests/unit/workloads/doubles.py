@@ -108,5 +108,11 @@ class MemoryAgents:
     async def take_token(self, digest: str) -> JoinToken | None:
         return self.tokens.pop(digest, None)
 
+    async def void_tokens(self, spiffe_id: str) -> int:
+        void = [digest for digest, token in self.tokens.items() if token.spiffe_id == spiffe_id]
+        for digest in void:
+            del self.tokens[digest]
+        return len(void)
+
     async def sweep(self, before: float) -> None:
         self.known = {k: one for k, one in self.known.items() if one.banned or one.expires_at >= before}

@@ -17,7 +17,7 @@ from tests.unit.workloads.doubles import DOMAIN, MemoryAgents, MemoryRecorder, M
 from rempart.crypto.svid import verify_svid
 from rempart.crypto.x509 import Certificate, EcKey, pem_to_ders
 from rempart.kernel.clock import ManualClock
-from rempart.kernel.errors import BadInput, Denied, NotFound, RempartError, Unavailable
+from rempart.kernel.errors import BadInput, Denied, NotFound, RempartError, Unauthenticated, Unavailable
 from rempart.kernel.event import Event
 from rempart.kernel.spiffe import SpiffeId
 from rempart.workloads.agents import messages
@@ -176,7 +176,7 @@ def test_entries_of_agents_are_nobodys_on_the_servers_host(tmp_path: Path) -> No
 
     facts = Facts(1, 1, 1, frozenset({Selector.parse("unix:uid:1")}))
     assert [one.id for one in server.registration.matching(facts)] == ["c"]
-    assert [one.id for one in server.registration.of_parent(ONE)] == ["a"]
+    assert [one.id for one in server.registration.of_agent(ONE)] == ["a"]
 
 
 # -- the roster ------------------------------------------------------------------------------------------------------
@@ -237,6 +237,26 @@ def test_bans_outlast_joining_and_nothing_happens_unrecorded() -> None:
     asyncio.run(scenario())
 
 
+def test_an_eviction_makes_open_tokens_void() -> None:
+    async def scenario() -> None:
+        clock, recorder = ManualClock(), MemoryRecorder()
+        roster = Roster(DOMAIN, MemoryAgents(), recorder, clock, lambda: None)
+        await roster.admit(agent(), None)
+        tokens = [(await roster.make_token("uid:0", name=name))[0] for name in ("one", "one", "two", "never")]
+        assert (await roster.evict(ONE, "uid:0"))["tokens"] == 2
+        assert await roster.evict("join_token/never", "uid:0") == {"spiffe_id": ONE[:-3] + "never", "tokens": 1}
+        for void in (tokens[0], tokens[1], tokens[3]):
+            with pytest.raises(Unauthenticated):
+                await roster.take_token(void)
+        assert (await roster.take_token(tokens[2])).spiffe_id == TWO
+        recorded = len(recorder.events)
+        with pytest.raises(NotFound):
+            await roster.evict("join_token/never", "uid:0")
+        assert len(recorder.events) == recorded
+
+    asyncio.run(scenario())
+
+
 # -- telling ---------------------------------------------------------------------------------------------------------
 
 
@@ -248,11 +268,12 @@ def told(**more: Any) -> Told:
 def test_what_an_agent_tells_is_marked_as_its_own() -> None:
     kept: list[Event] = []
 
-    async def record(event: Event) -> None:
+    async def record(event: Event, source: str) -> None:
+        assert source == "agent@join_token/one"
         kept.append(event)
 
     async def scenario() -> None:
-        telling = Telling(record)
+        telling = Telling(record, ManualClock())
         await telling.keep(ONE, [told(details={"agent": TWO, "pid": 7})])
         assert (kept[0].service, kept[0].details) == ("agent", {"agent": ONE, "pid": 7})
         for wrong in (

@@ -16,10 +16,11 @@ from rempart.kernel.event import Event, EventType, Severity
 from rempart.policy.record import Ruling
 from rempart.policy.record import encode as encode_ruling
 from rempart.protocols.ocsf import HOISTED, encode
-from rempart.workloads.agents.host_record import MAX_EVENTS, read_recorded
+from rempart.workloads.agents.host_record import AHEAD, MAX_EVENTS, read_recorded
 
 AGENT = "spiffe://bank.example/rempart/agent/join_token/host-b"
 SERVICES = frozenset({"wallet", "batch"})
+NOW = 1795273600.0
 
 
 def ruling(**more: Any) -> Ruling:
@@ -51,7 +52,7 @@ def told(kind: EventType, **more: Any) -> bytes:
 
 
 def read(source: str, *payloads: bytes) -> list[Event]:
-    return read_recorded(AGENT, SERVICES, source, payloads)
+    return read_recorded(AGENT, SERVICES, source, payloads, NOW)
 
 
 def test_a_decision_is_kept_as_it_was_made_and_marked_as_the_agents() -> None:
@@ -73,7 +74,10 @@ def test_a_decision_is_kept_as_it_was_made_and_marked_as_the_agents() -> None:
         ("pdp", encode_ruling(ruling(id="evt_1"), "pdp"), "bad_event"),
         ("pdp", told(EventType.MONEY_MOVED, service="wallet"), "bad_event"),
         ("host-agent", told(EventType.MONEY_MOVED, service="payment"), "foreign_service"),
+        ("host-agent", told(EventType.MONEY_MOVED), "foreign_service"),
         ("host-agent", told(EventType.HANDSHAKE_REFUSED, service="gateway"), "foreign_service"),
+        ("host-agent", told(EventType.HANDSHAKE_REFUSED), "foreign_service"),
+        ("host-agent", told(EventType.HANDSHAKE_REFUSED, details={"pep": ["wallet"]}), "foreign_service"),
         ("host-agent", told(EventType.APPLICATION, service="wallet", id="dec_1"), "bad_event"),
         ("host-agent", told(EventType.APPLICATION, service="wallet", id="alr_1"), "bad_event"),
         ("host-agent", encode_ruling(ruling(), "pdp"), "bad_event"),
@@ -88,6 +92,26 @@ def test_what_cannot_have_happened_there_is_refused_whole(source: str, payload: 
     with pytest.raises((BadInput, Denied)) as refused:
         read(source, payload)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{"code": 42}, {"pep": "gateway"}, {"pep": {"a": 1}}, {"policy_version": 3.5}, {"status": []}, {"rule": 1}],
+)
+def test_whatever_an_application_says_of_its_own_event_is_taken(details: dict[str, Any]) -> None:
+    """Else a service could stop the record of its whole host: nothing behind its event would be told."""
+    payload = told(EventType.APPLICATION, service="wallet", details=details)
+    (event,) = read("host-agent", payload)
+    again = json.loads(encode(event, "x"))["unmapped"]["rempart"]
+    name = next(iter(details))
+    assert again[name] == json.loads(payload)["unmapped"]["rempart"][name]
+
+
+def test_no_host_is_ahead_of_our_time() -> None:
+    late, ahead, far = (told(EventType.ALARM, at=NOW + more) for more in (-9e8, AHEAD / 2, 9e9))
+    events = read("host-agent", late, ahead, far)
+    assert [event.at - NOW for event in events] == [-9e8, AHEAD / 2, AHEAD]
+    assert [event.details.get("told_at") for event in events] == [None, None, NOW + 9e9]
 
 
 def test_one_that_is_refused_takes_all_with_it() -> None:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput
+from rempart.workloads.registration import Registration
 
 from .roster import TOKEN_TTL, Roster, document
 
@@ -21,8 +22,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{0,128}")
 
 
 class AgentAdministration:
-    def __init__(self, roster: Roster, operator: str) -> None:
-        self._roster, self._operator = roster, operator
+    def __init__(self, roster: Roster, registration: Registration, operator: str) -> None:
+        self._roster, self._registration, self._operator = roster, registration, operator
 
     def routes(self) -> list[Route]:
         return [
@@ -48,7 +49,9 @@ class AgentAdministration:
         return JSONResponse({"token": token, "spiffe_id": kept.spiffe_id, "expires_at": kept.expires_at})
 
     async def show(self, request: Request) -> Response:
-        return JSONResponse(document(await self._roster.show(request.path_params["name"])))
+        agent = await self._roster.show(request.path_params["name"])
+        entries = self._registration.of_agent(agent.spiffe_id, agent.facts)
+        return JSONResponse({**document(agent), "entries": [entry.document() for entry in entries]})
 
     async def ban(self, request: Request) -> Response:
         return JSONResponse(document(await self._roster.ban(request.path_params["name"], self._operator)))
@@ -58,6 +61,4 @@ class AgentAdministration:
         return JSONResponse(document(agent))
 
     async def evict(self, request: Request) -> Response:
-        return JSONResponse(
-            {"evicted": document(await self._roster.evict(request.path_params["name"], self._operator))}
-        )
+        return JSONResponse({"evicted": await self._roster.evict(request.path_params["name"], self._operator)})

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +28,7 @@ from rempart.workloads.registration import Registration
 from rempart.workloads.workload_api import spiffe_bundle
 
 from . import messages
+from .allowance import EVENTS_OF_ONE, RENEWAL, STRANGERS, Allowance
 from .host_api import HostApi
 from .joining import Joining, Nonces
 from .messages import Admitted, Join, Renew, SignRequests, Synced, TokenRequest, ToldAll, WireEntry
@@ -65,6 +67,7 @@ class AgentApi:
         self._joining, self._nonces, self._signing, self._telling = joining, nonces, signing, telling
         self._x509, self._jwt, self._issuer, self._root = x509, jwt, issuer, root
         self._refusals, self._clock, self._hold, self._hosts = refusals, clock, hold, hosts
+        self._allowance, self._strangers = Allowance(clock), Allowance(clock, *STRANGERS)
 
     def app(self) -> Starlette:
         return Starlette(
@@ -89,6 +92,7 @@ class AgentApi:
     def _stranger(self, handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def call(request: Request) -> Response:
             try:
+                self._strangers.take(request.client.host if request.client else "")
                 return await handle(request)
             except RempartError as error:
                 return await self._refuse(request, error, "")
@@ -103,7 +107,14 @@ class AgentApi:
             try:
                 spiffe_id, serial = self._peer(request)
                 who = str(spiffe_id)
-                return await handle(request, await self._roster.verify(who, serial))
+                agent = await self._roster.verify(who, serial)
+            except RempartError as error:
+                answer = await self._refuse(request, error, who)
+                answer.headers["connection"] = "close"  # its SVID opens nothing: it must not hold the place of one
+                return answer
+            try:
+                self._allowance.take(who)
+                return await handle(request, agent)
             except RempartError as error:
                 return await self._refuse(request, error, who)
 
@@ -124,7 +135,7 @@ class AgentApi:
     async def _refuse(self, request: Request, error: RempartError, who: str) -> Response:
         ip = request.client.host if request.client else ""
         known = {"ip": ip, "asked": request.url.path, **({"agent": who} if who else {})}
-        if not isinstance(error, Throttled):
+        if who or not isinstance(error, Throttled):
             await self._refusals.refused(who or ip, error, known)
         return refusal(error)
 
@@ -154,6 +165,7 @@ class AgentApi:
         return _answer(Admitted(chain, self._bundle()))
 
     async def renew(self, request: Request, agent: Agent) -> Response:
+        self._allowance.take(agent.spiffe_id, RENEWAL)
         asked = messages.read(await messages.body(request), Renew)
         chain, leaf = await self._sign_agent(agent.spiffe_id, asked.csr)
         await self._roster.renew(agent, leaf.serial, leaf.not_after)
@@ -175,7 +187,7 @@ class AgentApi:
         deadline = self._clock.monotonic() + self._hold
         while True:
             before = self._identities.changes.version
-            news = self._news(agent.spiffe_id)
+            news = self._news(agent)
             left = deadline - self._clock.monotonic()
             if news.version != seen or left <= 0:
                 return _answer(news)
@@ -184,8 +196,8 @@ class AgentApi:
                 return Response(status_code=204)
             agent = await self._roster.verify(*_shown(self._peer(request)))
 
-    def _news(self, spiffe_id: str) -> Synced:
-        own = sorted(self._registration.of_parent(spiffe_id), key=lambda entry: entry.id)
+    def _news(self, agent: Agent) -> Synced:
+        own = sorted(self._registration.of_agent(agent.spiffe_id, agent.facts), key=lambda entry: entry.id)
         partners = self._identities.bundles(own)[1:]
         told = Synced(
             version="",
@@ -195,20 +207,24 @@ class AgentApi:
             issuer=self._issuer,
             kid=self._jwt.active_kid,
             generation=self._root(),
+            adopted=sorted(self._jwt.adopted),
         )
         version = hashlib.sha256(messages.encode(told)).hexdigest()
-        return Synced(version, told.entries, told.bundle, told.partners, told.issuer, told.kid, told.generation)
+        return msgspec.structs.replace(told, version=version)
 
     async def sign(self, request: Request, agent: Agent) -> Response:
         asked = messages.read(await messages.body(request), SignRequests)
-        return _answer(messages.SignedAll(await self._signing.x509(agent.spiffe_id, asked.requests)))
+        self._allowance.take(agent.spiffe_id, len(asked.requests))
+        return _answer(messages.SignedAll(await self._signing.x509(agent.spiffe_id, asked.requests, agent.facts)))
 
     async def jwt(self, request: Request, agent: Agent) -> Response:
         asked = messages.read(await messages.body(request), TokenRequest)
-        return _answer(await self._signing.jwt(agent.spiffe_id, asked.entry, asked.audience))
+        return _answer(await self._signing.jwt(agent.spiffe_id, asked.entry, asked.audience, agent.facts))
 
     async def events(self, request: Request, agent: Agent) -> Response:
-        await self._telling.keep(agent.spiffe_id, messages.read(await messages.body(request), ToldAll).events)
+        told = messages.read(await messages.body(request), ToldAll).events
+        self._allowance.take(agent.spiffe_id, len(told) / EVENTS_OF_ONE)
+        await self._telling.keep(agent.spiffe_id, told)
         return Response(status_code=204)
 
 

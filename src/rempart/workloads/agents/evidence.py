@@ -18,7 +18,7 @@ ASK_WITHIN = 10.0
 
 
 class Evidence(Protocol):
-    """`again`: it can be shown more than once."""
+    """`again`: it can be shown now, or once more."""
 
     @property
     def again(self) -> bool: ...
@@ -33,7 +33,10 @@ class ShownToken:
     as its SVID is valid."""
 
     token: str = ""
-    again: bool = False
+
+    @property
+    def again(self) -> bool:
+        return bool(self.token)
 
     async def join(self, server: ServerConnection, csr: bytes) -> Join:
         token, self.token = self.token, ""

@@ -17,8 +17,9 @@ from rempart.kernel.errors import NotFound
 from rempart.kernel.event import Event
 
 from . import messages
+from .allowance import EVENTS_OF_ONE, Allowance
 from .host_record import read_recorded
-from .model import Agent
+from .model import Agent, source_of
 
 HOLD = 25.0
 """Seconds that a question for another policy is held while it is the same."""
@@ -58,6 +59,8 @@ class HostApi:
     ) -> None:
         self._hosts, self._enforcement, self._record = hosts, enforcement, record
         self._clock, self._hold = clock, hold
+        self._allowance = Allowance(clock)
+        self._digested: tuple[bytes, str] = (b"", "")
 
     def routes(self) -> list[tuple[str, str, Handler]]:
         return [
@@ -85,12 +88,18 @@ class HostApi:
         deadline = self._clock.monotonic() + self._hold
         while True:
             policy = await self._enforcement.policy()
-            digest = hashlib.sha256(policy).hexdigest()
+            digest = self._digest(policy)
             if digest != seen or self._clock.monotonic() >= deadline:
                 return Response(b"" if digest == seen else policy, media_type=_JSON)
             await asyncio.sleep(_LOOK)
             if await request.is_disconnected():
                 return Response(status_code=204)
+
+    def _digest(self, policy: bytes) -> str:
+        """Policies are large, and asked for every second by everybody who waits for another one."""
+        if self._digested[0] is not policy:
+            self._digested = (policy, hashlib.sha256(policy).hexdigest())
+        return self._digested[1]
 
     async def epochs(self, request: Request, agent: Agent) -> Response:
         self._of(agent)
@@ -99,8 +108,10 @@ class HostApi:
     async def keep(self, request: Request, agent: Agent) -> Response:
         services = self._of(agent)[1]
         told = messages.read(await messages.body(request), Recorded)
-        events = read_recorded(agent.spiffe_id, services, told.source, [bytes(one) for one in told.events])
-        source = f"{told.source}@{agent.spiffe_id.partition('/rempart/agent/')[2]}"
+        self._allowance.take(agent.spiffe_id, len(told.events) / EVENTS_OF_ONE)
+        payloads = [bytes(one) for one in told.events]
+        events = read_recorded(agent.spiffe_id, services, told.source, payloads, self._clock.now())
+        source = source_of(told.source, agent.spiffe_id)
         await asyncio.gather(*(self._record(event, source) for event in events))
         return Response(status_code=204)
 

@@ -14,6 +14,8 @@ from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import HOISTED
 
 MAX_EVENTS = 1000
+AHEAD = 60.0
+"""Seconds that a host's clock may be ahead of ours: what is said to be later happened by then."""
 _MONEY = frozenset(kind for kind in EventType if kind.startswith("money."))
 _OF_SOURCE: dict[str, frozenset[EventType]] = {
     "pdp": frozenset((EventType.DECISION, EventType.POLICY_LOADED, EventType.POLICY_REFUSED, EventType.ALARM)),
@@ -30,8 +32,9 @@ _OF_SOURCE: dict[str, frozenset[EventType]] = {
         )
     ),
 }
-_OF_ENVOY = frozenset((EventType.DECISION, EventType.HANDSHAKE_REFUSED, EventType.REQUEST_REFUSED))
-_OF_SERVICE = _OF_ENVOY | _MONEY | {EventType.APPLICATION}
+_OF_PROGRAM = frozenset((EventType.APPLICATION, *_MONEY))
+"""What else a program says in them is its own affair."""
+_OF_SERVICE = frozenset((EventType.DECISION, EventType.HANDSHAKE_REFUSED, EventType.REQUEST_REFUSED, *_OF_PROGRAM))
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RESERVED = {EventType.DECISION: "dec_"}
 _FORBIDDEN = ("dec_", "alr_")
@@ -82,15 +85,27 @@ class _Envelope(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Envelope).decode
 
 
-def read_recorded(agent: str, services: frozenset[str], source: str, payloads: Sequence[bytes]) -> list[Event]:
-    """All or none. Raises BadInput `bad_event`, Denied `foreign_service`: an event of what doesn't run there."""
+def read_recorded(
+    agent: str, services: frozenset[str], source: str, payloads: Sequence[bytes], now: float
+) -> list[Event]:
+    """All or none; `now` is our own time. Raises BadInput `bad_event`, Denied `foreign_service`: an event of what
+    doesn't run there."""
     allowed = _OF_SOURCE.get(source)
     if allowed is None or len(payloads) > MAX_EVENTS:
         raise BadInput("bad_event", f"an agent can't tell {len(payloads)} events of {source[:50]!r}")
-    return [_event(agent, services, allowed, payload) for payload in payloads]
+    return [_event(agent, services, allowed, payload, now) for payload in payloads]
 
 
-def _event(agent: str, services: frozenset[str], allowed: frozenset[EventType], payload: bytes) -> Event:
+def believed(at: float, now: float, details: dict[str, Any]) -> float:
+    """When it happened, by a clock that is not ours: one that is ahead, or lies, would end every window of detection
+    and keep its neighbours in the log for ever. What was told stays in `details`."""
+    latest = now + AHEAD
+    if at > latest:
+        details["told_at"] = at
+    return min(at, latest)
+
+
+def _event(agent: str, services: frozenset[str], allowed: frozenset[EventType], payload: bytes, now: float) -> Event:
     try:
         own = _decode(payload).unmapped.rempart
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -101,20 +116,15 @@ def _event(agent: str, services: frozenset[str], allowed: frozenset[EventType], 
         raise BadInput("bad_event", f"an agent can't record {own.type} under {own.id[:50]!r}")
     if not 0 <= own.at < 253_402_300_800_000:  # the year 10000
         raise BadInput("bad_event", "`at` is not in milliseconds since the epoch")
-    if own.type in _OF_SERVICE:
-        named_services = [own.service] if own.service is not None else []
-        if own.type is EventType.DECISION or (own.type in _OF_ENVOY and own.pep is not None):
-            named_services.append(str(own.pep))
-        if not services.issuperset(named_services):
-            foreign = next(name for name in named_services if name not in services)
-            raise Denied("foreign_service", f"{foreign!r:.80} does not run on the host of {agent}")
+    if own.type in _OF_SERVICE and not _of_here(own, services):
+        raise Denied("foreign_service", f"{own.service or own.pep!r:.80} does not run on the host of {agent}")
     details = {**own.details, **{name: found for name in HOISTED if (found := getattr(own, name)) is not None}}
     if own.truncated:
         details["truncated"] = True
     return Event(
         id=own.id,
         type=own.type,
-        at=own.at / 1000,
+        at=believed(own.at / 1000, now, details),
         success=own.success,
         severity=own.severity,
         reason=own.reason,
@@ -130,3 +140,12 @@ def _event(agent: str, services: frozenset[str], allowed: frozenset[EventType], 
         after=own.after,
         details={**details, "agent": agent},
     )
+
+
+def _of_here(own: _Own, services: frozenset[str]) -> bool:
+    if own.type in _OF_PROGRAM:
+        return own.service in services
+    named = [one for one in (own.service, own.pep) if one is not None]
+    if own.type is EventType.DECISION and own.pep is None:
+        return False
+    return bool(named) and all(isinstance(one, str) and one in services for one in named)

@@ -16,7 +16,7 @@ from typing import Protocol
 from rempart.crypto.possession import verify_possession
 from rempart.crypto.svid import verify_svid
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import BadInput, Denied, Throttled, Unauthenticated
+from rempart.kernel.errors import BadInput, Denied, Unauthenticated
 from rempart.workloads.ports import ServiceAccountTokens
 
 from .messages import Join
@@ -48,12 +48,10 @@ class Nonces:
         self._open: OrderedDict[str, float] = OrderedDict()
 
     def give(self) -> str:
-        """Raises Throttled `too_many_joins`: giving nonces away would be cheaper than remembering them."""
+        """Where too many are open the oldest ends: who asks for thousands, and answers none, keeps nobody out."""
         now = self._clock.now()
-        while self._open and next(iter(self._open.values())) <= now:
+        while self._open and (next(iter(self._open.values())) <= now or len(self._open) >= MAX_NONCES):
             self._open.popitem(last=False)
-        if len(self._open) >= MAX_NONCES:
-            raise Throttled("too_many_joins", "too many agents are joining", "try again", retry_after=5)
         nonce = secrets.token_urlsafe(24)
         self._open[nonce] = now + NONCE_TTL
         return nonce

@@ -96,4 +96,4 @@ class Knowledge:
 
 
 def _but_entries(synced: Synced) -> tuple[object, ...]:
-    return synced.bundle, synced.partners, synced.issuer, synced.kid, synced.generation
+    return synced.bundle, synced.partners, synced.issuer, synced.kid, synced.generation, synced.adopted

@@ -62,6 +62,7 @@ class Membership:
         self._path, self._key, self._clock, self._alarm = path, seal_key, clock, alarm
         self._bundle = ""
         self._begun = 0.0
+        self._unsaved = False
         self.svid: X509Svid | None = None
         self.away_since: float | None = None
         """When the server stopped answering; None while it answers."""
@@ -92,10 +93,12 @@ class Membership:
         self._server.use(self._knowledge.roots, None)
         key = EcKey.generate()
         join = await self._evidence.join(self._server, key.request_der())
+        self._save(None)  # a token is not spent where what comes for it can't be kept
         self._take(key, await self._server.ask("POST", "/v1/join", messages.encode(join), within_s=ASK_WITHIN))
 
     def _take(self, key: EcKey, answer: bytes) -> None:
-        """The agent's new SVID, checked and kept before it is used. Raises Unavailable `bad_answer`."""
+        """The agent's new SVID, checked and kept before it is used. Raises Unavailable `bad_answer` |
+        `agent_state_failed`, and then the one before is still in use: the server takes it until this one is shown."""
         admitted = messages.read_answer(answer, Admitted)
         self._knowledge.trust(admitted.bundle)
         roots, domain = [root.der for root in self._knowledge.roots], self._knowledge.trust_domain
@@ -103,24 +106,43 @@ class Membership:
         if not found.path.startswith(AGENTS) or not same_key(admitted.svid[0], key):
             raise Unavailable("bad_answer", "the server made this host something else than an agent")
         self._bundle = admitted.bundle
-        self.svid, self._begun = _svid(found, key, admitted.svid), self._clock.now()
-        self._save()
+        taken = _svid(found, key, admitted.svid)
+        try:
+            self._save(taken)
+        except Unavailable:
+            self._server.use(self._knowledge.roots, self.svid)  # the roots may be new
+            raise
+        self.svid, self._begun = taken, self._clock.now()
         self._server.use(self._knowledge.roots, self.svid)
 
     # -- going on ------------------------------------------------------------------------------------------------
 
     async def synchronise(self) -> None:
-        """Ask for news, and learn them. Raises as `ServerConnection.ask`, BadInput."""
+        """Ask for news, and learn them: they count at once, and are kept as soon as there is room. Raises as
+        `ServerConnection.ask`, BadInput, Unavailable `agent_state_failed`."""
         path = f"/v1/sync?seen={self._knowledge.version}"
         synced = messages.read_answer(await self._server.ask("GET", path, within_s=SYNC_WITHIN), Synced)
-        if synced.version == self._knowledge.version:
-            return
-        roots = self._knowledge.roots
-        self._knowledge.learn(synced, self.spiffe_id)
-        self._bundle = synced.bundle
-        self._save()
-        if self._knowledge.roots != roots:
-            self._server.use(self._knowledge.roots, self.svid)
+        if synced.version != self._knowledge.version:
+            roots = self._knowledge.roots
+            self._knowledge.learn(synced, self.spiffe_id)
+            self._bundle, self._unsaved = synced.bundle, True
+            if self._knowledge.roots != roots:
+                self._server.use(self._knowledge.roots, self.svid)
+        if self._unsaved:
+            self._save(self.svid)
+
+    async def ask(self, path: str, *, within_s: float) -> bytes:
+        """As `ServerConnection.ask`, GET; an agent that the server has forgotten joins again first, where there is
+        something to show."""
+        try:
+            return await self._server.ask("GET", path, within_s=within_s)
+        except RempartError as error:
+            if error.code not in LOST or not self._evidence.again:
+                raise
+        self._knowledge.forget_entries()
+        self.svid = None
+        await self._join()
+        return await self._server.ask("GET", path, within_s=within_s)
 
     async def keep_synchronised(self) -> None:
         """Until the agent is none any more and can't become one by itself: then it raises why."""
@@ -183,7 +205,7 @@ class Membership:
             raise error
         if error.code in LOST:
             self.svid = None
-            self._save()
+            self._save(None)
         await self._alarm(f"this agent was refused: {error.reason}")
 
     # -- what is kept --------------------------------------------------------------------------------------------
@@ -214,16 +236,17 @@ class Membership:
                 "find out who changed it; remove it and let the agent join again",
             ) from None
 
-    def _save(self) -> None:
+    def _save(self, svid: X509Svid | None) -> None:
         """Raises Unavailable `agent_state_failed`."""
-        chain = [one.der for one in self.svid.chain] if self.svid else []
-        key = self.svid.key.to_der() if self.svid else b""
+        chain = [one.der for one in svid.chain] if svid else []
+        key = svid.key.to_der() if svid else b""
         synced = self._knowledge.synced if self._knowledge.version else None
         kept = _Kept(key, chain, self._bundle, synced)
         try:
             replace_file(self._path, aead.seal(self._key, msgspec.json.encode(kept), _CONTEXT))
         except OSError as error:
             raise Unavailable("agent_state_failed", f"{self._path} can't be written: {error.strerror}") from None
+        self._unsaved = False
 
 
 def _svid(found: SpiffeId, key: EcKey, chain: list[bytes]) -> X509Svid:

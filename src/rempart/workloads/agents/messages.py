@@ -101,7 +101,8 @@ class Synced(msgspec.Struct, frozen=True):
     """All that an agent needs to know. `version` is a digest of the rest: the same over restarts of the server.
 
     `issuer` is that of JWT-SVIDs, `kid` of the key that signs them. When `generation` changes, certificates are
-    replaced before their time. `partners`: bundles of other trust domains that the entries federate with.
+    replaced before their time. `partners`: bundles of other trust domains that the entries federate with. `adopted`:
+    ids of the JWT keys of systems that this trust domain moves away from, whose tokens have issuers of their own.
     """
 
     version: str
@@ -111,6 +112,7 @@ class Synced(msgspec.Struct, frozen=True):
     issuer: str
     kid: str
     generation: str
+    adopted: list[str] = []
 
 
 class SignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

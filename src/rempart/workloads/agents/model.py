@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from rempart.kernel.errors import BadInput
+from rempart.workloads.model import Selector
 
 AGENTS = "/rempart/agent/"
 """Paths below it are agents' own: nothing is registered there."""
 GRACE = 60.0
 SERVER = "/rempart/server"
 """The path of the id that servers answer agents under."""
+
+
+def selectors_of(spiffe_id: str, facts: Sequence[str]) -> frozenset[Selector]:
+    """What a node alias may ask of an agent: what it was attested by, and its id."""
+    found = {Selector("spiffe_id", *spiffe_id.split(":", 1))}
+    for fact in facts:
+        with contextlib.suppress(BadInput):  # of a method that this version doesn't know
+            found.add(Selector.parse(fact))
+    return frozenset(found)
+
+
+def source_of(process: str, agent: str) -> str:
+    """The name in the record of a process on the host of that agent: `PROCESS@METHOD/NAME`."""
+    return f"{process}@{agent.partition(AGENTS)[2]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from rempart.crypto.x509 import Certificate, EcKey, same_key
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import RempartError, Unavailable
 from rempart.kernel.spiffe import SpiffeId
-from rempart.workloads.jwt_authority import validate_token
+from rempart.workloads.jwt_authority import claimed_kid, validate_token
 from rempart.workloads.model import Entry, JwtSvid
 from rempart.workloads.ports import ServerConnection
 
@@ -114,5 +114,6 @@ class RemoteJwt:
         )
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
-        domain, issuer = self._knowledge.trust_domain, self._knowledge.synced.issuer
+        domain, synced = self._knowledge.trust_domain, self._knowledge.synced
+        issuer = None if claimed_kid(token) in synced.adopted else synced.issuer
         return validate_token(token, audience, self.public_keys(), domain, issuer, self._clock.now())

@@ -136,10 +136,9 @@ class Roster:
 
     async def show(self, name: str) -> Agent:
         """By SPIFFE ID, or what follows `/rempart/agent/` in it. Raises NotFound `unknown_agent`."""
-        full = name if name.startswith("spiffe://") else f"spiffe://{self.trust_domain}{AGENTS}{name}"
-        agent = await self._store.find(full)
+        agent = await self._store.find(self._full(name))
         if agent is None:
-            raise NotFound("unknown_agent", f"there is no agent {name[:200]!r}", "see `rempart agent list`")
+            raise _unknown(name)
         return agent
 
     async def ban(self, name: str, operator: str, *, banned: bool = True) -> Agent:
@@ -151,13 +150,26 @@ class Roster:
         self._announce()
         return changed or before
 
-    async def evict(self, name: str, operator: str) -> Agent:
-        """Forget it: it has to join again. Raises NotFound `unknown_agent`."""
-        agent = await self.show(name)
-        await self._record_change("the agent is evicted", operator, agent.spiffe_id, agent, None)
-        await self._store.change(agent.spiffe_id, lambda _: None)
+    async def evict(self, name: str, operator: str) -> dict[str, Any]:
+        """Forget it, and the join tokens that are open for it: it has to join again, by a new one. What there was, as
+        `document` shows it, with the number of `tokens`; also where there were tokens only. Raises NotFound
+        `unknown_agent`."""
+        full = self._full(name)
+        agent = await self._store.find(full)
+        if agent is None:
+            tokens = await self._store.void_tokens(full)
+            if not tokens:
+                raise _unknown(name)
+            await self._record_change(f"{tokens} join tokens are void", operator, full, None, {"tokens": 0})
+            return {"spiffe_id": full, "tokens": tokens}
+        await self._record_change("the agent is evicted", operator, full, agent, None)
+        tokens = await self._store.void_tokens(full)
+        await self._store.change(full, lambda _: None)
         self._announce()
-        return agent
+        return {**document(agent), "tokens": tokens}
+
+    def _full(self, name: str) -> str:
+        return name if name.startswith("spiffe://") else f"spiffe://{self.trust_domain}{AGENTS}{name}"
 
     async def keep_swept(self) -> None:
         """For ever; what fails is tried again."""
@@ -206,6 +218,10 @@ def document(agent: Agent) -> dict[str, Any]:
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound("unknown_agent", f"there is no agent {name[:200]!r}", "see `rempart agent list`")
 
 
 def _banned(spiffe_id: str) -> Denied:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from rempart.crypto.x509 import CertificateRequest
 from rempart.kernel.clock import Clock
@@ -56,22 +57,23 @@ class AgentSigning:
             self._keys.popitem(last=False)
         return request
 
-    async def x509(self, agent: str, requests: list[SignRequest]) -> list[Signed]:
+    async def x509(self, agent: str, requests: list[SignRequest], facts: Sequence[str] = ()) -> list[Signed]:
         """In the order of the requests; one that is refused doesn't hold up the others. Raises BadInput
         `too_many_requests`, Unavailable when nothing can be signed or recorded now."""
         if len(requests) > MAX_BATCH:
             raise BadInput("too_many_requests", f"more than {MAX_BATCH} requests at once", "send fewer at a time")
         answers: list[Signed] = []
+        parents = self._registration.parents(agent, facts)
         for first in range(0, len(requests), _TOGETHER):
             if first:
                 await asyncio.sleep(0)  # others are served meanwhile
             batch = requests[first : first + _TOGETHER]
-            answers += await asyncio.gather(*(self._one(agent, request) for request in batch))
+            answers += await asyncio.gather(*(self._one(agent, parents, request) for request in batch))
         return answers
 
-    async def _one(self, agent: str, request: SignRequest) -> Signed:
+    async def _one(self, agent: str, parents: frozenset[str], request: SignRequest) -> Signed:
         try:
-            entry = self._own(agent, request.entry)
+            entry = self._own(parents, request.entry)
             asked = self.request_of(request.csr, str(entry.spiffe_id), (agent, entry.id))
         except (BadInput, Denied, Conflict) as error:
             await self._refusals.refused(agent, error, {"agent": agent, "entry": request.entry[:80]})
@@ -81,11 +83,11 @@ class AgentSigning:
         await self._issued(agent, entry, {"kind": "x509", "serial": leaf.serial, "not_after": leaf.not_after})
         return Signed(entry.id, [one.der for one in chain])
 
-    async def jwt(self, agent: str, entry_id: str, audiences: list[str]) -> Token:
+    async def jwt(self, agent: str, entry_id: str, audiences: list[str], facts: Sequence[str] = ()) -> Token:
         """Raises Denied `foreign_entry`, BadInput `bad_audience`, Unavailable."""
         wanted = check_audiences(audiences)
         try:
-            entry = self._own(agent, entry_id)
+            entry = self._own(self._registration.parents(agent, facts), entry_id)
         except Denied as error:
             await self._refusals.refused(agent, error, {"agent": agent, "entry": entry_id[:80]})
             raise
@@ -94,12 +96,11 @@ class AgentSigning:
         await self._issued(agent, entry, about)
         return Token(token.token, token.token_id, token.issued_at, token.expires_at, token.key_id)
 
-    def _own(self, agent: str, entry_id: str) -> Entry:
+    def _own(self, parents: frozenset[str], entry_id: str) -> Entry:
         """The same answer whether the entry is another one's or none."""
-        now = self._clock.now()
-        for entry in self._registration.of_parent(agent):
-            if entry.id == entry_id and (entry.expires_at is None or now < entry.expires_at):
-                return entry
+        entry, now = self._registration.known(entry_id), self._clock.now()
+        if entry is not None and entry.parent_id in parents and (entry.expires_at is None or now < entry.expires_at):
+            return entry
         raise Denied("foreign_entry", f"{entry_id[:80]!r} is no entry of this agent", "synchronise the entries first")
 
     async def _issued(self, agent: str, entry: Entry, details: dict[str, object]) -> None:
