@@ -23,6 +23,7 @@ from rempart.workloads.agents.messages import MAX_ANSWER
 from rempart.workloads.model import X509Svid
 
 CONNECT_WITHIN = 5.0
+CLOSE_WITHIN = 1.0
 MAX_CONNECTIONS = 10  # on a host with services three are held, and three may carry the record: the rest is for SVIDs
 MAX_PROBLEM = 1 << 16
 _READ = 1 << 16
@@ -60,7 +61,12 @@ class HttpsServer:
             one.writer.close()
 
     async def close(self) -> None:
+        idle = self._idle
         self.use((), None)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN):
+                for one in idle:
+                    await one.writer.wait_closed()
 
     async def ask(self, method: str, path: str, body: bytes = b"", *, within_s: float) -> bytes:
         try:

@@ -31,6 +31,7 @@ RETRY = (0.5, 30.0)
 LOST = frozenset({"agent_unknown", "agent_superseded"})
 BANNED = "agent_banned"
 _SLICE = 5.0
+_ROOM = 1 << 14
 _CONTEXT = b"rempart/agent/state/v1"
 
 
@@ -93,7 +94,7 @@ class Membership:
         self._server.use(self._knowledge.roots, None)
         key = EcKey.generate()
         join = await self._evidence.join(self._server, key.request_der())
-        self._save(None)  # a token is not spent where what comes for it can't be kept
+        self._check_room()  # a token is not spent where what comes for it can't be kept
         self._take(key, await self._server.ask("POST", "/v1/join", messages.encode(join), within_s=ASK_WITHIN))
 
     def _take(self, key: EcKey, answer: bytes) -> None:
@@ -235,6 +236,15 @@ class Membership:
                 f"{self._path} is not what this agent wrote",
                 "find out who changed it; remove it and let the agent join again",
             ) from None
+
+    def _check_room(self) -> None:
+        """Raises Unavailable `agent_state_failed`."""
+        probe = self._path.with_suffix(".probe")
+        try:
+            replace_file(probe, bytes(_ROOM))
+            probe.unlink()
+        except OSError as error:
+            raise Unavailable("agent_state_failed", f"{self._path} can't be written: {error.strerror}") from None
 
     def _save(self, svid: X509Svid | None) -> None:
         """Raises Unavailable `agent_state_failed`."""
