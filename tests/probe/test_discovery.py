@@ -91,6 +91,22 @@ def test_keys_are_public_named_and_for_signing(idp: Idp) -> None:
     assert len({key["kid"] for key in keys(idp)}) == len(keys(idp))
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/auth/.well-known/openid-configuration",
+        "/auth/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-authorization-server/auth",
+        "/auth/jwks.json",
+    ],
+)
+def test_who_asks_for_the_head_is_told_as_who_reads(idp: Idp, path: str) -> None:
+    read, head = idp.ask("GET", path), idp.ask("HEAD", path)
+    assert (read.status_code, head.status_code, head.content) == (200, 200, b"")
+    for name in ("content-type", "content-length", "cache-control"):
+        assert head.headers[name] == read.headers[name], name
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", ["/auth/.well-known/openid-configuration", "/auth/jwks.json"])
 def test_it_is_only_read(idp: Idp, method: str, path: str) -> None:

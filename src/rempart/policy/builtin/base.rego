@@ -55,7 +55,7 @@ people := allowed("public_login", "anyone may log in") if {
 } else := allowed("public_auth", "OAuth's own endpoints judge for themselves") if {
 	input.segments[0] == "auth"
 } else := allowed("public_metadata", "where OAuth's endpoints are is public (RFC 8414 section 3)") if {
-	input.method in {"GET", "OPTIONS"} # a browser application on another origin asks first
+	input.method in {"GET", "HEAD", "OPTIONS"} # a browser application on another origin asks first
 	input.path == "/.well-known/oauth-authorization-server/auth"
 } else := allowed("accounts_for_declared_callers", "a declared caller asks about accounts") if {
 	input.segments[0] == "accounts"

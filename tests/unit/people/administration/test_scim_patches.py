@@ -56,6 +56,29 @@ def test_values_of_a_list_chosen_by_a_filter() -> None:
     assert done["emails"][0] == {"value": "n@b.example", "type": "work", "primary": True}
 
 
+def test_what_is_not_kept_is_ignored_however_it_is_named() -> None:
+    """Entra ID's usual mapping has telephone numbers and addresses, and sets one after the other by filter."""
+    for path in ('phoneNumbers[type eq "work"].value', 'addresses[type eq "work"].country', "nickName"):
+        for verb in ("Add", "Replace", "Remove"):
+            after = patched(USER, {"op": verb, "path": path, "value": "x"})
+            assert {name: after.get(name) for name in USER} == USER, (verb, path)
+
+
+def test_a_value_that_the_filter_describes_is_added() -> None:
+    bare = {name: value for name, value in USER.items() if name != "emails"}
+    add = {"op": "Add", "path": 'emails[type eq "work"].value', "value": "e@b.example"}
+    assert patched(bare, add)["emails"] == [{"type": "work", "value": "e@b.example"}]
+    assert patched(USER, add)["emails"][0]["value"] == "e@b.example"
+    other = patched(USER, {**add, "path": 'emails[type eq "other"].value'})["emails"]
+    assert [entry["type"] for entry in other] == ["work", "home", "other"]
+
+
+def test_null_is_no_value() -> None:
+    assert "displayName" not in patched(USER, {"op": "replace", "path": "displayName", "value": None})
+    assert "displayName" not in patched(USER, {"op": "replace", "value": {"displayName": None}})
+    assert patched(USER, {"op": "replace", "path": "name.givenName", "value": None})["name"] == {"familyName": "Lee"}
+
+
 def test_a_new_primary_address_takes_the_old_ones_place() -> None:
     done = patched(USER, {"op": "add", "path": "emails", "value": [{"value": "n@b.example", "primary": True}]})
     assert [entry.get("primary") for entry in done["emails"]] == [False, False, True]

@@ -9,7 +9,7 @@ import copy
 import re
 from typing import Any
 
-from .filters import MAX_LENGTH, Filter, matches, parse, parse_path
+from .filters import MAX_LENGTH, Compare, Filter, matches, parse, parse_path
 from .refusals import ScimRefusal, check_schema
 
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -69,10 +69,13 @@ def _change(
     multivalued: frozenset[str],
 ) -> None:
     name, _, sub = attribute.partition(".")
+    if verb == "replace" and value is None:  # RFC 7643 section 2.5: null is no value
+        verb = "remove"
     if verb != "remove" and value is None:
         raise ScimRefusal("invalidValue", "a value is missing")
     if chosen is not None:
-        _change_chosen(resource, name, chosen, below, verb, value)
+        if name in multivalued or _get(resource, name) is not None:  # what isn't kept is ignored, as everywhere
+            _change_chosen(resource, name, chosen, below, verb, value)
     elif name in multivalued:
         _change_list(resource, name, sub, verb, value)
     elif sub:
@@ -120,6 +123,9 @@ def _change_chosen(
     targets = [entry for entry in entries if isinstance(entry, dict) and matches(entry, chosen, name)]
     if not targets:
         if verb == "remove":
+            return
+        if verb == "add" and below and isinstance(chosen, Compare) and chosen.operator == "eq":
+            _set(resource, name, [*entries, {chosen.path: chosen.value, below: value}])  # as Entra ID adds one
             return
         raise ScimRefusal("noTarget", "no value is the one that the path means")
     if below is not None:
