@@ -135,7 +135,7 @@ def test_a_fresh_search_looks_through_all_that_was_durable_when_it_was_asked(seq
     written = 0
     with sequencer.client() as client, sequencer.client("audit") as auditor:
         for by in (client, auditor, client):
-            for _ in range(3000):
+            for _ in range(60):
                 journal.append(encode(decision(f"dec_fresh{written}", "usr_fresh"), "fresh"))
                 written += 1
             journal.commit()
