@@ -293,7 +293,7 @@ def evict(name: NameArgument, state: StateOption = None, as_json: JsonOption = F
 
 @app.command()
 def status(state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Of the agent that runs on this host. Exit code 1 when its server is away, or it is no agent any more."""
+    """Of the agent that runs on this host. Exit code 1 when its server is away, or refuses it."""
     directory = state_dir(state)
     among_services = "run/admin/host-agent.sock"
     where = among_services if (directory / among_services).exists() else "run/agent.sock"
@@ -303,7 +303,7 @@ def status(state: StateOption = None, as_json: JsonOption = False) -> None:
     else:
         for key, value in answer.items():
             print(f"{key}: {rfc3339(value) if key.endswith(('_at', '_since')) and value else value}")
-    if answer["server_away_since"] or not answer["spiffe_id"]:
+    if answer["server_away_since"] or answer["refused"] or not answer["spiffe_id"]:
         raise SystemExit(1)
 
 

@@ -30,6 +30,7 @@ class AgentStatus:
                 "spiffe_id": self._membership.spiffe_id or None,
                 "svid_expires_at": svid.leaf.not_after if svid else None,
                 "server_away_since": self._membership.away_since,
+                "refused": self._membership.refused or None,
                 "entries": len(self._knowledge.entries()),
                 "bundle_sequence": self._knowledge.bundle.sequence if self._knowledge.roots else None,
                 "issued": {"x509": counters.x509_issued, "jwt": counters.jwt_issued},

@@ -67,6 +67,8 @@ class Membership:
         self.svid: X509Svid | None = None
         self.away_since: float | None = None
         """When the server stopped answering; None while it answers."""
+        self.refused = ""
+        """The code that the server refuses this agent with; empty while it doesn't."""
 
     @property
     def spiffe_id(self) -> str:
@@ -166,7 +168,7 @@ class Membership:
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # nosec B311 - jitter, no secret
                 wait = min(wait * 2, RETRY[1])
             else:
-                self.away_since, wait = None, RETRY[0]
+                self.away_since, self.refused, wait = None, "", RETRY[0]
 
     async def _now_is_due(self) -> None:
         while self.svid is None:  # noqa: ASYNC110 - `keep_fresh` joins again, and fails more often than not
@@ -197,6 +199,7 @@ class Membership:
                 self.away_since = self._clock.now()
             return
         if error.code in LOST or error.code == BANNED:
+            self.refused = error.code
             if self._knowledge.version:
                 await self._alarm(f"the server refuses this agent: {error.reason}")
             self._knowledge.forget_entries()
