@@ -131,7 +131,8 @@ class RogueNode:
         operator = self.scene.means.operator
         if operator is None:
             return
-        for entry in operator(["entry", "list"], "")["entries"]:
+        server = f"spiffe://{self.scene.trust_domain}/rempart/server"  # a node alias goes after what is below it
+        for entry in sorted(operator(["entry", "list"], "")["entries"], key=lambda one: one["parent_id"] == server):
             if f"/{self.name}" in entry["spiffe_id"]:
                 operator(["entry", "delete", entry["id"]], "")
         for agent in operator(["agent", "list"], "")["agents"]:
