@@ -34,7 +34,7 @@ from rempart.workloads.refusals import Refusals
 from rempart.workloads.sds import SecretDiscovery
 from rempart.workloads.workload_api import WorkloadApi
 
-from .agent_events import JournalTelling, alarm_in, own_events
+from .agent_events import JournalTelling, gap_in, own_events
 from .agent_parts import MAX_BACKLOG, agent_parts
 from .agent_status import AgentStatus
 from .asgi import asgi_server
@@ -105,7 +105,7 @@ async def run(options: AgentOptions, ready: Callable[[str], None]) -> None:
         refusals = Refusals(journal, clock)
         identities = parts.identities(Attestor(NoSupervisor(), containers=_containers(options)), refusals)
         own = state.path / "journal"
-        telling = JournalTelling(own, own / "told", own_events(server), alarm_in(journal, clock))
+        telling = JournalTelling(own, own / "told", own_events(server), gap_in(journal, clock))
         closing.callback(telling.close)
         workloads = GrpcServer([WorkloadApi(identities), SecretDiscovery(identities)])
         admin = asgi_server(AgentStatus(membership, knowledge, identities, journal).app())

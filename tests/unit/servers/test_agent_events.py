@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support_audit import journaled
@@ -17,10 +18,13 @@ from rempart.detection.engine import Engine
 from rempart.detection.ruleset import BUILT_IN, load
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import BadInput, Denied, RempartError, Unavailable
+from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
 from rempart.servers import agent_events
-from rempart.servers.agent_events import JournalTelling, gap_in
+from rempart.servers.agent_events import JournalTelling, gap_in, own_events
 from rempart.workloads.agents.host_record import read_recorded
+from rempart.workloads.agents.messages import ToldAll, read
+from rempart.workloads.agents.telling import Telling
 
 
 class Server:
@@ -173,6 +177,27 @@ def test_the_rule_about_gaps_knows_one_of_another_host(tmp_path: Path) -> None:
     own = json.loads(encode(event, "host-agent@join_token/host-b"))["unmapped"]["rempart"]
     engine = Engine(load([BUILT_IN]))
     assert "audit_gap" in [alert.rule for alert in engine.take_own(own)]
+
+
+def test_and_one_of_an_agent_without_services(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", "agent")
+    asyncio.run(gap_in(journal, ManualClock())("3 records of the journal are missing"))
+    journal.close()
+    kept: list[bytes] = []
+
+    async def record(event: Event, source: str) -> None:
+        kept.append(encode(event, source))
+
+    class Way:
+        async def ask(self, method: str, path: str, body: bytes = b"", *, within_s: float) -> bytes:
+            events = read(body, ToldAll).events
+            await Telling(record, ManualClock()).keep("spiffe://bank.example/rempart/agent/x509pop/1", events)
+            return b""
+
+    way: Any = Way()
+    asyncio.run(own_events(way)(journaled(tmp_path / "j")))
+    engine = Engine(load([BUILT_IN]))
+    assert "audit_gap" in [alert.rule for payload in kept for alert in engine.take(payload)]
 
 
 # -- what the server will not have ------------------------------------------------------------------------------------
