@@ -17,7 +17,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rempart
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
@@ -28,11 +28,13 @@ from rempart.wiring.ports import Ports
 from rempart.wiring.settings import AppSettings, load
 
 from .disk_upstream import DiskUpstream
-from .host_joining import HostRequest, join_host
 from .key_material import KeyMaterial, ensure_roots, master_key
 from .leftovers import kill_leftovers
 from .port_claims import PortClaims
 from .state_files import StateDirectory
+
+if TYPE_CHECKING:
+    from .host_joining import HostRequest
 
 PROFILES = ("dev", "production")
 _PR_SET_PDEATHSIG = 1
@@ -104,6 +106,8 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
         upstream = DiskUpstream(disk.cert, disk.key, disk.bundle, app.trust_domain)
     elsewhere, roots = None, Roots(spiffe="", web="")
     if request.elsewhere is not None:
+        from .host_joining import join_host  # an agent's modules are 13 MB, which other supervisors don't need
+
         elsewhere = join_host(request.elsewhere, app, state, master)
     else:
         roots = ensure_roots(state.path, app.trust_domain, master, upstream)
