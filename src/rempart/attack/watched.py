@@ -52,7 +52,7 @@ def attacks() -> Iterator[Attack]:
             "the alert comes and holds none of them",
             _injection,
         ),
-        ("S-watch-forged", "A forged alert", told + "an alert, a deployment, an alert's id", "400", _forged),
+        ("S-watch-forged", "A forged alert", told + "an alert, and an event under an alert's id", "400", _forged),
     ):
         yield Attack(id, Actor.ROGUE_WORKLOAD, title, tried, expected, run, needs=("/wallet",))
     for id, title, tried, expected, simulated in (
@@ -200,8 +200,6 @@ def _forged(scene: Scene) -> Outcome:
         for kind, id in (
             ("alert.raised", event["id"]),
             ("system.alarm", event["id"]),
-            ("delivery.deployment", event["id"]),  # what the deployments model learns from
-            ("secrets.read", event["id"]),
             ("application", "alr_" + "0" * 26),
         )
     ]
