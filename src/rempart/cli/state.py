@@ -14,6 +14,12 @@ StateOption = Annotated[
     Path | None,
     typer.Option("--state", help="State directory; default $REMPART_STATE, else ./.rempart", show_default=False),
 ]
+_WANTED_BY = {
+    "shipper": "an [[audit.sink]]",
+    "notifier": "an [[alerting.channel]]",
+    "models": "`models = true` in [detection]",
+}
+"""Processes that run only where rempart.toml says so, and what says so."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout")]
 
 
@@ -32,6 +38,9 @@ def call(
     try:
         path_to_socket.stat()  # httpx would leave a socket open that can't be connected to
     except OSError as error:
+        if process in _WANTED_BY and (state / "run" / "control.sock").exists():
+            why = f"nothing in this application's rempart.toml asks for the process {process}"
+            raise Unavailable("not_configured", why, f"add {_WANTED_BY[process]}, and start again") from None
         raise Unavailable(
             "not_running",
             f"no answer from {process} in {state}: {error.strerror}",
