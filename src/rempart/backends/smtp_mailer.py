@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import smtplib
+import socket
 import ssl
+import threading
 from dataclasses import dataclass, field
+from typing import IO, Any
 
 from rempart.kernel.errors import Unavailable
 
 from .file_mailer import message
 
 TIMEOUT = 10.0  # seconds for each step
+WITHIN = 60.0  # and for all of them
+LARGEST = 1 << 16  # bytes of answers
 AT_ONCE = 4
 
 
@@ -58,8 +64,54 @@ class SmtpMailer:
     def _connect(self) -> smtplib.SMTP:
         relay = self._relay
         if relay.security == "tls":
-            return smtplib.SMTP_SSL(relay.host, relay.port, timeout=TIMEOUT, context=_context(relay.ca))
-        return smtplib.SMTP(relay.host, relay.port, timeout=TIMEOUT)
+            return _SmtpTls(relay.host, relay.port, timeout=TIMEOUT, context=_context(relay.ca))
+        return _Smtp(relay.host, relay.port, timeout=TIMEOUT)
+
+
+class _Answers:
+    """What a relay says, LARGEST at most: smtplib keeps an answer of any number of lines."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._left = file, LARGEST
+
+    def readline(self, size: int = -1) -> bytes:
+        line = self._file.readline(size)
+        self._left -= len(line)
+        if self._left < 0:
+            raise smtplib.SMTPServerDisconnected("it answers without end")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Smtp(smtplib.SMTP):
+    """A relay that answers slowly or without end is cut off: it holds a thread, and memory, no longer than that."""
+
+    _late: threading.Timer | None = None
+
+    def getreply(self) -> tuple[int, bytes]:
+        if self.sock is not None and self.file is None:
+            self.file: Any = _Answers(self.sock.makefile("rb"))
+        if self._late is None:
+            self._late = threading.Timer(WITHIN, self._cut)
+            self._late.daemon = True
+            self._late.start()
+        return super().getreply()
+
+    def close(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        super().close()
+
+    def _cut(self) -> None:
+        if (connection := self.sock) is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+class _SmtpTls(_Smtp, smtplib.SMTP_SSL):
+    """From the first byte."""
 
 
 def _context(ca: str) -> ssl.SSLContext:
