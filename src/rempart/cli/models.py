@@ -216,7 +216,7 @@ def evaluate(
     for one in found:
         say(f"{one.subject.value}: {one.rows} rows, {one.anomalies} of them anomalies, {one.days} days")
         rows = [
-            (s.name, s.alerts, f"{s.precision:.2f}", f"{s.recall:.2f}", f"{s.average_precision:.2f}")
+            (s.name, s.alerts, *("" if x is None else f"{x:.2f}" for x in (s.precision, s.recall, s.average_precision)))
             for s in one.scores
         ]
         print_table(("by", "alerts", "precision", "recall", "average precision"), rows)

@@ -6,7 +6,6 @@ anomalies, is rated row by row as it comes. A baseline of one line stands beside
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ A_DAY = 10
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`alerts` were given; `average_precision` is over the whole ranking, nan where there is none."""
+    """`alerts` were given; `average_precision` is over the whole ranking, None where there is none."""
 
     name: str
     alerts: int
     precision: float
     recall: float
-    average_precision: float
+    average_precision: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def _score(
     anomalies = sum(row.id in labels for row in rows)
     precision, recall = hits / len(chosen) if chosen else 0.0, hits / anomalies if anomalies else 0.0
     if not ranked:
-        return Score(name, len(chosen), precision, recall, math.nan)
+        return Score(name, len(chosen), precision, recall, None)
     met, total = 0, 0.0
     for place, row in enumerate(sorted(rows, key=lambda one: ranked[one.id], reverse=True), 1):
         if row.id in labels:
