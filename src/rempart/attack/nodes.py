@@ -10,27 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from .model import Actor, Attack, Outcome, Trace, blocked, got_through, not_tried
-from .rogue_node import NoServer, RogueNode, new_key, request_for, say
+from .model import Attack, Outcome, Trace, blocked, got_through, not_tried
+from .rogue_node import NoServer, RogueNode, new_key, node_attack, request_for, say
 from .scene import Scene
 from .wire import Address, NoAnswer, Reply, connect
 
-NEEDS = "no agents are served here (`[workloads.agents]` of rempart.toml)"
 _HALF_OPEN = 80
 
 
 def attacks() -> Iterator[Attack]:
-    def node(id: str, title: str, tried: str, expected: str, run: Callable[[Scene], Outcome]) -> Attack:
-        def attempt(scene: Scene) -> Outcome:
-            try:
-                return run(scene)
-            except NoServer:
-                return not_tried(NEEDS)
-
-        return Attack(id, Actor.ROGUE_WORKLOAD, title, tried, expected, attempt)
-
     for row in _table():
-        yield node(*row)
+        yield node_attack(*row)
 
 
 def _table() -> tuple[tuple[str, str, str, str, Callable[[Scene], Outcome]], ...]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from .model import Actor, Attack, Outcome, Trace, blocked, got_through, not_tried
-from .nodes import NEEDS
-from .rogue_node import NoServer, RogueNode
+from .model import Attack, Outcome, Trace, blocked, got_through
+from .rogue_node import RogueNode, node_attack
 from .scene import Scene
 
 _HOSTS = "identity: only the agents of declared hosts speak for services"
@@ -17,25 +16,18 @@ _TRACE = Trace(("workloads.agent_refused",), "no_host")
 
 
 def attacks() -> Iterator[Attack]:
-    def host(id: str, title: str, tried: str, run: Callable[[Scene], Outcome]) -> Attack:
-        def attempt(scene: Scene) -> Outcome:
-            try:
-                return run(scene)
-            except NoServer:
-                return not_tried(NEEDS)
-
-        return Attack(id, Actor.ROGUE_WORKLOAD, title, tried, "404 no_host", attempt)
-
-    yield host(
+    yield node_attack(
         "R-node-decisions",
         "A host without services writes decisions",
         "decisions, transfers and logins at /v1/record",
+        "404 no_host",
         _decisions,
     )
-    yield host(
+    yield node_attack(
         "I-node-enforcement",
         "A host without services asks what sidecars are told",
         "the application's layout, the policy, whose sessions ended",
+        "404 no_host",
         _enforcement,
     )
 

@@ -6,7 +6,7 @@ import base64
 import json
 import secrets
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,30 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from .certificates import Identity
+from .model import Actor, Attack, Outcome, not_tried
 from .scene import Scene
 from .wire import Address, Reply, ask
 
 _PEM, _DER = serialization.Encoding.PEM, serialization.Encoding.DER
 
 
+_NEEDS = "no agents are served here (`[workloads.agents]` of rempart.toml)"
+
+
 class NoServer(Exception):
     """Nothing here listens for agents, or nobody lends an operator's hand."""
+
+
+def node_attack(id: str, title: str, tried: str, expected: str, run: Callable[[Scene], Outcome]) -> Attack:
+    """Not tried where `run` raises NoServer."""
+
+    def attempt(scene: Scene) -> Outcome:
+        try:
+            return run(scene)
+        except NoServer:
+            return not_tried(_NEEDS)
+
+    return Attack(id, Actor.ROGUE_WORKLOAD, title, tried, expected, attempt)
 
 
 def request_for(key: ec.EllipticCurvePrivateKey, *uris: str) -> str:
@@ -44,6 +60,13 @@ def say(
     scene: Scene, method: str, path: str, document: Any = None, identity: Identity | None = None, *, within: float = 8.0
 ) -> Reply:
     """Ask the agents' port. The adversary doesn't mind whom they talk to. Raises NoServer, NoAnswer."""
+    address, context = agents_port(scene, identity)
+    body = None if document is None else json.dumps(document).encode()
+    return ask(address, context, method, path, (), body, source=scene.source, timeout=within)
+
+
+def agents_port(scene: Scene, identity: Identity | None) -> tuple[Address, ssl.SSLContext]:
+    """Where agents ask, and how who has that identity does. Raises NoServer."""
     if not scene.agents:
         raise NoServer
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -52,9 +75,7 @@ def say(
     if identity is not None:
         identity.load(context)
     host, _, port = scene.agents.rpartition(":")
-    address = Address("127.0.0.1" if host == "0.0.0.0" else host, int(port))  # nosec B104 - compared, not bound
-    body = None if document is None else json.dumps(document).encode()
-    return ask(address, context, method, path, (), body, source=scene.source, timeout=within)
+    return Address("127.0.0.1" if host == "0.0.0.0" else host, int(port)), context  # nosec B104 - compared, not bound
 
 
 @dataclass

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import json
 import secrets
-import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from .certificates import Identity
-from .model import Actor, Attack, Outcome, Trace, blocked, got_through, not_tried
-from .nodes import NEEDS
+from .model import Attack, Outcome, Trace, blocked, got_through, not_tried
 from .record import find
-from .rogue_node import NoServer, RogueNode, new_key, request_for, say
+from .rogue_node import NoServer, RogueNode, agents_port, new_key, node_attack, request_for, say
 from .scene import Scene
-from .wire import Address, NoAnswer, Reply, connect, encode, exchange
+from .wire import NoAnswer, Reply, connect, encode, exchange
 
 _CONNECTIONS = 100
 _BATCH = 500
@@ -27,58 +25,49 @@ _ISSUED = ("workloads.svid_issued",)
 
 
 def attacks() -> Iterator[Attack]:
-    def host(id: str, title: str, tried: str, expected: str, run: Callable[[Scene], Outcome]) -> Attack:
-        def attempt(scene: Scene) -> Outcome:
-            try:
-                return run(scene)
-            except NoServer:
-                return not_tried(NEEDS)
-
-        return Attack(id, Actor.ROGUE_WORKLOAD, title, tried, expected, attempt)
-
-    yield host(
+    yield node_attack(
         "R-node-future",
         "A host tells events of the future",
         "an event of the year 2100, which would end every window of the watch",
         "it is recorded as of now",
         _future,
     )
-    yield host(
+    yield node_attack(
         "R-node-same-id",
         "A host tells an event before another host does",
         "two hosts tell different events under one id",
         "both are in the record, each as its host's",
         _same_id,
     )
-    yield host(
+    yield node_attack(
         "D-node-connections",
         "A host takes every connection",
         f"{_CONNECTIONS} connections of one agent, {_CONNECTIONS} of a workload with a real SVID, while another asks",
         "the other agent is answered",
         _connections,
     )
-    yield host(
+    yield node_attack(
         "D-node-questions",
         "A host asks without end",
         f"batches of {_BATCH} certificate requests, until the server has enough",
         "429, recorded, and another agent is answered",
         _questions,
     )
-    yield host(
+    yield node_attack(
         "E-node-alias",
         "Entries of a group that it is not in",
         "certificates and tokens for an entry below another agent's node alias, and for the alias",
         "foreign_entry",
         _alias,
     )
-    yield host(
+    yield node_attack(
         "S-node-void-token",
         "A token from before the eviction",
         "a join token that was open when its agent was evicted",
         "401",
         _void_token,
     )
-    yield host(
+    yield node_attack(
         "E-node-operator",
         "A host does what operators do",
         "agents, tokens, bans, entries, adopted authorities and rotations, at the agents' port",
@@ -160,13 +149,7 @@ def _connections(scene: Scene) -> Outcome:
 
 
 def _open(scene: Scene, identity: Identity | None, source: str) -> Any:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if identity is not None:
-        identity.load(context)
-    host, _, port = scene.agents.rpartition(":")
-    address = Address("127.0.0.1" if host == "0.0.0.0" else host, int(port))  # nosec B104 - compared, not bound
+    address, context = agents_port(scene, identity)
     return connect(address, context, source=source)
 
 
