@@ -29,6 +29,7 @@ trust_domain = "tiny.example"
 [gateway]
 mtls_listen = "127.0.0.1:{port}"
 mtls_client_ca = "partners.pem"
+names = ["www.tiny.example"]
 
 [[service]]
 name = "hello"
@@ -297,6 +298,31 @@ def asked_for_a_certificate(partners: Partners, url: str) -> bool:
     host, port = url.removeprefix("https://").split(":")
     with socket.create_connection((host, int(port)), 5) as raw, context.wrap_socket(raw, server_hostname=host):
         return any(asked)
+
+
+def test_another_name_of_the_gateway_is_on_its_certificate_and_the_issuer_stays(partners: Partners) -> None:
+    port = int(partners.system.url.rpartition(":")[2])
+    path = "/auth/.well-known/openid-configuration"
+    plain = asked_at("www.tiny.example", port, partners.system.ca, path)
+    assert plain.startswith(b"HTTP/1.1 200 ")
+    assert f'"issuer":"{partners.system.url}/auth"'.encode() in plain
+    opened = asked_at("www.tiny.example", port, partners.system.ca, "/auth/account?x=1", "sec-fetch-mode: navigate")
+    assert opened.startswith(b"HTTP/1.1 307 ")
+    assert f"location: {partners.system.url}/auth/account?x=1\r\n".encode() in opened
+    with pytest.raises(ssl.SSLCertVerificationError):
+        asked_at("www.evil.example", port, partners.system.ca, path)
+
+
+def asked_at(name: str, port: int, ca: object, path: str, *headers: str) -> bytes:
+    """The answer to a GET at this host, called so."""
+    context = ssl.create_default_context(cafile=str(ca))
+    lines = [f"GET {path} HTTP/1.1", f"host: {name}:{port}", "connection: close", *headers, "", ""]
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as raw,
+        context.wrap_socket(raw, server_hostname=name) as tls,
+    ):
+        tls.sendall("\r\n".join(lines).encode())
+        return b"".join(iter(lambda: tls.recv(65536), b""))
 
 
 def test_the_record_says_why_a_bound_token_was_refused(partners: Partners) -> None:
