@@ -29,8 +29,8 @@ _HOP = {"host", "connection", "transfer-encoding"}
 
 
 def early_code(app: pyotp.TOTP) -> str:
-    """Of the step before, with half of this one still ahead: used now, it leaves `app.now()` for the next time."""
-    eventually(lambda: time.time() % 30 < 15, within=20)
+    """Of the step before, with a third of this one still ahead: used now, it leaves `app.now()` for the next time."""
+    eventually(lambda: time.time() % 30 < 20, within=15)
     return app.at(time.time() - 30)
 
 
