@@ -50,6 +50,20 @@ def named(client_id: str, **changes: Any) -> Client:
     return msgspec.structs.replace(CLIENT, id=client_id, **changes)
 
 
+def test_a_client_is_replaced_as_it_was_seen(run: Callable[[Scenario], None]) -> None:
+    async def scenario(store: ClientStore) -> None:
+        await store.add(CLIENT)
+        new = named("payment", name="Another", grants=(Grant.PASSWORD,), refresh_ttl=60)
+        assert await store.replace(CLIENT, new)
+        assert await store.get("payment") == new
+        assert await store.any_with(Grant.PASSWORD)
+        assert not await store.replace(CLIENT, named("payment", name="Late"))
+        assert not await store.replace(named("nobody"), named("nobody", name="x"))
+        assert await store.get("payment") == new
+
+    run(scenario)
+
+
 def test_a_client_is_read_as_it_was_written_and_an_id_is_taken_once(run: Callable[[Scenario], None]) -> None:
     async def scenario(store: ClientStore) -> None:
         assert await store.get("payment") is None

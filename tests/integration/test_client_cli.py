@@ -189,3 +189,16 @@ def test_certificates_are_taken_away_and_given_back_by_fingerprint(people: Peopl
         assert client(people, "revocation", *arguments)[0] == 2, arguments
     status, _, err = client(people, "revocation", "import", "-", stdin="nonsense")
     assert (status, "revocation list" in err) == (2, True)
+
+
+def test_a_client_is_changed_and_given_a_new_secret(people: PeopleProcess) -> None:
+    old = as_json(people, "add", "moving", "--scope", "read")["secret"]
+    changed = as_json(people, "change", "moving", "--scope", "read write", "--access-ttl", "60", "--name", "Moved")
+    assert (changed["scopes"], changed["access_ttl"], changed["name"]) == (["read", "write"], 60, "Moved")
+    assert token(people, basic("moving", old), scope="write")[0] == 200
+    status, out, err = client(people, "change", "moving", "--new-secret")
+    assert (status, "shown only now" in err) == (0, True)
+    assert token(people, basic("moving", old))[0] == 401
+    assert token(people, basic("moving", out.strip().splitlines()[-1]))[0] == 200
+    assert client(people, "change", "moving")[0] == 2
+    assert client(people, "change", "nobody", "--name", "x")[0] == 1

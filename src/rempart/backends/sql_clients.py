@@ -71,6 +71,17 @@ class SqlClients:
         rows = await self._database.read(lambda tx: tx.execute(statement, (after, limit)).fetchall())
         return [_client(row[0]) for row in rows]
 
+    async def replace(self, old: Client, new: Client) -> bool:
+        read = "SELECT document FROM oauth_clients WHERE id = ?"
+        statement = "UPDATE oauth_clients SET spiffe_id = ?, grants = ?, document = ? WHERE id = ?"
+        values = (new.spiffe_id, f" {' '.join(new.grants)} ", _document(new), new.id)
+
+        def work(tx: Tx) -> bool:
+            row = tx.execute(read, (old.id,)).fetchone()
+            return row is not None and _client(row[0]) == old and tx.execute(statement, values).rowcount == 1
+
+        return await self._database.write(work)
+
     async def delete(self, client_id: str, now: float) -> bool:
         statement = (
             "INSERT INTO deleted_clients(id, deleted_at) VALUES(?,?)"

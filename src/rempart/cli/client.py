@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from rempart.crypto.x509 import Certificate, pem_to_ders
-from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput
 
+from .client_change import change
+from .client_files import keys_of, secret_from_stdin, thumbprint_of, words_of
 from .client_import import import_clients
 from .client_revocation import app as revocation
 from .output import print_json, print_table, say, shown_time
@@ -22,9 +20,9 @@ from .state import JsonOption, StateOption, call, state_dir
 app = typer.Typer(no_args_is_help=True, help="Clients: programs that use OAuth")
 app.add_typer(revocation, name="revocation")
 app.command("import")(import_clients)
+app.command()(change)
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The client_id", show_default=False)]
 Texts = list[str] | None
-_MAX_FILE = 64 * 1024
 
 
 @app.command()
@@ -69,16 +67,16 @@ def add(  # nosec B107 - an algorithm and a URI, no password
         "id": client_id,
         "name": name,
         "method": "none" if public else None,
-        "secret": _secret_from_stdin() if secret_stdin else None,
-        "jwks": _keys(jwk) if jwk else [],
-        "certificate": _thumbprint(_read(cert)) if cert else "",
+        "secret": secret_from_stdin() if secret_stdin else None,
+        "jwks": keys_of(jwk) if jwk else [],
+        "certificate": thumbprint_of(cert) if cert else "",
         "certificate_subject": cert_subject,
         "spiffe_id": spiffe_id,
         "redirect_uris": redirect_uri or [],
         "post_logout_redirect_uris": post_logout_redirect_uri or [],
         "backchannel_logout_uri": backchannel_logout_uri,
         "grants": grant or [],
-        "scopes": _words(scope),
+        "scopes": words_of(scope),
         "audiences": audience or [],
         "serves": serves or [],
         "access_ttl": access_ttl,
@@ -153,40 +151,3 @@ def _one(client: dict[str, Any], as_json: bool) -> None:
 
 def _short(grants: list[str]) -> str:
     return " ".join(grant.rpartition(":")[2] for grant in grants)
-
-
-def _words(values: Texts) -> list[str] | None:
-    """`--scope "a b"` and `--scope a --scope b` are the same."""
-    return None if values is None else [word for value in values for word in value.split()]
-
-
-def _secret_from_stdin() -> str:
-    try:
-        if secret := sys.stdin.readline(4096).rstrip("\r\n"):
-            return secret
-    except UnicodeDecodeError:
-        pass
-    raise BadInput("bad_secret", "no secret came on stdin", "write it in UTF-8, one line")
-
-
-def _keys(file: Path) -> list[Any]:
-    document = strict_json.loads(_read(file))
-    if isinstance(document, dict) and isinstance(document.get("keys"), list):
-        return list(document["keys"])
-    return [document]
-
-
-def _thumbprint(pem: bytes) -> str:
-    """RFC 8705 section 3.1: SHA-256 of the DER, in base64url."""
-    fingerprint = bytes.fromhex(Certificate.parse(pem_to_ders(pem)[0]).fingerprint)
-    return base64.urlsafe_b64encode(fingerprint).rstrip(b"=").decode()
-
-
-def _read(file: Path) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise BadInput("unreadable_file", f"{file} can't be read: {error.strerror}") from None
-    if len(content) > _MAX_FILE:
-        raise BadInput("unreadable_file", f"{file} is larger than {_MAX_FILE} bytes")
-    return content

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from rempart.kernel.errors import BadInput, Conflict
+from rempart.people.accounts_api import UNSET, Unset
 from rempart.people.admin_api import operator
 from rempart.people.model import Origin
 from rempart.people.requests import Body, query_int, read_json
@@ -48,6 +50,29 @@ class NewClient(Body, frozen=True):
     certificate_bound: bool = False
 
 
+class ChangedClient(Body, frozen=True):
+    """What is named becomes so, lists as a whole. `secret` "" for one that is made here."""
+
+    name: str | Unset = UNSET
+    secret: str | Unset = UNSET
+    jwks: tuple[dict[str, Any], ...] | Unset = UNSET
+    certificate: str | Unset = UNSET
+    certificate_subject: str | Unset = UNSET
+    redirect_uris: tuple[str, ...] | Unset = UNSET
+    post_logout_redirect_uris: tuple[str, ...] | Unset = UNSET
+    backchannel_logout_uri: str | Unset = UNSET
+    grants: tuple[str, ...] | Unset = UNSET
+    scopes: tuple[str, ...] | Unset = UNSET
+    audiences: tuple[str, ...] | Unset = UNSET
+    serves: tuple[str, ...] | Unset = UNSET
+    access_ttl: int | Unset | None = UNSET
+    refresh_ttl: int | Unset | None = UNSET
+    id_token_signed_response_alg: str | Unset = UNSET
+    consent: bool | Unset = UNSET
+    dpop_bound: bool | Unset = UNSET
+    certificate_bound: bool | Unset = UNSET
+
+
 class Invite(Body, frozen=True):
     ttl: int = 86400
 
@@ -69,6 +94,7 @@ class ClientsFace:
             Route("/clients", self.add, methods=["POST"]),
             Route("/clients/invitations", self.invite, methods=["POST"]),
             Route("/clients/{client}", self.show, methods=["GET"]),
+            Route("/clients/{client}", self.change, methods=["PATCH"]),
             Route("/clients/{client}", self.delete, methods=["DELETE"]),
         ]
 
@@ -98,6 +124,20 @@ class ClientsFace:
 
     async def show(self, request: Request) -> Response:
         return JSONResponse((await self._clients.show(_id(request))).shown())
+
+    async def change(self, request: Request) -> Response:
+        """The client, and its `secret` when one was made here: shown once."""
+        body = await read_json(request, ChangedClient)
+        changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+        secret = changes.pop("secret", None)
+        made = new_secret() if secret == "" else None
+        if secret is not None and (await self._clients.show(_id(request))).method not in SECRETS:
+            raise BadInput("invalid_client_metadata", "this client proves itself without a secret")
+        if "grants" in changes:
+            changes["grants"] = tuple(parse_grant(name) for name in changes["grants"])
+        origin = (await operator(request)).origin
+        kept = await self._clients.change(_id(request), changes, made or secret, origin)
+        return JSONResponse(kept.shown() | ({"secret": made} if made else {}))
 
     async def delete(self, request: Request) -> Response:
         return JSONResponse((await self._clients.delete(_id(request), (await operator(request)).origin)).shown())

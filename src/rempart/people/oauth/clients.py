@@ -7,7 +7,7 @@ import hmac
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -116,6 +116,27 @@ class Clients:
         """The client as it would be kept."""
         secret_hash = self.hash(secret) if secret else b""
         return msgspec.structs.replace(client, secret_hash=secret_hash, created_at=self._clock.now())
+
+    async def change(self, client_id: str, changes: Mapping[str, Any], secret: str | None, origin: Origin) -> Client:
+        """The client as it is kept; its tokens stand, a former secret is worth nothing. Recorded durably, then stored.
+
+        Raises NotFound `no_such_client`, BadInput as `check_client` does, Conflict `changed_meanwhile`.
+        """
+        before = await self.show(client_id)
+        wanted = msgspec.structs.replace(before, **changes)
+        if secret is not None:
+            if len(secret) < LEAST_SECRET:
+                raise BadInput("weak_secret", f"a client's secret has at least {LEAST_SECRET} characters", "make one")
+            wanted = msgspec.structs.replace(wanted, secret_hash=self.hash(secret))
+        kept = check_client(wanted, self.profile)
+        if kept == before:
+            return before
+        told = kept.shown() | ({"secret": "changed"} if secret is not None else {})
+        await self._recorder.record(self._event(origin, before.shown(), told))
+        if not await self._store.replace(before, kept):
+            raise Conflict("changed_meanwhile", "somebody else changed this client", "look at it, then try again")
+        self._known.pop(client_id, None)
+        return kept
 
     async def delete(self, client_id: str, origin: Origin) -> Client:
         """Its tokens and refresh families are refused from then on. Raises NotFound `no_such_client`."""

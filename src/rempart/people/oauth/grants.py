@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rempart.kernel.errors import BadInput, Unauthenticated
 from rempart.people.authorize.id_tokens import IdTokens
-from rempart.people.authorize.model import OPENID
+from rempart.people.authorize.model import OFFLINE, OPENID
 from rempart.people.refresh_tokens import RefreshTokens
 
 from .demands import OF_PERSONS, audience_demanded, scope_demanded
@@ -44,6 +44,9 @@ class RefreshGrant:
             raise BadInput("invalid_grant", "the refresh token was another registration's", "log in again")
         if scope is None:
             scope = tuple(family.scope.split())
+        kept = tuple(one for one in scope if one in {*client.scopes, OFFLINE})  # the client may have lost one since
+        if scope and not kept:
+            raise BadInput("invalid_scope", "nothing of what was granted is the client's any more", "log in again")
 
         def id_token(access_token: str) -> str:
             return self._id_tokens.mint(
@@ -57,14 +60,14 @@ class RefreshGrant:
 
         return Granted(
             account=account,
-            scope=scope,
+            scope=kept,
             amr=family.amr,
             auth_time=family.auth_time or family.created_at,
             acr=family.acr,
             session=family.id,
             audience=family.audience,
             refresh_token=redeemed.refresh_token,
-            id_token=id_token if OPENID in scope else None,
+            id_token=id_token if OPENID in kept else None,
         )
 
 

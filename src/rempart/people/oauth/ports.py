@@ -32,6 +32,9 @@ class ClientStore(Protocol):
     async def page(self, after: str, limit: int) -> Sequence[Client]:
         """In the order of ids, from the first one greater than `after`."""
 
+    async def replace(self, old: Client, new: Client) -> bool:
+        """False where it is not as `old` any more. Both have one id."""
+
     async def delete(self, client_id: str, now: float) -> bool:
         """When it was is remembered for as long as tokens live: the gateway is told."""
 
