@@ -130,7 +130,7 @@ class ClientsFace:
         body = await read_json(request, ChangedClient)
         changes = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
         secret = changes.pop("secret", None)
-        made = new_secret() if secret == "" else None
+        made = new_secret() if secret is not None and not secret else None
         if secret is not None and (await self._clients.show(_id(request))).method not in SECRETS:
             raise BadInput("invalid_client_metadata", "this client proves itself without a secret")
         if "grants" in changes:

@@ -131,7 +131,7 @@ class Clients:
         kept = check_client(wanted, self.profile)
         if kept == before:
             return before
-        told = kept.shown() | ({"secret": "changed"} if secret is not None else {})
+        told = kept.shown() | ({"proof": "new"} if secret is not None else {})
         await self._recorder.record(self._event(origin, before.shown(), told))
         if not await self._store.replace(before, kept):
             raise Conflict("changed_meanwhile", "somebody else changed this client", "look at it, then try again")

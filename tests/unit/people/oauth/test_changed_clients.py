@@ -65,7 +65,7 @@ def test_a_new_secret_ends_the_old_one_and_nothing_else() -> None:
             assert (await h.token("refresh_token", basic("shop", NEW), **form)).status_code == 401
             told = [str(event) for event in h.events("people.client_changed")]
             assert not any(NEW in one or made in one for one in told)
-            assert h.events("people.client_changed")[-1].after["secret"] == "changed"
+            assert h.events("people.client_changed")[-1].after["proof"] == "new"
 
     asyncio.run(scenario())
 
