@@ -186,7 +186,6 @@ def _bombing(made: Registered) -> Outcome:
     """A throttled guess is answered as a wrong one, since 429 would say that the password is right: so what counts is
     that right afterwards not even the right code lets a stranger in, while it does its owner."""
     scene, account = made.scene, made.guarded[2]
-    code = _code(made)
     owner = _login(scene, account, otp=_code(made, -1))
     if owner.status != 200:
         return not_tried(f"the owner's code was answered {owner.said}")
@@ -196,11 +195,11 @@ def _bombing(made: Registered) -> Outcome:
         if reply.status not in (401, 429):
             return got_through(f"guess {number}: {reply.said}", reply.evidence)
     scene.new_source()
-    lucky = _login(scene, account, otp=code)
+    lucky = _login(scene, account, otp=_code(made))
     if lucky.status not in (401, 429):
         return got_through(f"after forty guesses the right one was answered {lucky.said}", lucky.evidence)
     scene.new_source()
-    back = _login(scene, account, otp=code, device=owner.json.get("device"))
+    back = _login(scene, account, otp=_code(made), device=owner.json.get("device"))
     if back.status != 200:
         return got_through(f"the owner on a known device was answered {back.said}", back.evidence)
     return blocked(f"{lucky.said}; the owner got in", "people: throttling", _FAILED)
@@ -208,7 +207,7 @@ def _bombing(made: Registered) -> Outcome:
 
 def _drift(made: Registered) -> Outcome:
     reply = Reply(0)
-    for seconds in (-3600, -90, 30, 180, 3600):
+    for seconds in (-3600, -90, STEP + 15, 180, 3600):  # 15: however slow the answer, not yet this step's by then
         made.scene.new_source()
         reply = _login(made.scene, made.guarded[0], otp=one_time_code(made.totp, time.time() + seconds))
         if reply.status not in (401, 429):
