@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from rempart.kernel.errors import BadInput, Conflict, RempartError, Unavailable
+from rempart.kernel.errors import Conflict, RempartError, Unavailable
 
 from .output import print_json, print_table, say
 from .state import JsonOption, StateOption, call, state_dir
-from .user_import import read_text
+from .user_import import read_text, realm_of
 
 
 def import_clients(
@@ -26,7 +26,7 @@ def import_clients(
     from rempart.people.administration.keycloak_clients import read_clients
 
     done: list[dict[str, Any]] = []
-    for found in read_clients(read_text(_realm(file))):
+    for found in read_clients(read_text(realm_of(file))):
         entry: dict[str, Any] = {"id": found.name, "outcome": "refused", "notes": list(found.notes)}
         if found.account is None:
             entry["error"] = found.error
@@ -50,15 +50,6 @@ def _register(state: Path, body: dict[str, Any]) -> dict[str, Any]:
     except RempartError as error:
         return {"outcome": "refused", "error": error.reason}
     return {"outcome": "created", **({"secret": made["secret"]} if "secret" in made else {})}
-
-
-def _realm(file: Path) -> Path:
-    if not file.is_dir():
-        return file
-    realms = sorted(file.glob("*-realm.json"))
-    if len(realms) != 1:
-        raise BadInput("bad_file", f"{file}: {len(realms)} realms are there", "give the file of the one that counts")
-    return realms[0]
 
 
 def _report(done: list[dict[str, Any]], as_json: bool) -> None:

@@ -94,22 +94,26 @@ def read_text(file: Path) -> str:
         raise BadInput("bad_file", f"{file}: {error}", "give a readable file in UTF-8") from None
 
 
+def realm_of(file: Path) -> Path:
+    """The file itself, or of a directory the one realm there. Raises BadInput `bad_file`."""
+    if not file.is_dir():
+        return file
+    realms = sorted(file.glob("*-realm.json"))
+    if len(realms) != 1:
+        raise BadInput("bad_file", f"{file}: {len(realms)} realms are there", "give the file of the one that counts")
+    return realms[0]
+
+
 def _from_keycloak(file: Path, pairs: list[str], role: str) -> list[Line]:
     """A directory is what `kc.sh export --dir` makes: NAME-realm.json, and NAME-users-N.json beside it."""
     from rempart.people.administration.keycloak import read_realm
 
-    users: list[Path] = []
-    if file.is_dir():
-        realms = sorted(file.glob("*-realm.json"))
-        if len(realms) != 1:
-            raise BadInput(
-                "bad_file", f"{file}: {len(realms)} realms are there", "give the file of the one that counts"
-            )
-        file, users = realms[0], sorted(file.glob(realms[0].name.removesuffix("realm.json") + "users-*.json"))
+    realm = realm_of(file)
+    users = sorted(file.glob(realm.name.removesuffix("realm.json") + "users-*.json")) if file.is_dir() else []
     mapping = dict(pair.partition("=")[::2] for pair in pairs)
     if not all(mapping.values()):
         raise BadInput("bad_usage", "--map needs REALM-ROLE=ROLE", "as in --map staff=user")
-    found = read_realm(read_text(file), mapping, role, *(read_text(one) for one in users))
+    found = read_realm(read_text(realm), mapping, role, *(read_text(one) for one in users))
     return [Line(one.name, one.account, one.error, one.notes) for one in found]
 
 
