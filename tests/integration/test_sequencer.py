@@ -245,6 +245,7 @@ def test_bad_requests_get_problem_documents(sequencer: SequencerUnderTest) -> No
             "/search?person=",
             "/search?before=-1",
             "/search?decision=maybe",
+            "/search?fresh=2",
             "/search?limit=1&limit=2",
         ):
             answer = client.get(path)

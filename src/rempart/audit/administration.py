@@ -1,4 +1,4 @@
-"""What the operator changes about the record itself. Each is in the log before it is done."""
+"""What the operator changes about the record itself. Each is durable before it is done."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RecordAdministration:
             before = next((msgspec.to_builtins(one) for one in self._holds.all if one.id == hold.id), None)
             after = msgspec.to_builtins(hold)
             details = {"hold": hold.id}
-            id = await self._record(
+            id = await self._keep(
                 EventType.HOLD_CHANGED, operator, details=details, before=before, after=after, reason=hold.reason
             )
             self._holds.put(hold)
@@ -82,7 +82,7 @@ class RecordAdministration:
     async def lift_hold(self, operator: str, id: str) -> Mapping[str, Any]:
         async with self._deciding:
             before = msgspec.to_builtins(self._holds.get(id))
-            event = await self._record(EventType.HOLD_CHANGED, operator, details={"hold": id}, before=before)
+            event = await self._keep(EventType.HOLD_CHANGED, operator, details={"hold": id}, before=before)
             self._holds.lift(id)
             return {"lifted": id, "event": event}
 
@@ -120,7 +120,13 @@ class RecordAdministration:
         return {**told, "export": str(path), "event": id}
 
     async def _record(self, kind: EventType, operator: str, **fields: Any) -> str:
+        """Returns once it is in the log."""
+        id = await self._keep(kind, operator, **fields)
+        await self._integrated()
+        return id
+
+    async def _keep(self, kind: EventType, operator: str, **fields: Any) -> str:
+        """Returns once it is durable: the log takes it in from there, whatever holds it up."""
         event = Event(type=kind, at=time.time(), success=True, severity=Severity.MEDIUM, operator=operator, **fields)
         await self._recorder.record(event)
-        await self._integrated()
         return event.id

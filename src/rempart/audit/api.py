@@ -225,6 +225,8 @@ def _query(request: Request) -> Query:
             raise BadInput("bad_parameter", f"{name} is empty, too long or given twice", "give each once")
         given[name] = value
     now = time.time()
+    if given.get("fresh", "1") != "1":
+        raise BadInput("bad_parameter", "fresh is 1 or left out", "use fresh=1")
     decision = given.get("decision")
     if decision is not None and decision not in _DECISIONS:
         raise BadInput("bad_parameter", "decision is allow or deny", "use decision=deny")

@@ -23,7 +23,7 @@ from rempart.audit.verifier import Key, leaf_hash, root_from_inclusion
 from rempart.audit.whole_log import verify_log
 from rempart.backends.log_files import DirectoryLog
 from rempart.crypto.signing import verify_ed25519
-from rempart.kernel.errors import BadInput, NotFound
+from rempart.kernel.errors import BadInput, Conflict, NotFound, Unavailable
 from rempart.kernel.event import Event, EventType
 from rempart.protocols.ocsf import encode
 
@@ -254,3 +254,24 @@ def test_once_a_hold_is_answered_nothing_that_it_covers_is_deleted(
     asyncio.run(run())
     assert still_there == ([readable()] if when < 5 else [])
     assert problems(tmp_path) == []
+
+
+def test_a_hold_that_the_record_says_there_is_is_in_force_though_the_log_is_behind(tmp_path: Path) -> None:
+    told: list[Event] = []
+
+    class Recorder:
+        async def record(self, event: Event) -> None:
+            told.append(event)
+
+    async def behind() -> None:
+        raise Unavailable("sequencer_behind", "an index is being built")
+
+    holds = Holds(tmp_path / "holds.json")
+    nothing: Any = None
+    administration = RecordAdministration(nothing, nothing, holds, nothing, Recorder(), behind)
+    asyncio.run(administration.put_hold("root", Hold(id="case-1", reason="", person="usr_1")))
+    assert [one.id for one in Holds(tmp_path / "holds.json").all] == ["case-1"]
+    with pytest.raises(Conflict):
+        asyncio.run(administration.erase_person("root", "usr_1"))
+    asyncio.run(administration.lift_hold("root", "case-1"))
+    assert [one.type for one in told] == [EventType.HOLD_CHANGED] * 2
