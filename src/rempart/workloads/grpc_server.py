@@ -109,8 +109,10 @@ class _Connection(asyncio.Protocol):
         self._deadline = self._loop.call_later(limits.first_request_s, self.abort)
         self._loop.add_reader(self.process.pidfd, self.abort)
 
-    def _greeted(self, _: object) -> None:
+    def _greeted(self, greeting: asyncio.Future[Any]) -> None:
         self._greeting = False
+        if not greeting.cancelled():
+            greeting.exception()  # who asks for its facts hears of it
         if self._stands and not self.transport.is_closing():
             early, self._early = self._early, b""
             self.flush()

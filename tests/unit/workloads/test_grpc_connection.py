@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Mapping
 
@@ -122,3 +123,32 @@ def test_not_a_word_before_it_is_known_who_is_there() -> None:
             await asyncio.sleep(0)
 
     asyncio.run(main())
+
+
+def test_a_look_that_fails_is_told_to_who_asks_and_is_no_error_of_the_loop() -> None:
+    unheard: list[object] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+        service = Asked()
+        service.let.set()
+
+        async def look() -> None:
+            raise ConnectionError("the supervisor is away")
+
+        server = GrpcServer([service], greet=lambda process: asyncio.create_task(look()))
+        with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(directory / "s"))
+            listening.listen()
+            await server.serve(listening)
+            reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
+            writer.write(BEGIN + PING)
+            async with asyncio.timeout(20):
+                await reader.readuntil(PONG)
+            writer.close()
+            server.close()
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    gc.collect()
+    assert not unheard
