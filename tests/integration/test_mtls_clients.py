@@ -273,6 +273,15 @@ def test_what_is_revoked_stops_at_its_next_use_and_so_do_the_tokens_it_got(partn
     assert (again.returncode, "no_such_revocation" in again.stderr) == (1, True)
 
 
+def test_a_certificate_of_any_size_breaks_nothing(partners: Partners) -> None:
+    for size in (5_000, 20_000, 60_000):
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"x" * size)
+        held = partners.authority.issue(f"large-{size}", extension)
+        with partners.http(held) as http:
+            answers = [http.get("/auth/jwks.json"), partners.token("nobody", held), partners.hello("x", held)]
+        assert [answer.status_code for answer in answers] in ([200, 401, 401], [431, 431, 401]), (size, answers)
+
+
 def test_the_metadata_tells_of_the_entrance_and_browsers_are_asked_for_nothing(partners: Partners) -> None:
     with partners.http(None, partners.system.url) as http:
         document = http.get("/auth/.well-known/openid-configuration").json()

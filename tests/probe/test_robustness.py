@@ -143,6 +143,19 @@ def test_malformed_headers_are_answered_as_the_clients_fault(idp: Idp, name: str
     fine(send(idp, "POST", path(idp, name), HEADERS[headers], POSTS[name].encode()), (name, headers))
 
 
+def test_as_many_headers_as_the_gateway_takes_reach_a_service(idp: Idp) -> None:
+    """Each Envoy adds its own: what the first lets in must not be too much for the next."""
+    login = idp.ask("POST", "/login", json={name: idp.person[name] for name in ("email", "password")}).json()
+    proof = ("authorization", f"Bearer {login['access_token']}")
+    crowds = [[(f"x-a{n}", "a") for n in range(many)] for many in (70, 80, 84, 88, 90, 92, 94, 95, 96, 99, 110)]
+    crowds += [[("x-a", "a" * size)] for size in (30_000, 31_600, 31_900, 32_100, 32_300, 32_500, 33_000)]
+    for target in ("/auth/jwks.json", f"/wallet?user_id={idp.person['user_id']}"):
+        for crowd in crowds:
+            reply = send(idp, "GET", target, [proof, *crowd])
+            assert reply.status in (200, 431), (target, len(crowd), len(crowd[0][1]), reply.status, reply.body[:300])
+        assert send(idp, "GET", target, [proof, *crowds[1]]).status == 200
+
+
 @pytest.mark.parametrize("name", GETS)
 def test_malformed_headers_on_what_is_read(idp: Idp, name: str) -> None:
     for headers in HEADERS.values():

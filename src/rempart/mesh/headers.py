@@ -47,6 +47,7 @@ _OVERRIDES = (
     "proxy",
     "proxy-authorization",
 )
+_LONGEST_CHAIN = 24 * 1024  # characters; what is cut off names nobody
 _OURS = ("rempart", "spiffe", "envoy")
 _FORWARDED = ("for", "host", "port", "prefix", "proto", "scheme", "server", "ssl", "user", "email", "groups", "uri")
 
@@ -96,7 +97,7 @@ def answer_headers(*, edge: bool) -> list[Json]:
 def certificate_chain() -> Json:
     """To the service, not to the PDP: Envoy knows no other way to say what came along with a certificate."""
     return {
-        "header": {"key": CLIENT_CERTIFICATE, "value": "%REQ(x-forwarded-client-cert)%"},
+        "header": {"key": CLIENT_CERTIFICATE, "value": f"%REQ(x-forwarded-client-cert):{_LONGEST_CHAIN}%"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
 

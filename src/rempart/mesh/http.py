@@ -9,6 +9,9 @@ from .replies import local_replies
 from .shape import Json, seconds, typed
 from .tracing import tracing
 
+# What the Envoy before puts on top of what it let in (its word on the caller, a certificate's chain, traces): what
+# passed there must not be too much here, since that would look like a service that is down.
+_MORE_HEADERS, _MORE_KIB = 50, 64
 _WINDOW = 65536  # bytes a peer may send on one HTTP/2 stream before we have read them
 
 
@@ -51,11 +54,11 @@ def connection_manager(
         **tracing(settings),
         **_certificate_forwarding(settings, peer=peer, certificate=certificate),
         **_paths(settings),
-        "max_request_headers_kb": limits.max_headers_kib,
+        "max_request_headers_kb": limits.max_headers_kib + (_MORE_KIB if peer else 0),
         "common_http_protocol_options": {
             "idle_timeout": seconds(limits.connection_idle_s),
             "max_connection_duration": seconds(limits.max_connection_s),
-            "max_headers_count": limits.max_headers,
+            "max_headers_count": limits.max_headers + (_MORE_HEADERS if peer else 0),
             "max_requests_per_connection": limits.max_requests_per_connection,
             "headers_with_underscores_action": "ALLOW"
             if Control.REJECT_UNDERSCORE_HEADERS in off

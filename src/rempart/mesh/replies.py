@@ -36,6 +36,8 @@ _REQUEST_ID = {
     "header": {"key": "x-request-id", "value": "%START_TIME(%s%6f)%-%CONNECTION_ID%"},
     "append_action": "ADD_IF_ABSENT",
 }
+# With what the PDP adds the headers were more than may be. Envoy calls the PDP's answer invalid; they are the sender's.
+_TOO_MUCH_WITH_OURS = "response.code_details == 'ext_authz_invalid'"
 _ALREADY_SAID = "response.code_details in ['ext_authz_denied', 'direct_response']"
 
 
@@ -43,6 +45,9 @@ def local_replies() -> Json:
     """Errors of the codec (400, 431) come before a request id is made; they get one of time and connection."""
     unchanged = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": CONTENT_TYPE}
     mappers: list[Json] = [{"filter": _details(_ALREADY_SAID), "body_format_override": unchanged}]
+    code, detail, remedy = _BY_STATUS[431]
+    too_much = _json(problem(431, code, detail, remedy=remedy, decision_id=f"%REQ({DECISION})%"))
+    mappers.append({"filter": _details(_TOO_MUCH_WITH_OURS), "status_code": 431, "body_format_override": too_much})
     for status, (code, detail, remedy) in _BY_STATUS.items():
         document = problem(status, code, detail, remedy=remedy, decision_id=f"%REQ({DECISION})%")
         mappers.append(
