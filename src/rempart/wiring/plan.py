@@ -93,6 +93,7 @@ class _Planner:
             members=self.members,
             remotes=app.workloads.remotes,
             rates=app.rates,
+            svid_ttl=float(app.svid_ttl),
             tracing=app.tracing,
             workload_api=app.workloads.spire.agent_socket if app.workloads.spire else "",
             unsafe_disabled=options.unsafe_disabled,

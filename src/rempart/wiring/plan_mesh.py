@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .settings import Rates
 
 
+_SHORTEST = 5.0
+"""Seconds of a connection: where SVIDs live for seconds, a handshake for every few requests would be too many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A service or client in the mesh. `mtls_port` is 0 for a client; `tcp` says that its program insists on TCP.
@@ -69,7 +73,14 @@ class Mesh:
     mtls_listen: tuple[str, int] | None = None
     workload_api: str = ""  # where another system gives identities; empty: on our own socket
     rates: Rates
+    svid_ttl: float = 3600.0
     tracing: Tracing | None = None
+
+    @property
+    def connection_s(self) -> float:
+        """A connection outlives the SVIDs it was made with by no more than a quarter of their life: Envoy looks at them
+        in the handshake only, and who gets no new one, on a banned host, must not go on where it was connected."""
+        return min(Limits().max_connection_s, max(self.svid_ttl / 4, _SHORTEST))
 
     @property
     def endpoint(self) -> str:
@@ -100,7 +111,11 @@ class Mesh:
                 tokens=self._tokens(),
                 upstreams=tuple(self._upstream(member) for member in reached),
                 routes=tuple(Route(route, member.name) for member in reached for route in member.routes),
-                limits=Limits(ip_requests_per_s=self.rates.address_per_second, ip_burst=self.rates.address_burst),
+                limits=Limits(
+                    ip_requests_per_s=self.rates.address_per_second,
+                    ip_burst=self.rates.address_burst,
+                    max_connection_s=self.connection_s,
+                ),
                 tracing=self.tracing,
                 unsafe_disabled=mesh_controls(self.unsafe_disabled),
             )
@@ -130,6 +145,7 @@ class Mesh:
                 certificates=self._certificates(),
                 ingress=ingress,
                 egress=tuple(self._egress(member, callee) for callee in member.calls),
+                limits=Limits(max_connection_s=self.connection_s),
                 tracing=self.tracing,
                 unsafe_disabled=mesh_controls(self.unsafe_disabled),
             )

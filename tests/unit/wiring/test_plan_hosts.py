@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,15 @@ def test_a_name_is_no_address_for_sidecars() -> None:
         plan(Elsewhere(told(near), (("gateway.bank.example", 8081),)))
     assert refused.value.code == "no_address"
     assert plan(Elsewhere(told(near), (("10.0.0.1", 8081),))).processes
+
+
+@pytest.mark.parametrize(("svid_ttl", "longest"), [(3600, "900.000s"), (86400, "900.000s"), (100, "25.000s"), (5, "5.000s")])
+def test_no_connection_outlives_an_svid_by_more_than_a_quarter_of_its_life(svid_ttl: int, longest: str) -> None:
+    """Else a host that was banned would be answered, and answer, for as long as it stays connected."""
+    text = APP + f"\n[identity]\nsvid_ttl = {svid_ttl}\n"
+    near = plan(text=text)
+    for made in (near, plan(Elsewhere(told(near), (("10.0.0.1", 8081),)), text=text)):
+        for process in made.processes:
+            if (process.config is not None and "sidecar" in process.name) or process.name == "gateway":
+                found = set(re.findall(r'"max_connection_duration": "([^"]*)"', json.dumps(process.config)))
+                assert found == {longest}, process.name
