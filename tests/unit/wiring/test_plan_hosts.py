@@ -143,7 +143,7 @@ def test_a_name_is_no_address_for_sidecars() -> None:
     assert plan(Elsewhere(told(near), (("10.0.0.1", 8081),))).processes
 
 
-@pytest.mark.parametrize(("svid_ttl", "longest"), [(3600, "900.000s"), (86400, "900.000s"), (100, "25.000s"), (5, "5.000s")])
+@pytest.mark.parametrize(("svid_ttl", "longest"), [(86400, "900"), (3600, "900"), (100, "25"), (5, "5")])
 def test_no_connection_outlives_an_svid_by_more_than_a_quarter_of_its_life(svid_ttl: int, longest: str) -> None:
     """Else a host that was banned would be answered, and answer, for as long as it stays connected."""
     text = APP + f"\n[identity]\nsvid_ttl = {svid_ttl}\n"
@@ -152,4 +152,4 @@ def test_no_connection_outlives_an_svid_by_more_than_a_quarter_of_its_life(svid_
         for process in made.processes:
             if (process.config is not None and "sidecar" in process.name) or process.name == "gateway":
                 found = set(re.findall(r'"max_connection_duration": "([^"]*)"', json.dumps(process.config)))
-                assert found == {longest}, process.name
+                assert found == {f"{longest}.000s"}, process.name
