@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ def open_signer(path: Path, trust_domain: str, key: bytes) -> NoteSigner:
 
 @dataclass
 class ModelFiles:
-    """Files in `directory`: `SUBJECT-SERIAL.model`. One writer."""
+    """Files in `directory`: `SUBJECT-SERIAL.model`, and `SUBJECT-SERIAL.new` until the record names it. One writer."""
 
     directory: Path
     signer: NoteSigner
@@ -51,8 +52,13 @@ class ModelFiles:
         found: dict[Subject, SignedModel] = {}
         self.refused = {}
         for subject in Subject:
-            files = self._files(subject)
             least = serials.get(subject, 0)
+            try:
+                self._adopt(subject, least)
+            except OSError as error:
+                self.refused[subject] = Integrity("model_unreadable", f"it can't be kept: {error.strerror}", "see logs")
+                continue
+            files = self._files(subject)
             if not files:
                 if least:
                     why = f"model number {least} is gone"
@@ -87,18 +93,31 @@ class ModelFiles:
                 files.pop()
         return known + 1
 
-    def store(self, body: Body) -> SignedModel:
-        """Signed, read back and durable when it returns; raises Integrity when what was trained makes no sense."""
+    def stage(self, body: Body) -> SignedModel:
+        """Signed, read back and durable when it returns, and not used at any start before `adopt` or before the record
+        names it. Raises Integrity when what was trained makes no sense, OSError."""
         subject = body.model.subject
         features = features_of(subject)
         content = write_model(body, features, self.signer)
         model = read_model(content, subject, features, self.verifier)
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        replace_file(self.directory / f"{subject.value}-{body.serial:06d}.model", content)
+        replace_file(self._path(subject, body.serial, ".new"), content)
+        return model
+
+    def adopt(self, model: SignedModel) -> None:
+        """It is the newest from now on; for a model that the record names. Raises OSError."""
+        subject = model.body.model.subject
+        self._adopt(subject, model.body.serial)
         for _, path in self._files(subject)[:-KEPT]:
             path.unlink(missing_ok=True)
         self.refused.pop(subject, None)
-        return model
+
+    def _adopt(self, subject: Subject, serial: int) -> None:
+        with contextlib.suppress(FileNotFoundError):  # it is already
+            self._path(subject, serial, ".new").rename(self._path(subject, serial, ".model"))
+
+    def _path(self, subject: Subject, serial: int, suffix: str) -> Path:
+        return self.directory / f"{subject.value}-{serial:06d}{suffix}"
 
     def _files(self, subject: Subject) -> list[tuple[int, Path]]:
         """By serial, the newest last."""

@@ -320,7 +320,7 @@ class Watch:
             left_out=chosen.left_out,
             model=trained,
         )
-        model = self.files.store(body)
+        model = self.files.stage(body)
         await self._recorder.raise_alert(
             Event(
                 type=EventType.MODEL_TRAINED,
@@ -338,6 +338,7 @@ class Watch:
                 },
             )
         )
+        self.files.adopt(model)
         self.stream.models[subject] = model
         self.stream.serials[subject] = max(serial, self.stream.serials.get(subject, 0))
         self.standing[subject].drifted = {}

@@ -29,6 +29,10 @@ def written(signer: NoteSigner = SIGNER, serial: int = 1) -> bytes:
     return write_model(body(serial=serial), FEATURES, signer)
 
 
+def keep(files: ModelFiles, serial: int) -> None:
+    files.adopt(files.stage(body(serial=serial)))
+
+
 def code(content: bytes, **more: int) -> str:
     with pytest.raises(Integrity) as caught:
         read_model(content, Subject.LOGINS, FEATURES, KEY, **more)
@@ -117,7 +121,7 @@ def test_numbers_that_make_no_sense_are_refused_even_when_they_are_signed(harm: 
 def test_the_newest_file_is_in_force_and_no_older_one_takes_the_place_of_a_refused_one(tmp_path: Path) -> None:
     files = ModelFiles(tmp_path / "models", SIGNER)
     for serial in range(1, 6):
-        files.store(body(serial=serial))
+        keep(files, serial)
     names = sorted(path.name for path in (tmp_path / "models").iterdir())
     assert names == ["logins-000003.model", "logins-000004.model", "logins-000005.model"]
     assert files.load({})[Subject.LOGINS].body.serial == 5
@@ -129,6 +133,19 @@ def test_the_newest_file_is_in_force_and_no_older_one_takes_the_place_of_a_refus
     assert files.load({Subject.LOGINS: 5}) == {}
     assert files.refused[Subject.LOGINS].code == "model_older"
     assert files.next_serial(Subject.LOGINS, 5) == 6
+
+
+def test_a_staged_file_counts_once_the_record_names_it(tmp_path: Path) -> None:
+    files = ModelFiles(tmp_path / "models", SIGNER)
+    keep(files, 1)
+    files.stage(body(serial=2))
+    assert files.load({Subject.LOGINS: 1})[Subject.LOGINS].body.serial == 1
+    assert files.next_serial(Subject.LOGINS, 1) == 2
+    assert files.load({Subject.LOGINS: 2})[Subject.LOGINS].body.serial == 2
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [
+        "logins-000001.model",
+        "logins-000002.model",
+    ]
 
 
 def test_all_files_gone_is_a_refusal_where_the_record_knows_of_one(tmp_path: Path) -> None:
@@ -156,7 +173,7 @@ def test_who_reads_model_files_imports_no_library_of_models() -> None:
 
 def test_planted_numbers_are_not_used_up(tmp_path: Path) -> None:
     files = ModelFiles(tmp_path / "models", SIGNER)
-    files.store(body(serial=1))
+    keep(files, 1)
     for planted, content in (
         ("999999999999", b"\x80\x04."),
         ("000700", written(serial=3)),
@@ -166,6 +183,6 @@ def test_planted_numbers_are_not_used_up(tmp_path: Path) -> None:
     assert files.load({Subject.LOGINS: 1}) == {}
     serial = files.next_serial(Subject.LOGINS, 1)
     assert serial == 2
-    files.store(body(serial=serial))
+    keep(files, serial)
     assert files.load({Subject.LOGINS: 1})[Subject.LOGINS].body.serial == 2
     assert len(list((tmp_path / "models").glob("*.refused"))) == 3

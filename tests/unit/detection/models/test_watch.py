@@ -120,6 +120,33 @@ def test_a_training_is_recorded_with_the_files_digest(ready: World) -> None:
     assert run(ready.watch.due(Subject.LOGINS)) is True
 
 
+def test_a_training_that_could_not_be_recorded_is_in_force_at_no_start(ready: World) -> None:
+    ready.log.failures = 1
+    with pytest.raises(Unavailable):
+        run(ready.watch.train(Subject.LOGINS))
+    assert ready.begin().stream.models[Subject.LOGINS].body.serial == 1
+    ready.catch_up()
+    run(ready.watch.train(Subject.LOGINS))
+    assert ready.begin().stream.models[Subject.LOGINS].body.serial == 2
+    assert ready.kinds() == ["models.trained", "models.trained"]
+
+
+def test_killed_once_a_training_is_recorded_it_is_in_force_when_the_record_is_read(
+    ready: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: ModelFiles, model: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as now:
+        now.setattr(ModelFiles, "adopt", killed)
+        with pytest.raises(OSError, match="killed"):
+            run(ready.watch.train(Subject.LOGINS))
+    again = ready.begin()
+    ready.catch_up()
+    assert again.stream.models[Subject.LOGINS].body.serial == 2
+    assert "models.refused" not in ready.kinds()
+
+
 def test_an_unusual_login_raises_a_risk_with_reasons_in_words(ready: World) -> None:
     ready.strange_login()
     ready.catch_up()
@@ -329,7 +356,7 @@ def test_a_model_file_that_was_changed_is_told_at_the_start(ready: World) -> Non
 
 def test_a_bodys_serial_is_that_of_its_name(world: World, tmp_path: Path) -> None:
     files = ModelFiles(tmp_path / "models", SIGNER)
-    files.store(body(serial=2))
+    files.adopt(files.stage(body(serial=2)))
     (tmp_path / "models" / "logins-000002.model").rename(tmp_path / "models" / "logins-000009.model")
     assert files.load({}) == {}
     assert files.refused[Subject.LOGINS].code == "model_foreign"
