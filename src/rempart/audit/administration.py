@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
-from rempart.kernel.errors import Conflict
+from rempart.kernel.errors import Conflict, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 
 from .log_keys import LogKeyRing
 from .retention import Hold, Holds, Retention, Run
 from .sequencer import Sequencer
+
+_TRIES = 10  # of some seconds each, for the log to take in what was recorded
 
 
 class RecordAdministration:
@@ -122,7 +124,13 @@ class RecordAdministration:
     async def _record(self, kind: EventType, operator: str, **fields: Any) -> str:
         """Returns once it is in the log."""
         id = await self._keep(kind, operator, **fields)
-        await self._integrated()
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._integrated()
+                break
+            except Unavailable:  # each try waits: what the record says is done is better done late than not
+                if not left:
+                    raise
         return id
 
     async def _keep(self, kind: EventType, operator: str, **fields: Any) -> str:

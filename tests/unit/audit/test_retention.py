@@ -275,3 +275,27 @@ def test_a_hold_that_the_record_says_there_is_is_in_force_though_the_log_is_behi
         asyncio.run(administration.erase_person("root", "usr_1"))
     asyncio.run(administration.lift_hold("root", "case-1"))
     assert [one.type for one in told] == [EventType.HOLD_CHANGED] * 2
+
+
+@pytest.mark.parametrize(("slow", "done"), [(0, True), (9, True), (10, False)])
+def test_what_must_be_in_the_log_first_waits_for_it_and_not_for_ever(tmp_path: Path, slow: int, done: bool) -> None:
+    waited = 0
+
+    class Recorder:
+        async def record(self, event: Event) -> None:
+            return None
+
+    async def integrated() -> None:
+        nonlocal waited
+        waited += 1
+        if waited <= slow:
+            raise Unavailable("sequencer_behind", "an index is being built")
+
+    nothing: Any = None
+    administration = RecordAdministration(nothing, nothing, Holds(tmp_path / "h"), nothing, Recorder(), integrated)
+    if done:
+        assert asyncio.run(administration.erase_person("root", "usr_1"))["erased"]
+    else:
+        with pytest.raises(Unavailable):
+            asyncio.run(administration.erase_person("root", "usr_1"))
+    assert waited == min(slow + 1, 10)
