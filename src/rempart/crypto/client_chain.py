@@ -15,7 +15,10 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import (
     Criticality,
@@ -30,10 +33,14 @@ from rempart.kernel.errors import BadInput
 
 Authorities = tuple[x509.Certificate, ...]
 # A stranger made it: TLS accepts what this library reads only when it is asked, and then complains of.
-_ODD = (ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
+_ODD = (
+    *(ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension),
+    CryptographyDeprecationWarning,  # where warnings are errors
+)
 _MOST = 64  # authorities
 _MAX_PEM = 16 * 1024
 _LONGEST = 4  # certificates that a client brings, its own among them
+_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 _KNOWN = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
 
 
@@ -99,6 +106,19 @@ def load_authorities(pem: str) -> Authorities:
         if not is_authority:
             raise BadInput("bad_authorities", f"{authority.subject.rfc4514_string()[:80]!r} is no authority")
     return found
+
+
+def check_for_clients(pem: str) -> None:
+    """That the verifier can follow these authorities' signatures: it takes RSA from 2048 bits on and P-256 to P-521.
+
+    Raises BadInput `bad_authorities`.
+    """
+    for authority in load_authorities(pem):
+        key = authority.public_key()
+        rsa = isinstance(key, RSAPublicKey) and key.key_size >= 2048
+        if not rsa and not (isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVES):
+            name = authority.subject.rfc4514_string()[:80]
+            raise BadInput("bad_authorities", f"{name!r} signs with a key that is not followed: RSA, P-256 to P-521")
 
 
 def vouched_authorities(pem: str, authorities: Authorities, now: float) -> Authorities:

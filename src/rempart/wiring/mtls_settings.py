@@ -6,6 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from rempart.crypto.client_chain import check_for_clients
+from rempart.kernel.errors import BadInput
+
 from .authorities import read_authorities
 from .check import Reader
 
@@ -27,6 +30,11 @@ def read_mtls(gateway: Reader, directory: Path) -> MtlsSettings:
     if host and port == 0:
         gateway.refuse("mtls_listen", "programs elsewhere must know this port", "name one")
     authorities = read_authorities(gateway, "mtls_client_ca", directory)
+    try:
+        if authorities:
+            check_for_clients(authorities)
+    except BadInput as error:
+        gateway.refuse("mtls_client_ca", error.reason, "leave it out; programs may still be known by --cert")
     if "mtls_client_ca" in gateway.content and not host and not gateway.failed("mtls_listen"):
         gateway.refuse("mtls_client_ca", "certificates are asked for at mtls_listen only", "set mtls_listen, too")
     return MtlsSettings(host=host, port=port, authorities=authorities)

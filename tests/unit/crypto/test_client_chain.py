@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.upstream_ca import Ca, make_ca
 
-from rempart.crypto.client_chain import load_authorities, read_certificate
+from rempart.crypto.client_chain import check_for_clients, load_authorities, read_certificate
 from rempart.kernel.errors import BadInput
 
 OURS = make_ca("Partners")
@@ -135,6 +135,13 @@ def below_ours(rule: x509.ExtensionType) -> Ca:
         .add_extension(rule, critical=True)
     )
     return Ca(builder.sign(OURS.key, hashes.SHA256()), key)
+
+
+def test_authorities_that_the_verifier_cannot_follow_are_told_at_the_start() -> None:
+    check_for_clients(OURS.pem() + make_ca("RSA", kind="2048").pem() + make_ca("P-256", kind="P-256").pem())
+    for kind in ("1024", "P-224"):
+        with pytest.raises(BadInput, match="not followed"):
+            check_for_clients(make_ca("Weak", kind=kind).pem())
 
 
 def test_authorities_that_cannot_be_are_refused() -> None:
