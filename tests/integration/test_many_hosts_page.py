@@ -63,6 +63,7 @@ def test_the_walk_works_as_it_is_written() -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     said = re.split(r"^=== \d+\n", done.stdout, flags=re.M)
     assert "hello usr_" in said[5], said[5]
+    assert "ready on this host" in said[4], said[4]
     assert "join_token/far" in said[4]
     assert "pdp@join_token/far" in said[6], said[6]
     assert "spiffe://hello.example/batch" in said[7], said[7]

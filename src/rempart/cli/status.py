@@ -27,9 +27,15 @@ def status(state: StateOption = None, as_json: JsonOption = False) -> None:
 
 def _print(document: dict[str, Any]) -> None:
     ready = "ready" if document["ready"] else "NOT READY"
-    print(f"{document['app']} ({document['profile']}) is {ready} at {document['gateway']['url']}")
+    gateway = document["gateway"]
+    where, ca = f"at {gateway['url']}", f"CA of the gateway {gateway['ca']}, "
+    if not gateway["url"]:
+        where, ca = "on this host; the gateway is on another one", ""
+    print(f"{document['app']} ({document['profile']}) is {ready} {where}")
     print(f"trust domain {document['trust_domain']}, issuer {document['issuer']}")
-    print(f"CA of the gateway {document['gateway']['ca']}, Workload API {document['workload_api']}")
+    print(
+        f"{'CA of the gateway ' + gateway['ca'] + ', ' if gateway['url'] else ''}Workload API {document['workload_api']}"
+    )
     if document["demo_accounts"]:
         print(f"demo accounts {document['demo_accounts']}")
     print()
