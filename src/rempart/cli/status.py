@@ -33,9 +33,7 @@ def _print(document: dict[str, Any]) -> None:
         where, ca = "on this host; the gateway is on another one", ""
     print(f"{document['app']} ({document['profile']}) is {ready} {where}")
     print(f"trust domain {document['trust_domain']}, issuer {document['issuer']}")
-    print(
-        f"{'CA of the gateway ' + gateway['ca'] + ', ' if gateway['url'] else ''}Workload API {document['workload_api']}"
-    )
+    print(f"{ca}Workload API {document['workload_api']}")
     if document["demo_accounts"]:
         print(f"demo accounts {document['demo_accounts']}")
     print()
