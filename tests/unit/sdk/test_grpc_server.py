@@ -97,15 +97,18 @@ def ask(kind: str, method: str, payload: Any, metadata: Sequence[tuple[str, str]
 def test_every_kind_of_call_knows_its_caller_and_none_is_answered_without(
     kind: str, method: str, payload: Any, answer: Any
 ) -> None:
-    def given() -> Any:
-        async def parts() -> AsyncIterator[bytes]:
-            for part in payload:
-                yield part
+    async def parts() -> AsyncIterator[bytes]:
+        for part in payload:
+            yield part
 
-        return parts() if isinstance(payload, list) else payload
+    async def silence() -> AsyncIterator[bytes]:
+        """grpc.aio tells INTERNAL to who still writes when the refusal comes."""
+        await asyncio.Event().wait()
+        yield b""
 
-    assert ask(kind, method, given(), headers("ann")) == answer
-    refused = ask(kind, method, given(), [])
+    streams = isinstance(payload, list)
+    assert ask(kind, method, parts() if streams else payload, headers("ann")) == answer
+    refused = ask(kind, method, silence() if streams else payload, [])
     assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
     assert dict(refused.trailing_metadata())["rempart-code"] == "no_workload"
 
