@@ -94,14 +94,14 @@ def load_authorities(pem: str) -> Authorities:
     """Raises BadInput `bad_authorities`."""
     try:
         found = tuple(x509.load_pem_x509_certificates(pem.encode("ascii")))
-    except ValueError:
+    except _ODD:
         raise BadInput("bad_authorities", "these are no PEM certificates") from None
     if not 1 <= len(found) <= _MOST:
         raise BadInput("bad_authorities", f"there are {len(found)} certificates, not 1 to {_MOST}")
     for authority in found:
         try:
             is_authority = authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except (x509.ExtensionNotFound, ValueError):
+        except (x509.ExtensionNotFound, *_ODD):
             is_authority = False
         if not is_authority:
             raise BadInput("bad_authorities", f"{authority.subject.rfc4514_string()[:80]!r} is no authority")
@@ -114,7 +114,10 @@ def check_for_clients(pem: str) -> None:
     Raises BadInput `bad_authorities`.
     """
     for authority in load_authorities(pem):
-        key = authority.public_key()
+        try:
+            key = authority.public_key()
+        except _ODD:
+            key = None
         rsa = isinstance(key, RSAPublicKey) and key.key_size >= 2048
         if not rsa and not (isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVES):
             name = authority.subject.rfc4514_string()[:80]

@@ -144,6 +144,14 @@ def test_authorities_that_the_verifier_cannot_follow_are_told_at_the_start() -> 
             check_for_clients(make_ca("Weak", kind=kind).pem())
 
 
+def test_an_authority_whose_key_nobody_can_read_is_refused() -> None:
+    curve = bytes.fromhex("06082a8648ce3d030107")  # P-256, once in a certificate: the next number is no curve
+    der = make_ca("Odd", kind="P-256").certificate.public_bytes(Encoding.DER).replace(curve, curve[:-1] + b"\x6f")
+    pem = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+    with pytest.raises(BadInput, match="not followed"):
+        check_for_clients(pem)
+
+
 def test_authorities_that_cannot_be_are_refused() -> None:
     leaf = issue().public_bytes(Encoding.PEM).decode()
     for wrong in ("", "nonsense", leaf, OURS.pem() + leaf, OURS.pem() * 65):
