@@ -104,3 +104,16 @@ def test_it_ends_with_who_started_it() -> None:
             assert await asyncio.to_thread(aside._process.wait, 60) == 0
 
     asyncio.run(scenario())
+
+
+def test_what_it_can_not_read_ends_it_and_leaves_nobody_waiting() -> None:
+    async def scenario() -> None:
+        async with started() as aside:
+            assert aside._socket is not None
+            assert aside._process is not None
+            aside._socket.send(b"\xc1")
+            slow = Argon2id(memory=1 << 18, passes=8).hash("right")
+            assert await aside.verify("right", slow) is None
+            assert await asyncio.to_thread(aside._process.wait, 60) == 1
+
+    asyncio.run(scenario())

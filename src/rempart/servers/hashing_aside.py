@@ -130,11 +130,16 @@ def main() -> None:
     hasher = Argon2id()
 
     def work() -> None:
-        """The kernel gives each message to one of the threads, whole."""
-        with contextlib.suppress(OSError):
+        """The kernel gives each message to one of the threads, whole. Who asked a thread that failed would wait for
+        ever, so the process ends with it, and what was asked is verified elsewhere."""
+        try:
             while message := asked.recv(_MOST):
                 number, text, encoded = msgspec.msgpack.decode(message, type=tuple[int, str, str])
                 asked.send(msgspec.msgpack.encode((number, hasher.verify(text, encoded))))
+        except OSError:
+            return
+        except BaseException:
+            os._exit(1)
 
     threads = [threading.Thread(target=work) for _ in range(int(sys.argv[1]))]
     for thread in threads:
