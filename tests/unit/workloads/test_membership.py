@@ -132,6 +132,37 @@ def test_a_new_svid_that_cannot_be_kept_is_not_used_and_asked_for_again(world: W
     asyncio.run(scenario())
 
 
+def test_near_its_end_an_svid_is_replaced_by_one_that_is_kept_later(world: World) -> None:
+    async def scenario() -> None:
+        await world.join()
+        first = world.member.svid
+        assert first is not None
+        world.full = True
+        world.server.clock.advance((first.leaf.not_after - world.server.clock.now()) * 0.8)
+        await world.member._renew()
+        assert serial(world.member.svid) == serial(world.wire.svid) != serial(first)
+        world.full = False
+        await world.member.synchronise()
+        _, again = world.agent()
+        await again.begin("")
+        assert serial(again.svid) == serial(world.member.svid)
+
+    asyncio.run(scenario())
+
+
+def test_what_was_held_on_a_connection_of_an_older_svid_ends_no_agent(world: World) -> None:
+    async def scenario() -> None:
+        await world.join()
+        assert world.member.svid is not None
+        refusal = Unauthenticated("bad_svid", "it is expired or not yet valid")
+        await world.member._heard(refusal)
+        world.server.clock.advance(world.member.svid.leaf.not_after - world.server.clock.now())
+        with pytest.raises(Unauthenticated):
+            await world.member._heard(refusal)
+
+    asyncio.run(scenario())
+
+
 def test_what_the_server_tells_counts_on_a_full_disk_and_is_kept_later(world: World) -> None:
     async def scenario() -> None:
         await world.join()

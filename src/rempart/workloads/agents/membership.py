@@ -101,7 +101,8 @@ class Membership:
 
     def _take(self, key: EcKey, answer: bytes) -> None:
         """The agent's new SVID, checked and kept before it is used. Raises Unavailable `bad_answer` |
-        `agent_state_failed`, and then the one before is still in use: the server takes it until this one is shown."""
+        `agent_state_failed`, and then the one before is still in use: the server takes it until this one is shown. In
+        the last quarter of that one's life this one is used all the same: an agent without one may need a new token."""
         admitted = messages.read_answer(answer, Admitted)
         self._knowledge.trust(admitted.bundle)
         roots, domain = [root.der for root in self._knowledge.roots], self._knowledge.trust_domain
@@ -113,10 +114,17 @@ class Membership:
         try:
             self._save(taken)
         except Unavailable:
-            self._server.use(self._knowledge.roots, self.svid)  # the roots may be new
-            raise
+            if not self._ends_soon():
+                self._server.use(self._knowledge.roots, self.svid)  # the roots may be new
+                raise
+            self._unsaved = True
         self.svid, self._begun = taken, self._clock.now()
         self._server.use(self._knowledge.roots, self.svid)
+
+    def _ends_soon(self) -> bool:
+        if self.svid is None:
+            return False
+        return self._clock.now() >= self._begun + (self.svid.leaf.not_after - self._begun) * 3 / 4
 
     # -- going on ------------------------------------------------------------------------------------------------
 
@@ -166,9 +174,15 @@ class Membership:
             except RempartError as error:
                 await self._heard(error)
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # nosec B311 - jitter, no secret
-                wait = min(wait * 2, RETRY[1])
+                wait = min(wait * 2, self._longest())
             else:
                 self.away_since, self.refused, wait = None, "", RETRY[0]
+
+    def _longest(self) -> float:
+        """Seconds between attempts at last: several fit into each quarter of an SVID's life."""
+        if self.svid is None:
+            return RETRY[1]
+        return min(max((self.svid.leaf.not_after - self._begun) / 16, RETRY[0]), RETRY[1])
 
     async def _now_is_due(self) -> None:
         while self.svid is None:  # noqa: ASYNC110 - `keep_fresh` joins again, and fails more often than not
@@ -195,9 +209,11 @@ class Membership:
     async def _heard(self, error: RempartError) -> None:
         """A refusal means that the workloads here are nobody. Raises it where only people can help."""
         if isinstance(error, Unavailable):
-            if self.away_since is None:
+            if self.away_since is None and error.code != "agent_state_failed":
                 self.away_since = self._clock.now()
             return
+        if error.code == "bad_svid" and self.svid is not None and self._clock.now() < self.svid.leaf.not_after:
+            return  # a question that was held on a connection made with the SVID before this one
         if error.code in LOST or error.code == BANNED:
             self.refused = error.code
             if self._knowledge.version:
