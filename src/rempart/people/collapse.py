@@ -18,6 +18,7 @@ from rempart.kernel.ids import new_id
 
 WINDOW = 1.0  # seconds
 MAX_KINDS = 32
+AT_ONCE = 3  # of those that share a write: how many do their part before the loop looks for others' requests
 
 
 class Collapse:
@@ -26,6 +27,7 @@ class Collapse:
         self._more: dict[tuple[str, ...], tuple[Event, int]] = {}
         self._flushing: asyncio.Task[None] | None = None
         self._written = asyncio.Event()
+        self._waiting = 0
 
     async def record(self, event: Event, *kind: str, together: bool = False) -> None:
         """`kind` says which events of this type are alike. Raises Unavailable as the recorder does.
@@ -48,13 +50,27 @@ class Collapse:
             self._flushing = asyncio.create_task(self._flush_later())
         try:
             if together:
-                await self._written.wait()
-            await self._recorder.record(event)
+                await self._record_together(event)
+            else:
+                await self._recorder.record(event)
         except RempartError:
             last, count = self._more.pop(key, (event, 0))
             if count:  # others came while this one was tried: they count on
                 self._more[key] = (last, count)
             raise
+
+    async def _record_together(self, event: Event) -> None:
+        place, self._waiting = self._waiting, self._waiting + 1
+        await self._written.wait()
+        await self._record_apart(event, place)
+
+    async def _record_apart(self, event: Event, place: int) -> None:
+        """In one write with the others, but not all in one turn of the loop, nor all answered in one."""
+        for _ in range(place // AT_ONCE):
+            await asyncio.sleep(0)
+        await self._recorder.record(event)
+        for _ in range(place // AT_ONCE):
+            await asyncio.sleep(0)
 
     async def _flush_later(self) -> None:
         while self._more:
@@ -64,19 +80,21 @@ class Collapse:
 
     async def flush(self) -> None:
         """Record what was counted, in one write; also before the process ends. Raises Unavailable."""
-        written, self._written = self._written, asyncio.Event()
-        written.set()  # who waited records in the next turn of the loop, and so does this: the journal writes it as one
+        written, self._written, self._waiting = self._written, asyncio.Event(), 0
+        written.set()
         counted = [(key, event, count) for key, (event, count) in self._more.items() if count]
         for key in [key for key, (_, count) in self._more.items() if not count]:
             del self._more[key]
-        outcomes = await asyncio.gather(*(self._record(*one) for one in counted), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(self._record(*one, place) for place, one in enumerate(counted)), return_exceptions=True
+        )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _record(self, key: tuple[str, ...], event: Event, count: int) -> None:
+    async def _record(self, key: tuple[str, ...], event: Event, count: int, place: int) -> None:
         details: Mapping[str, Any] = {**event.details, "count": count}
-        await self._recorder.record(replace(event, id=new_id("evt"), details=details))
+        await self._record_apart(replace(event, id=new_id("evt"), details=details), place)
         seen = self._more.pop(key, (event, count))[1]
         if seen > count:  # more came while this one was written
             self._more[key] = (event, seen - count)

@@ -57,7 +57,8 @@ class HashingPool:
 
     The known (a device or a network that the account logged in from before) are served first, so strangers can't keep
     the owner of an account out by keeping the pool busy. Once more than `calm` strangers wait it is a flood: `aside`
-    verifies for them from then on, and the threads, which the kernel runs beside requests, are there for the known.
+    verifies for them from then on, and the threads, which the kernel runs beside requests, are there for the known;
+    while it gets ready all of them but one go on.
     Where the machine has no time left over, so that nothing came from there for `LATE` seconds, a thread helps, a fifth
     of the time.
     """
@@ -73,6 +74,7 @@ class HashingPool:
         self._closed = False
         self._aside = aside
         self._beside, self._tasks = 0, set[asyncio.Task[None]]()
+        self._strangers_at_most, self._with_strangers = max(1, workers - 1), 0
         self._helping, self._help_from, self._late_from = False, 0.0, 0.0
         self._threads = [
             threading.Thread(target=self._work, name=f"argon2:{number}", daemon=True) for number in range(workers)
@@ -166,19 +168,24 @@ class HashingPool:
             self._beside -= 1
             self._feed()
 
-    def _next(self) -> tuple[_Waiting, bool] | None:
-        """What a thread is to do now, and whether it does so as the one that helps; with the lock."""
+    def _next(self) -> tuple[_Waiting, bool, bool] | None:
+        """What a thread is to do now, whether for a stranger, and whether as the one that helps; with the lock."""
         if self._known:
-            return self._known.popleft(), False
+            return self._known.popleft(), False, False
         if not self._strangers:
             return None
         if not self._elsewhere():
-            return self._strangers.popleft(), False
+            flood = self._aside is not None and self.flooded()
+            if flood and self._with_strangers >= self._strangers_at_most:
+                return None
+            self._with_strangers += 1
+            return self._strangers.popleft(), True, False
         now = time.monotonic()
         if self._helping or now < self._help_from or now < self._late_from:
             return None
         self._helping = True
-        return self._strangers.popleft(), True
+        self._with_strangers += 1
+        return self._strangers.popleft(), True, True
 
     def _work(self) -> None:
         with contextlib.suppress(OSError):  # a preference: the event loop goes first where both want the processor
@@ -189,12 +196,15 @@ class HashingPool:
                     if self._closed:
                         return
                     self._changed.wait(_LOOK if self._strangers else None)
-            waiting, helps = found
+            waiting, stranger, helps = found
             began = time.monotonic()
             try:
                 outcome, error = None if waiting.future.cancelled() else waiting.job(), None
             except Exception as caught:
                 outcome, error = None, caught
+            if stranger:
+                with self._changed:
+                    self._with_strangers -= 1
             if helps:
                 now = time.monotonic()
                 self._help_from, self._helping = now + REST * (now - began), False

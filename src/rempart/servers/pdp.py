@@ -116,7 +116,6 @@ async def serve(boot: Boot) -> None:
         pages = Pages(keeper, decider, outbox, given, follower, spans.metrics if spans else str)
         servers = await _listen(boot, settings, decider, outbox, pages)
         gc.collect()
-        gc.set_threshold(20_000, 20, 20)  # a decision leaves no cycles behind
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)

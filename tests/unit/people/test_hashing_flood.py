@@ -139,6 +139,28 @@ def test_before_it_is_ready_the_threads_go_on() -> None:
     run(scenario)
 
 
+def test_while_it_gets_ready_one_thread_waits() -> None:
+    async def body() -> None:
+        aside, release, begun = FakeAside(), threading.Event(), threading.Semaphore(0)
+        pool = HashingPool(2, waiting=8, aside=aside, calm=0)
+
+        def job() -> None:
+            begun.release()
+            release.wait(10)
+
+        jobs = [asyncio.create_task(pool.run(job)) for _ in range(4)]
+        assert await asyncio.to_thread(begun.acquire, timeout=10)
+        known = asyncio.create_task(pool.run(job, known=True))
+        assert await asyncio.to_thread(begun.acquire, timeout=10)  # the other thread is there for the known
+        assert not begun.acquire(blocking=False)
+        assert pool.depth == 3
+        release.set()
+        await asyncio.gather(*jobs, known)
+        await asyncio.to_thread(pool.close)
+
+    asyncio.run(body())
+
+
 def test_what_was_lost_aside_is_verified_by_a_thread() -> None:
     async def scenario(flood: Flood) -> None:
         flood.aside.get_ready()
