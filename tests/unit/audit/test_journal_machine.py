@@ -1,5 +1,5 @@
-"""A journal, its writer killed at any byte and its reader at any time, against a list: what was acknowledged is read once
-and in order, and nothing else."""
+"""A journal, its writer killed at any byte and its reader at any time, against a list: what was acknowledged is read
+once and in order, and nothing else."""
 
 from __future__ import annotations
 
