@@ -29,7 +29,7 @@ def secret_from_stdin() -> str:
 
 
 def keys_of(file: Path) -> list[Any]:
-    document = strict_json.loads(_read(file))
+    document = strict_json.loads(read_at_most(file, _MAX_FILE))
     if isinstance(document, dict) and isinstance(document.get("keys"), list):
         return list(document["keys"])
     return [document]
@@ -37,15 +37,17 @@ def keys_of(file: Path) -> list[Any]:
 
 def thumbprint_of(file: Path) -> str:
     """RFC 8705 section 3.1: SHA-256 of the DER, in base64url."""
-    fingerprint = bytes.fromhex(Certificate.parse(pem_to_ders(_read(file))[0]).fingerprint)
+    fingerprint = bytes.fromhex(Certificate.parse(pem_to_ders(read_at_most(file, _MAX_FILE))[0]).fingerprint)
     return base64.urlsafe_b64encode(fingerprint).rstrip(b"=").decode()
 
 
-def _read(file: Path) -> bytes:
+def read_at_most(file: Path, most: int) -> bytes:
+    """Raises BadInput `unreadable_file`."""
     try:
-        content = file.read_bytes()
+        with file.open("rb") as opened:
+            content = opened.read(most + 1)
     except OSError as error:
         raise BadInput("unreadable_file", f"{file} can't be read: {error.strerror}") from None
-    if len(content) > _MAX_FILE:
-        raise BadInput("unreadable_file", f"{file} is larger than {_MAX_FILE} bytes")
+    if len(content) > most:
+        raise BadInput("unreadable_file", f"{file} is larger than {most} bytes")
     return content

@@ -11,6 +11,7 @@ import typer
 
 from rempart.kernel.errors import BadInput
 
+from .client_files import read_at_most
 from .output import print_json, print_table, say, shown_time
 from .state import JsonOption, StateOption, call, state_dir
 
@@ -31,7 +32,7 @@ def add(
     tokens that were given for it end."""
     bare = certificate.replace(":", "").lower()
     fingerprint = len(bare) == 64 and all(digit in "0123456789abcdef" for digit in bare)
-    text = bare if fingerprint else _read(Path(certificate)).decode("ascii", "replace")
+    text = bare if fingerprint else read_at_most(Path(certificate), _MOST).decode("ascii", "replace")
     body = {"certificate": text, "note": note}
     document = call(state_dir(state), "people", "POST", "/revocations", body)
     if as_json:
@@ -51,10 +52,10 @@ def bring(
 ) -> None:
     """Bring an authority's revocation list in force, in place of its former one. To be done again before it expires:
     an expired list vouches for nobody."""
-    data = sys.stdin.buffer.read(_MOST + 1) if file == "-" else _read(Path(file))
+    data = sys.stdin.buffer.read(_MOST + 1) if file == "-" else read_at_most(Path(file), _MOST)
     if len(data) > _MOST:
         raise BadInput("unreadable_file", f"{file} is larger than {_MOST} bytes")
-    issuers = _read(issuer).decode("ascii", "replace") if issuer else ""
+    issuers = read_at_most(issuer, _MOST).decode("ascii", "replace") if issuer else ""
     body = {"list": base64.b64encode(data).decode(), "issuers": issuers}
     document = call(state_dir(state), "people", "POST", "/revocations/lists", body)
     if as_json:
@@ -94,14 +95,3 @@ def remove(
         print_json({"id": bare})
     else:
         say(f"removed {bare}")
-
-
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(_MOST + 1)
-    except OSError as error:
-        raise BadInput("unreadable_file", f"{file} can't be read: {error.strerror}") from None
-    if len(content) > _MOST:
-        raise BadInput("unreadable_file", f"{file} is larger than {_MOST} bytes")
-    return content
