@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import ssl
@@ -103,7 +104,7 @@ def _token_replay(scene: Scene) -> Outcome:
         with lock:
             replies.append(reply)
 
-    try:
+    with node:
         threads = [threading.Thread(target=join, args=(scene.source,)) for _ in range(10)]
         for thread in threads:
             thread.start()
@@ -113,8 +114,6 @@ def _token_replay(scene: Scene) -> Outcome:
         if joined != 1:
             return got_through(f"{joined} agents joined with one token")
         return _refused(node.join(), "join_token_refused", "roster: a token is taken once")
-    finally:
-        node.leave()
 
 
 def _token_guess(scene: Scene) -> Outcome:
@@ -128,8 +127,7 @@ def _token_guess(scene: Scene) -> Outcome:
 
 
 def _foreign_entries(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         own = node.entry("/own")
         foreign = node.entry("/foreign", f"spiffe://{scene.trust_domain}/rempart/agent/join_token/{node.name}-other")
         listed = [entry["id"] for entry in node.ask("GET", "/v1/sync").json["entries"]]
@@ -140,23 +138,17 @@ def _foreign_entries(scene: Scene) -> Outcome:
         if any(answer.get("chain") or answer["code"] != "foreign_entry" for answer in answers):
             return got_through(f"it was signed {answers}"[:300])
         return blocked("only its own entries; foreign_entry", "signing: entries by parent", _trace("foreign_entry"))
-    finally:
-        node.leave()
 
 
 def _foreign_token(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         foreign = node.entry("/foreign", f"spiffe://{scene.trust_domain}/rempart/agent/join_token/{node.name}-other")
         reply = node.ask("POST", "/v1/jwt", {"entry": foreign, "audience": [scene.trust_domain]})
         return _refused(reply, "foreign_entry", "signing: entries by parent")
-    finally:
-        node.leave()
 
 
 def _foreign_san(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         own, domain = node.entry("/own"), f"spiffe://{scene.trust_domain}"
         mine = f"{domain}/{node.name}/own"
         others = (scene.posed, f"{domain}/rempart/gateway", f"{domain}/rempart/server", node.spiffe_id, domain)
@@ -166,13 +158,10 @@ def _foreign_san(scene: Scene) -> Outcome:
         if any(answer.get("chain") or answer["code"] != "foreign_san" for answer in answers):
             return got_through(f"it was signed {answers}"[:300])
         return blocked("foreign_san, six times", "signing: what a request asks for", _trace("foreign_san"))
-    finally:
-        node.leave()
 
 
 def _key_reuse(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         first, second, key = node.entry("/first"), node.entry("/second"), new_key()
         answers = node.sign((first, request_for(key)), (second, request_for(key)))
         if not answers[0].get("chain"):
@@ -181,13 +170,10 @@ def _key_reuse(scene: Scene) -> Outcome:
             return got_through(f"it was signed {answers[1]}"[:300])
         reply = node.ask("POST", "/v1/renew", {"csr": request_for(key)})
         return _refused(reply, "key_reused", "signing: one key, one identity")
-    finally:
-        node.leave()
 
 
 def _banned(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         own = node.entry("/own")
         node.operate("agent", "ban", node.spiffe_id)
         outcome = not_tried("nothing was asked")
@@ -202,31 +188,23 @@ def _banned(scene: Scene) -> Outcome:
             if not outcome.blocked:
                 return outcome
         return outcome
-    finally:
-        node.leave()
 
 
 def _evicted(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         node.operate("agent", "evict", node.spiffe_id)
         outcome = _refused(node.ask("GET", "/v1/sync"), "agent_unknown", "roster: known agents")
         return outcome if not outcome.blocked else _refused(node.renew(), "agent_unknown", "roster: known agents")
-    finally:
-        node.leave()
 
 
 def _superseded(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         copy = node.identity
         for _ in range(2):
             node.renew()
             node.ask("GET", "/v1/sync")
         node.identity = copy
         return _refused(node.ask("GET", "/v1/sync"), "agent_superseded", "roster: the serial of each agent's SVID")
-    finally:
-        node.leave()
 
 
 def _workload(scene: Scene) -> Outcome:
@@ -265,8 +243,7 @@ def _own_ca(scene: Scene) -> Outcome:
 
 
 def _events(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         usual = {"id": "evt_" + "0" * 26, "type": "workloads.svid_issued", "at": time.time(), "success": True}
         outcome = not_tried("nothing was asked")
         for change in (
@@ -283,8 +260,6 @@ def _events(scene: Scene) -> Outcome:
             if not outcome.blocked:
                 return outcome
         return outcome
-    finally:
-        node.leave()
 
 
 def _impostor(scene: Scene) -> Outcome:
@@ -292,11 +267,10 @@ def _impostor(scene: Scene) -> Outcome:
     operator = scene.means.operator
     if workload is None or operator is None or scene.means.state is None:
         return not_tried("the deposit agent can't be run here (`rempart run deposit-agent`)")
-    node = RogueNode.of(scene)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     workload[0].load(context)
     heard: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with RogueNode.of(scene) as node, socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(15)
 
         def listen() -> None:
@@ -312,7 +286,6 @@ def _impostor(scene: Scene) -> Outcome:
         thread.start()
         said = _run_agent(scene, node, listening.getsockname()[1])
         thread.join()
-    node.leave()
     if any(one and not one.startswith(b"!") for one in heard):
         return got_through(f"the impostor was sent {len(heard[0])} bytes")
     if "not_the_server" not in said:
@@ -339,24 +312,18 @@ def _run_agent(scene: Scene, node: RogueNode, port: int) -> str:
 
 
 def _half_open(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
     host, _, port = scene.agents.rpartition(":")
     address = Address("127.0.0.1" if host == "0.0.0.0" else host, int(port))  # nosec B104 - compared, not bound
-    held: list[socket.socket] = []
-    try:
+    with RogueNode.joined(scene) as node, contextlib.ExitStack() as held:
         source = scene.new_source()
         for _ in range(_HALF_OPEN):
-            held.append(connect(address, None, source=source))
+            held.enter_context(connect(address, None, source=source))
         begun = time.monotonic()
         reply = node.ask("GET", "/v1/sync")
         took = time.monotonic() - begun
         if reply.status != 200 or took > 5:
             return got_through(f"the agent was answered {reply.said} after {took:.1f} s")
         return blocked(f"answered after {took:.2f} s", "listener: bounds for strangers", "the answer itself")
-    finally:
-        for one in held:
-            one.close()
-        node.leave()
 
 
 def _nonsense(scene: Scene) -> Outcome:

@@ -33,8 +33,7 @@ def attacks() -> Iterator[Attack]:
 
 
 def _decisions(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         for kind in ("decision", "money.moved", "people.login"):
             id = f"{'dec' if kind == 'decision' else 'evt'}_{secrets.token_hex(13)}"
             own = {"id": id, "type": kind, "at": int(time.time() * 1000), "success": True, "severity": "info"}
@@ -43,18 +42,13 @@ def _decisions(scene: Scene) -> Outcome:
             if reply.code != "no_host":
                 return got_through(f"{kind}: {reply.said}", reply.evidence)
         return blocked("three kinds of events: no_host", _HOSTS, _TRACE)
-    finally:
-        node.leave()
 
 
 def _enforcement(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         asked = (("GET", "/v1/host", None), ("GET", "/v1/policy", None), ("POST", "/v1/epochs", {"run": "", "seq": 0}))
         for method, path, document in asked:
             reply = node.ask(method, path, document)
             if reply.code != "no_host":
                 return got_through(f"{path}: {reply.said}", reply.evidence)
         return blocked("three questions: no_host", _HOSTS, _TRACE)
-    finally:
-        node.leave()

@@ -103,6 +103,13 @@ class RogueNode:
             raise ValueError(f"the node could not join: {reply.said}")
         return node
 
+    def __enter__(self) -> RogueNode:
+        """At the end of the `with` it leaves."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
     def join(self) -> Reply:
         key = new_key()
         asked = {"method": "join_token", "token": self.token, "csr": request_for(key)}

@@ -3,6 +3,7 @@ for what is an operator's, and comes back after it was thrown out."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
@@ -82,8 +83,7 @@ def _event(**more: Any) -> dict[str, Any]:
 
 
 def _future(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         told = _event(at=4_102_444_800.0)
         reply = node.ask("POST", "/v1/events", {"events": [told]})
         if reply.status != 204:
@@ -95,13 +95,10 @@ def _future(scene: Scene) -> Outcome:
         if ahead > _AHEAD:
             return got_through(f"recorded {ahead:.0f} s ahead of now", told["id"])
         return blocked(f"recorded {max(ahead, 0):.0f} s ahead of now", "telling: the server's own time", told["id"])
-    finally:
-        node.leave()
 
 
 def _same_id(scene: Scene) -> Outcome:
-    first, second = RogueNode.joined(scene), RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as first, RogueNode.joined(scene) as second:
         told = _event(reason="the first host's")
         for node, event in ((first, told), (second, {**told, "reason": "the second host's"})):
             reply = node.ask("POST", "/v1/events", {"events": [event]})
@@ -115,22 +112,16 @@ def _same_id(scene: Scene) -> Outcome:
         if len(found) != 2 or sources != {f"agent@join_token/{node.name}" for node in (first, second)}:
             return got_through(f"in the record: {sorted(sources)}")
         return blocked("both recorded, each under its host", "telling: an event is its source's", told["id"])
-    finally:
-        for node in (first, second):
-            node.leave()
 
 
 def _connections(scene: Scene) -> Outcome:
-    node, other = RogueNode.joined(scene), RogueNode.joined(scene)
     workload = scene.agent()
-    held = []
-    try:
+    with RogueNode.joined(scene) as node, RogueNode.joined(scene) as other, contextlib.ExitStack() as held:
         for identity in (node.identity, workload[0] if workload else None):
             source = scene.new_source()
             for _ in range(_CONNECTIONS if identity else 0):
                 try:
-                    connection = _open(scene, identity, source)
-                    held.append(connection)
+                    connection = held.enter_context(_open(scene, identity, source))
                     connection.sendall(encode("GET", "/v1/bundle", (("Connection", "keep-alive"),)))
                 except (NoAnswer, OSError):
                     continue  # cut off: that is what is hoped for
@@ -141,11 +132,6 @@ def _connections(scene: Scene) -> Outcome:
             return got_through(f"the other agent was answered {reply.said} after {took:.1f} s")
         said = f"the other agent was answered after {took:.2f} s"
         return blocked(said, "listener: connections of one SVID", "the answer itself")
-    finally:
-        for connection in held:
-            connection.close()
-        for one in (node, other):
-            one.leave()
 
 
 def _open(scene: Scene, identity: Identity | None, source: str) -> Any:
@@ -154,8 +140,7 @@ def _open(scene: Scene, identity: Identity | None, source: str) -> Any:
 
 
 def _questions(scene: Scene) -> Outcome:
-    node, other = RogueNode.joined(scene), RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node, RogueNode.joined(scene) as other:
         body = json.dumps({"requests": [{"entry": "entry_0", "csr": ""}] * _BATCH}).encode()
         asked = encode("POST", "/v1/x509", (("Connection", "keep-alive"),), body)
         with _open(scene, node.identity, scene.source) as connection:
@@ -172,14 +157,10 @@ def _questions(scene: Scene) -> Outcome:
             return got_through(f"the other agent was answered {answered.said}")
         said = f"429 after {count} batches; another agent was answered"
         return blocked(said, "allowance: each agent's own", _refused(reply.code))
-    finally:
-        for one in (node, other):
-            one.leave()
 
 
 def _alias(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         domain, apart = f"spiffe://{scene.trust_domain}", f"spiffe://{scene.trust_domain}/{node.name}/group"
         entries = [
             {"spiffe_id": f"{apart}/batch", "parent_id": apart, "selectors": ["unix:uid:4294967294"]},
@@ -202,26 +183,20 @@ def _alias(scene: Scene) -> Outcome:
             if reply.code != "foreign_entry":
                 return got_through(reply.said, reply.evidence)
         return blocked("foreign_entry, four times", "signing: entries by parent", _refused("foreign_entry"))
-    finally:
-        node.leave()
 
 
 def _void_token(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         node.token = node.operate("agent", "token", "--name", node.name, "--ttl", "120")["token"]
         node.operate("agent", "evict", node.spiffe_id)
         reply = node.join()
         if reply.code != "join_token_refused":
             return got_through(reply.said, reply.evidence)
         return blocked(reply.said, "roster: an eviction makes tokens void", _refused(reply.code))
-    finally:
-        node.leave()
 
 
 def _operator(scene: Scene) -> Outcome:
-    node = RogueNode.joined(scene)
-    try:
+    with RogueNode.joined(scene) as node:
         name = f"/agents/{node.name}"
         questions: tuple[tuple[str, str, Any], ...] = (
             ("GET", "/agents", None),
@@ -241,8 +216,6 @@ def _operator(scene: Scene) -> Outcome:
                 return got_through(f"{method} {path}: {reply.said}", reply.evidence)
         said = f"404, {len(questions)} times"
         return blocked(said, "agents' port: what agents ask, and nothing else", "the answers themselves")
-    finally:
-        node.leave()
 
 
 def _refused(code: str) -> Trace:
