@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import os
-import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from rempart.kernel.errors import BadInput, Conflict, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event
 from rempart.protocols.ocsf import MAX_BYTES, encode
 from rempart.telemetry.spans import step
 
+from .journal_files import OPEN, Spare, begin_writing, new_file
 from .segment import (
     BATCH_BYTES,
-    FREE_SUFFIX,
     HEADER_BYTES,
     REPEAT,
     SegmentHeader,
@@ -44,7 +44,7 @@ MAX_BACKLOG_BYTES = 512 << 20
 MAX_PENDING_BYTES = 32 << 20
 _SPARE = "next.segment"
 _MANY = 256  # who wait for one sync
-_OPEN = os.O_RDWR | os.O_NOFOLLOW  # root opens an agent's before the agent runs, which may have put a link there
+_Made = TypeVar("_Made")
 
 
 class Journal:
@@ -74,12 +74,13 @@ class Journal:
         self._synchronous = 0  # how many of the pending records somebody will `commit()` for
         self._lost: RempartError | None = None  # why records appended synchronously were lost in somebody else's batch
         self._waiters: list[asyncio.Future[None]] = []
+        self._meanwhile: list[Callable[[], None]] = []
         self._scheduled = False
         self._closed = False
         self._fd = -1
         self._offset = 0
         self._capacity = 0
-        self._spare: _Spare | None = None
+        self._spare: Spare | None = None
         self._older_bytes = 0
         self._sequence = 0
         self._seed = 0
@@ -89,7 +90,7 @@ class Journal:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            self._lock_fd = os.open(directory / "lock", _OPEN | os.O_CREAT, 0o600)
+            self._lock_fd = os.open(directory / "lock", OPEN | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -144,6 +145,20 @@ class Journal:
         with step("record"):
             await waiter
 
+    async def record_while(self, event: Event, make: Callable[[], _Made]) -> _Made:
+        """What `make` gives, once `event` is on disk; both raise. `make` runs while the disk writes: for what takes as
+        long and is worth nothing without its record, as a signature. Should it raise, the event is recorded."""
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[_Made] = loop.create_future()
+        self._meanwhile.append(lambda: _settle(made, make))
+        try:
+            await self.record_bytes(encode(event, self.source))
+        except BaseException:
+            if not made.cancel():
+                made.exception()  # nobody else will look
+            raise
+        return await made
+
     def close(self) -> None:
         """Commit what is pending and give the journal free. Twice is once."""
         if self._closed:
@@ -192,12 +207,13 @@ class Journal:
         self._scheduled = False
         records, self._pending, self._pending_bytes = self._pending, [], 0
         waiters, self._waiters = self._waiters, []
+        meanwhile, self._meanwhile = self._meanwhile, []
         synchronous, self._synchronous = self._synchronous, 0
         if not records:
             return
         error: RempartError | None = None
         try:
-            self._write(records)
+            self._write(records, meanwhile)
         except RempartError as refused:
             error = refused
         except OSError as failed:
@@ -212,7 +228,7 @@ class Journal:
                 else:
                     waiter.set_exception(error)
 
-    def _write(self, records: list[bytes]) -> None:
+    def _write(self, records: list[bytes], meanwhile: list[Callable[[], None]]) -> None:
         size = BATCH_BYTES + sum(map(len, records))
         if self._older_bytes + self._offset + size > self._max_backlog:
             self._older_bytes = self._measure_older()
@@ -227,6 +243,10 @@ class Journal:
             self._begin_segment(max(self._segment_bytes, size))
         batch = encode_batch(records, len(records), self._sequence, self._seed)
         self._pwrite(batch, self._offset)
+        if meanwhile:
+            begin_writing(self._fd, self._offset, len(batch))
+            for make in meanwhile:
+                make()
         os.fdatasync(self._fd)
         self._offset += len(batch)
         self._sequence += len(records)
@@ -250,7 +270,7 @@ class Journal:
         spare = self.directory / _SPARE
         try:
             if fd < 0:
-                fd = _new_file(spare, capacity)
+                fd = new_file(spare, capacity)
             os.pwrite(fd, header.encode(), 0)
             os.fdatasync(fd)
             os.rename(spare, path)
@@ -270,7 +290,7 @@ class Journal:
     def _prepare_spare(self) -> None:
         """Make the next segment's file on a thread, once half of this one is full."""
         if self._spare is None:
-            self._spare = _Spare(self.directory / _SPARE, HEADER_BYTES + self._segment_bytes)
+            self._spare = Spare(self.directory / _SPARE, HEADER_BYTES + self._segment_bytes)
 
     def _take_spare(self) -> int:
         spare, self._spare = self._spare, None
@@ -325,7 +345,7 @@ class Journal:
                 self._sequence = after.sequence + len(after.records)
                 after = next_batch(data, after.end, 0, header.seed)
             return
-        fd = os.open(path, _OPEN)
+        fd = os.open(path, OPEN)
         try:
             os.ftruncate(fd, end)
             os.fsync(fd)
@@ -333,55 +353,13 @@ class Journal:
             os.close(fd)
 
 
-def _new_file(path: Path, size: int) -> int:
-    """A file of at least `size` bytes that are on disk, open for writing: a used one, else a new one."""
-    path.unlink(missing_ok=True)
-    for free in path.parent.glob("*" + FREE_SUFFIX):
-        with contextlib.suppress(FileNotFoundError):
-            if free.lstat().st_size >= size:
-                free.rename(path)
-                return os.open(path, _OPEN)
-            free.unlink()
-    return _written_file(path, size)
-
-
-def _written_file(path: Path, size: int) -> int:
-    """A new file of `size` zeros that are on disk, open for writing.
-
-    Written, not just reserved: a later `fdatasync` then has data to write and no metadata, which takes a third less.
-    """
-    fd = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o640)
-    try:
-        os.posix_fallocate(fd, 0, size)
-        zeros = bytes(1 << 18)
-        for offset in range(0, size, len(zeros)):
-            wanted = min(len(zeros), size - offset)
-            if os.pwrite(fd, zeros[:wanted], offset) != wanted:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(fd)
-    except OSError:
-        os.close(fd)
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
-    return fd
-
-
-class _Spare:
-    """A file being made by a thread of its own; `take` waits for it. -1 when it could not be made."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self._fd = -1
-        self._thread = threading.Thread(target=self._make, args=(path, size), name="journal-spare", daemon=True)
-        self._thread.start()
-
-    def _make(self, path: Path, size: int) -> None:
-        with contextlib.suppress(OSError):  # whoever needs the file tries again, and tells what is wrong
-            self._fd = _new_file(path, size)
-
-    def take(self) -> int:
-        self._thread.join()
-        return self._fd
+def _settle(made: asyncio.Future[_Made], make: Callable[[], _Made]) -> None:
+    """Never raises."""
+    if not made.done():
+        try:
+            made.set_result(make())
+        except Exception as error:
+            made.set_exception(error)
 
 
 def _unavailable(error: OSError) -> Unavailable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from rempart import __version__
@@ -55,10 +55,14 @@ def _help() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Exit codes: 0 yes · 1 the answer is no · 2 bad usage or input · 3 not running."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
+    guarded(_run, list(sys.argv[1:] if arguments is None else arguments))
+
+
+def guarded(run: Callable[[list[str]], NoReturn], argv: list[str]) -> NoReturn:
+    """Every error in words, as `--json` or for people, and as an exit code."""
     as_json = "--json" in argv
     try:
-        _run(argv)
+        run(argv)
     except RempartError as error:
         fail(error, as_json=as_json)
     except BrokenPipeError:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rempart.kernel.errors import BadInput
 
-from .output import print_json, say
 from .state import JsonOption, StateOption, state_dir
-from .supervised import attend
+from .stay import stay
 
 app = typer.Typer(no_args_is_help=True, help="Sign for the agents of other hosts")
 
@@ -38,20 +36,15 @@ def run(
 
     `rempart entry`, `bundle`, `agent`, `keys`, `audit`, `status`, `logs` and `down` work as with `rempart up`.
     """
-    from rempart.servers.host import Request, prepare
-    from rempart.wiring.check import parse_address
-    from rempart.wiring.server_settings import server_settings
-
     if (app_dir is None) == (not trust_domain):
         raise BadInput("bad_usage", "name a directory with a rempart.toml, or --trust-domain", "give one of the two")
-    began = time.monotonic()
-    settings = server_settings(app_dir, trust_domain, parse_address(listen) if listen else None)
-    prepared = prepare(Request(state=state_dir(state), settings=settings, profile=profile))
-
-    def tell(status: dict[str, Any]) -> None:
-        if as_json:
-            print_json(status)
-        else:
-            say(f"ready: agents of {settings.trust_domain} reach this server at {status['agents']}")
-
-    attend(prepared, began, detach=detach, tell=tell)
+    stay(
+        "staying_server",
+        app_dir=app_dir,
+        trust_domain=trust_domain,
+        listen=listen,
+        detach=detach,
+        profile=profile,
+        state=state_dir(state),
+        as_json=as_json,
+    )

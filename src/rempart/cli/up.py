@@ -1,20 +1,14 @@
-"""`rempart up`: start an application behind Rempart, show it coming up, stay until Ctrl-C."""
+"""`rempart up`: start an application behind Rempart."""
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rempart.kernel.errors import RempartError
-
-from .demo import play, print_flows
-from .output import print_json, say
 from .state import JsonOption, StateOption, state_dir
-from .supervised import attend
+from .stay import stay
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -33,61 +27,14 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Start an application behind Rempart."""
-    from rempart.servers.host import Request, prepare
-    from rempart.wiring.check import parse_address
-
-    began = time.monotonic()
-    prepared = prepare(
-        Request(
-            app_dir=app_dir,
-            state=state_dir(state),
-            profile=profile,
-            listen=parse_address(listen) if listen else None,
-            unsafe_disabled=tuple(unsafe_disable or ()),
-        )
+    stay(
+        "staying_app",
+        app_dir=app_dir,
+        detach=detach,
+        profile=profile,
+        state=state_dir(state),
+        listen=listen,
+        demo=demo,
+        unsafe_disabled=unsafe_disable or [],
+        as_json=as_json,
     )
-    for control in prepared.plan.unsafe_disabled:
-        say(f"UNSAFE: the control {control} is switched off")
-
-    def tell(status: dict[str, Any]) -> None:
-        if not as_json:
-            _tell_ready(status, began)
-        flows = _play_demo(prepared.plan.state) if demo else None
-        if as_json:
-            print_json(status if flows is None else {**status, "flows": flows})
-        elif flows:
-            print_flows(flows)
-        if not as_json:
-            _tell_next(status, prepared.plan.state, detach=detach)
-
-    attend(prepared, began, detach=detach, tell=tell)
-
-
-def _tell_ready(status: dict[str, Any], began: float) -> None:
-    say(f"ready in {time.monotonic() - began:.2f} s: {status['app']} at {status['gateway']['url']}")
-    for risk in status["risks"]:
-        say(f"  risk ({risk['service']}): {risk['risk']}\n    → {risk['remedy']}")
-
-
-def _tell_next(status: dict[str, Any], state: Path, *, detach: bool) -> None:
-    ca, url = status["gateway"]["ca"], status["gateway"]["url"]
-    named = "" if state == Path(".rempart").absolute() else f" --state {state}"
-    say("\nWhat to try next:")
-    if status["demo_accounts"]:
-        accounts = status["demo_accounts"]
-        email = next(one["email"] for one in json.loads(Path(accounts).read_text()) if one["role"] == "user")
-        find = f"next(a for a in json.load(open('{accounts}')) if a['email'] == '{email}')"
-        say(f"""  curl --cacert {ca} {url}/login -H 'content-type: application/json' -d "$(python3 -c "
-import json; a = {find}
-print(json.dumps({{'email': a['email'], 'password': a['password']}}))")\"""")
-        say(f"  accounts and their passwords: {accounts}")
-    say(f"  rempart status{named}\n  rempart demo{named}\n  rempart attack{named}\n  rempart audit verify{named}")
-    say(f"  rempart down{named}" if detach else "Ctrl-C stops everything.")
-
-
-def _play_demo(state: Path) -> list[dict[str, Any]]:
-    try:
-        return play(state)
-    except RempartError as error:
-        say(f"the demo did not run: {error}")
-        return []

@@ -29,9 +29,9 @@ from .access_tokens import SESSION, AccessTokens
 from .collapse import Collapse
 from .model import Account, Dead, Origin, RefreshFamily, Reused, Rotated
 from .ports import AccountStore, RefreshStore
+from .sessions.model import GRANTS
 
 GRACE = 10.0  # seconds
-FAMILIES = 50  # live ones per account
 _TOKEN = re.compile(r"(fam_[0-9a-z]{26})\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{44}")
 
 
@@ -69,7 +69,7 @@ class RefreshTokens:
         *,
         key: bytes,
         ttl: float,
-        keep: int = FAMILIES,
+        keep: int = GRANTS,
         rotating: bool = True,
     ) -> None:
         self._store, self._accounts, self._access = store, accounts, access

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rempart.people.refresh_tokens import FAMILIES
-from rempart.people.sessions.model import KEEP, LIMITS, Kind, Limits
+from rempart.people.sessions.model import GRANTS, KEEP, LIMITS, Kind, Limits
 
 from .check import Reader
 
@@ -19,7 +18,7 @@ class SessionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     limits: dict[Kind, Limits] = msgspec.field(default_factory=lambda: dict(LIMITS))
     per_person: int = KEEP
-    grants_per_person: int = FAMILIES
+    grants_per_person: int = GRANTS
     device_binding: bool = True
 
 
@@ -32,7 +31,7 @@ def read_sessions(people: Reader) -> SessionSettings:
     settings = SessionSettings(
         limits={kind: _limits(limits.table(kind), usual) for kind, usual in LIMITS.items()},
         per_person=limits.number("per_person", KEEP, at_most=1000),
-        grants_per_person=limits.number("grants_per_person", FAMILIES, at_most=1000),
+        grants_per_person=limits.number("grants_per_person", GRANTS, at_most=1000),
         device_binding=binding == OFFERED,
     )
     limits.no_more()

@@ -14,7 +14,7 @@ from rempart.kernel.spiffe import SpiffeId
 
 from .entry_index import EntryIndex
 from .identities import Grant, Identities
-from .model import Bundle, Entry, Facts, JwtSvid
+from .model import Bundle, Entry, Facts, JwtDraft
 from .process import Process
 
 PERIOD = 5.0
@@ -60,7 +60,7 @@ class Elsewhere:
     async def sign(self, entry: Entry, key: EcKey) -> tuple[Certificate, ...]:
         raise self._refusal()
 
-    async def issue(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+    async def draft(self, entry: Entry, audiences: tuple[str, ...]) -> JwtDraft:
         raise self._refusal()
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:

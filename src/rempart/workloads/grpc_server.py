@@ -31,7 +31,7 @@ from .process import Process
 
 _MAX_UNREAD = 1 << 18
 _SLICE = 32
-_HELD_S = 0.001
+_HELD_S = 0.003
 _NOT_GRPC = header_block((":status", "415"), ("accept", "application/grpc"))
 _NO_METHOD = refusal(Status.UNIMPLEMENTED, "there is no such method")
 _log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class _Connection(asyncio.Protocol):
         if not self._frames.take(frames, self._loop.time()):
             self._end(Code.ENHANCE_YOUR_CALM)
             return
-        if self._begun:  # what answers a client's housekeeping goes with the answer, which wakes it once
+        if self._begun or self.http2.only_pongs():  # they go with the next answer, which wakes the client once
             self._begun = False
             self._held = self._held or self._loop.call_later(_HELD_S, self._write)
         else:
@@ -281,7 +281,9 @@ class _Connection(asyncio.Protocol):
             stream.finish(Status.INTERNAL, "this is our fault")
         finally:
             self._streams.pop(stream.number, None)
-            if self._stands and not self._streams:  # nobody else's answer to wait for
+            if self._streams:
+                self.flush()
+            elif self._stands:  # nobody else's answer to wait for
                 self._write()
 
 

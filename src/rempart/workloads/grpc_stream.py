@@ -73,10 +73,12 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """What answers a path (`method(process, stream)`, the peer being `process`), and the type of its requests."""
+    """What answers a path (`method(process, stream)`, the peer being `process`), and the type of its requests. `once`:
+    with one message, which is written when all is said."""
 
     method: Callable[[Process, Stream], Awaitable[None]]
     request: type[Message]
+    once: bool = False
 
 
 def last_words(status: Status, message: str = "") -> bytes:
@@ -182,8 +184,10 @@ class Stream:
             self.answering = True
             http2.send_headers(self.number, _OK)
         sent = http2.send_data(self.number, content)
-        self._channel.flush()
+        if not self.rpc.once:
+            self._channel.flush()
         if sent < len(content):
+            self._channel.flush()
             async with asyncio.timeout(WRITE_TIMEOUT):  # a peer that does not read does not stay
                 while sent < len(content):
                     await self._channel.room()
@@ -191,7 +195,6 @@ class Stream:
                     self._channel.flush()
 
     def finish(self, status: Status, message: str = "") -> None:
-        """The trailers, or all there is to say where nothing was said before."""
+        """The trailers, or all there is to say where nothing was said before. They are not written yet."""
         block = last_words(status, message) if self.answering else refusal(status, message)
         self._channel.http2.send_headers(self.number, block, end=True)
-        self._channel.flush()

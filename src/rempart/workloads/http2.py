@@ -334,6 +334,10 @@ class ServerConnection:
         if self._forget(stream):
             self.out.append(frame(Kind.RST_STREAM, 0, stream, code.to_bytes(4, "big")))
 
+    def only_pongs(self) -> bool:
+        """Is there nothing to write but answers to pings?"""
+        return all(one[3] == Kind.PING for one in self.out)
+
     def send_goaway(self, code: Code) -> None:
         self.out.append(frame(Kind.GOAWAY, 0, 0, self._last.to_bytes(4, "big") + code.to_bytes(4, "big")))
 

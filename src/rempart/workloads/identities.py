@@ -16,15 +16,15 @@ from typing import Any
 from rempart.crypto import x509
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import Denied, RempartError, Unavailable
-from rempart.kernel.event import Event, EventType, Recorder
+from rempart.kernel.event import Event, EventType
 from rempart.kernel.spiffe import SpiffeId
 
 from .attestation import Attestor
 from .changes import Changes
 from .issuing import IssuingAuthority
 from .jwt_authority import check_audiences, claimed_domain, validate_foreign
-from .model import REFRESH_HINT, Bundle, Entry, Facts, JwtSvid, X509Svid
-from .ports import JwtSigner, KnownEntries, PartnerBundles, X509Signer
+from .model import REFRESH_HINT, Bundle, Entry, Facts, JwtDraft, JwtSvid, X509Svid
+from .ports import IssueRecorder, JwtSigner, KnownEntries, PartnerBundles, X509Signer
 from .process import Process
 from .refusals import Refusals
 
@@ -82,7 +82,7 @@ class Identities:
         spiffe: X509Signer,
         web: IssuingAuthority | None,
         jwt: JwtSigner,
-        recorder: Recorder,
+        recorder: IssueRecorder,
         refusals: Refusals,
         changes: Changes,
         clock: Clock,
@@ -253,9 +253,8 @@ class Identities:
         key = (leaf.serial, facts.pid, facts.start_time)
         if key in self._delivered:
             return
-        await self._record_issue(
-            facts, entry, {"kind": kind, "serial": leaf.serial, "not_after": leaf.not_after, "sha256": leaf.fingerprint}
-        )
+        what = {"kind": kind, "serial": leaf.serial, "not_after": leaf.not_after, "sha256": leaf.fingerprint}
+        await self._recorder.record(self._issued(facts, entry, what))
         self._remember(key)
 
     def _remember(self, key: tuple[str, int, int]) -> None:
@@ -263,16 +262,14 @@ class Identities:
         while len(self._delivered) > _DELIVERIES_KEPT:
             self._delivered.popitem(last=False)
 
-    async def _record_issue(self, facts: Facts, entry: Entry, what: dict[str, object]) -> None:
-        await self._recorder.record(
-            Event(
-                type=EventType.SVID_ISSUED,
-                at=self.clock.now(),
-                success=True,
-                workload=str(entry.spiffe_id),
-                service="identity",
-                details={**what, "entry": entry.id, **facts.description},
-            )
+    def _issued(self, facts: Facts, entry: Entry, what: dict[str, object]) -> Event:
+        return Event(
+            type=EventType.SVID_ISSUED,
+            at=self.clock.now(),
+            success=True,
+            workload=str(entry.spiffe_id),
+            service="identity",
+            details={**what, "entry": entry.id, **facts.description},
         )
 
     # -- JWT -----------------------------------------------------------------------------------------------------
@@ -293,27 +290,31 @@ class Identities:
                 raise error
         tokens = []
         for entry in entries:
-            token = await self._token(entry, wanted)
-            key = (token.token_id, facts.pid, facts.start_time)
-            if key not in self._delivered:
-                details = {"kind": "jwt", "token_id": token.token_id, "audience": list(wanted)}
-                await self._record_issue(facts, entry, {**details, "not_after": token.expires_at})
-                self._remember(key)
-            tokens.append(token)
+            tokens.append(await self._token(facts, entry, wanted))
         process.verify_same()
         return tokens
 
-    async def _token(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+    async def _token(self, facts: Facts, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+        """One that is kept, or a new one: recorded, like each that is given to somebody for the first time."""
         now = self.clock.now()
         key = (entry.id, audiences)
         token = self._tokens.get(key)
         fresh = token is not None and token.issued_at <= now < (token.issued_at + token.expires_at) / 2
-        if token is None or not fresh or token.key_id != self._jwt.active_kid:
-            token = self._tokens[key] = await self._jwt.issue(entry, audiences)
-            self.counters.jwt_issued += 1
+        if token is not None and fresh and token.key_id == self._jwt.active_kid:
+            self._tokens.move_to_end(key)
+            given = token.token_id, facts.pid, facts.start_time
+            if given not in self._delivered:
+                await self._recorder.record(self._issued(facts, entry, _about(token, audiences)))
+                self._remember(given)
+            return token
+        draft = await self._jwt.draft(entry, audiences)
+        event = self._issued(facts, entry, _about(draft, audiences))
+        token = self._tokens[key] = await self._recorder.record_while(event, draft.signed)
         self._tokens.move_to_end(key)
         while len(self._tokens) > _TOKENS_KEPT:
             self._tokens.popitem(last=False)
+        self.counters.jwt_issued += 1
+        self._remember((token.token_id, facts.pid, facts.start_time))
         return token
 
     def validate_jwt(self, token: str, audience: str, entries: Sequence[Entry]) -> tuple[SpiffeId, dict[str, Any]]:
@@ -352,6 +353,10 @@ class Identities:
         self._slots = {key: slot for key, slot in self._slots.items() if key in known}
         for key in [key for key in self._tokens if key[0] not in known]:
             del self._tokens[key]
+
+
+def _about(token: JwtDraft | JwtSvid, audiences: tuple[str, ...]) -> dict[str, object]:
+    return {"kind": "jwt", "token_id": token.token_id, "audience": list(audiences), "not_after": token.expires_at}
 
 
 def spread() -> float:

@@ -20,7 +20,7 @@ from rempart.kernel.errors import BadInput, RempartError, Unauthenticated
 from rempart.kernel.ids import new_id
 from rempart.kernel.spiffe import SpiffeId
 
-from .model import Bundle, Entry, JwtSvid, PublishedKey
+from .model import Bundle, Entry, JwtDraft, JwtSvid, PublishedKey
 from .ports import BundleStore
 
 TOKEN_TTL = 300.0
@@ -160,11 +160,14 @@ class JwtAuthority:
         keys = [{"kid": key.jwk["kid"], "until": key.until} for key in self._store.keys]
         return {"kind": "jwt", "active": self.active_kid if self._keys else None, "keys": keys}
 
-    async def issue(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
-        """`sign`, as the port `JwtSigner` has it."""
-        return self.sign(entry, audiences)
-
     def sign(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+        return self._draft(entry, audiences).signed()
+
+    async def draft(self, entry: Entry, audiences: tuple[str, ...]) -> JwtDraft:
+        """As the port `JwtSigner` has it."""
+        return self._draft(entry, audiences)
+
+    def _draft(self, entry: Entry, audiences: tuple[str, ...]) -> JwtDraft:
         """Sections 3 and 4: `sub`, `aud`, `exp`; no claim that a workload could have chosen but the audience."""
         now = self._clock.now()
         ttl = min(entry.jwt_ttl or TOKEN_TTL, MAX_TOKEN_TTL)
@@ -178,8 +181,10 @@ class JwtAuthority:
             "jti": token_id,
         }
         key = _active(self._keys, now).signing
-        token = key.sign(claims, typ=_TYPE)
-        return JwtSvid(entry.spiffe_id, entry.hint, token, token_id, now, float(int(now + ttl)), str(key.kid))
+        times = now, float(int(now + ttl))
+        return JwtDraft(
+            entry.spiffe_id, entry.hint, token_id, *times, str(key.kid), lambda: key.sign(claims, typ=_TYPE)
+        )
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         """The SPIFFE ID and all claims; raises Unauthenticated `invalid_jwt_svid` with why, BadInput `bad_audience`."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rempart.crypto.x509 import Certificate, EcKey
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
+
+if TYPE_CHECKING:  # settings are checked against selectors in processes that have no keys
+    from rempart.crypto.x509 import Certificate, EcKey
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _NAME = re.compile(r"[A-Za-z0-9_.@:\\-]{1,128}")
@@ -205,6 +207,24 @@ class JwtSvid:
     issued_at: float
     expires_at: float
     key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JwtDraft:
+    """A JWT-SVID about which everything is settled but its signature."""
+
+    spiffe_id: SpiffeId
+    hint: str
+    token_id: str
+    issued_at: float
+    expires_at: float
+    key_id: str
+    sign: Callable[[], str] = field(repr=False)
+
+    def signed(self) -> JwtSvid:
+        return JwtSvid(
+            self.spiffe_id, self.hint, self.sign(), self.token_id, self.issued_at, self.expires_at, self.key_id
+        )
 
 
 class PublishedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

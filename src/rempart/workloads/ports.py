@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rempart.crypto.x509 import Certificate, EcKey
+from rempart.kernel.event import Event, Recorder
 from rempart.kernel.spiffe import SpiffeId
 
 from .agents.model import Agent, JoinToken, ServiceAccount
@@ -16,7 +17,7 @@ from .model import (
     Entry,
     EntryChanges,
     Facts,
-    JwtSvid,
+    JwtDraft,
     PublishedKey,
     Selector,
     ServerRow,
@@ -25,6 +26,8 @@ from .model import (
     ToldRoots,
     X509Svid,
 )
+
+Made = TypeVar("Made")
 
 if TYPE_CHECKING:
     from .federation import Partner
@@ -158,6 +161,13 @@ class X509Signer(Protocol):
         """Leaf first, without the root. Raises Unavailable when nothing can be signed now."""
 
 
+class IssueRecorder(Recorder, Protocol):
+    """A recorder that signs while its disk writes: `rempart.audit.journal.Journal`."""
+
+    async def record_while(self, event: Event, make: Callable[[], Made]) -> Made:
+        """What `make` gives, once `event` is on disk. Raises as `record` does, and what `make` raises."""
+
+
 class JwtSigner(Protocol):
     """Who signs JWT-SVIDs, and by which keys they are verified."""
 
@@ -171,8 +181,8 @@ class JwtSigner(Protocol):
 
     def public_keys(self) -> tuple[Mapping[str, Any], ...]: ...
 
-    async def issue(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
-        """Raises Unavailable when nothing can be signed now."""
+    async def draft(self, entry: Entry, audiences: tuple[str, ...]) -> JwtDraft:
+        """To be signed while the disk writes its record. Raises Unavailable when nothing can be signed now."""
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         """Raises Unauthenticated `invalid_jwt_svid`, BadInput `bad_audience`."""

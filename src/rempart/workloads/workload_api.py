@@ -59,13 +59,13 @@ class WorkloadApi:
 
     def rpcs(self) -> Mapping[str, Rpc]:
         return {
-            SERVICE + name: Rpc(self._checked(method), request)
-            for name, method, request in (
-                ("FetchX509SVID", self.fetch_x509_svid, wire.X509SVIDRequest),
-                ("FetchX509Bundles", self.fetch_x509_bundles, wire.X509BundlesRequest),
-                ("FetchJWTSVID", self.fetch_jwt_svid, wire.JWTSVIDRequest),
-                ("FetchJWTBundles", self.fetch_jwt_bundles, wire.JWTBundlesRequest),
-                ("ValidateJWTSVID", self.validate_jwt_svid, wire.ValidateJWTSVIDRequest),
+            SERVICE + name: Rpc(self._checked(method), request, once)
+            for name, method, request, once in (
+                ("FetchX509SVID", self.fetch_x509_svid, wire.X509SVIDRequest, False),
+                ("FetchX509Bundles", self.fetch_x509_bundles, wire.X509BundlesRequest, False),
+                ("FetchJWTSVID", self.fetch_jwt_svid, wire.JWTSVIDRequest, True),
+                ("FetchJWTBundles", self.fetch_jwt_bundles, wire.JWTBundlesRequest, False),
+                ("ValidateJWTSVID", self.validate_jwt_svid, wire.ValidateJWTSVIDRequest, True),
             )
         }
 

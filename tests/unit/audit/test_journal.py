@@ -203,6 +203,65 @@ async def test_a_synchronous_writer_learns_that_its_record_was_lost_in_another_o
     assert journaled(tmp_path / "j") == []
 
 
+SIGNED = Event(type=EventType.SVID_ISSUED, at=1.0, success=True, service="identity")
+
+
+@asynchronous
+async def test_what_is_made_while_the_disk_writes_is_given_once_the_record_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "j", "identity")
+    seen: list[str] = []
+
+    def spied(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*arguments: object) -> object:
+            seen.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    def make(what: str) -> str:
+        seen.append(what)
+        return what
+
+    spied("pwrite")
+    spied("fdatasync")
+    both = [journal.record_while(SIGNED, lambda what=what: make(what)) for what in ("a", "b")]
+    assert await asyncio.gather(*both) == ["a", "b"]
+    assert seen == ["pwrite", "a", "b", "fdatasync"]
+    journal.close()
+    assert len(journaled(tmp_path / "j")) == 2
+
+
+@asynchronous
+async def test_what_was_made_is_not_given_when_its_record_is_not_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "j", "identity")
+
+    def failing(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    def fail() -> str:
+        raise BadInput("no_key", "the key is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", failing)
+        for make in (lambda: "made", fail):
+            with pytest.raises(Unavailable):
+                await journal.record_while(SIGNED, make)
+    assert journaled(tmp_path / "j") == []
+    with pytest.raises(BadInput):
+        await journal.record_while(SIGNED, fail)
+    assert await journal.record_while(SIGNED, lambda: "made") == "made"
+    journal.close()
+    assert len(journaled(tmp_path / "j")) == 2
+    with pytest.raises(Unavailable):
+        await journal.record_while(SIGNED, lambda: "too late")
+
+
 def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands in for a full disk; it needs no rights."""
     directory = tmp_path / "j"

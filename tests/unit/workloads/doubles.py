@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import Unavailable
@@ -12,6 +13,7 @@ from rempart.workloads import authority
 from rempart.workloads.agents.model import Agent, JoinToken
 from rempart.workloads.model import Entry, Told
 
+Made = TypeVar("Made")
 DOMAIN = "bank.example"
 
 
@@ -25,6 +27,10 @@ class MemoryRecorder:
         if self.down:
             raise Unavailable("journal_unavailable", "the disk is gone")
         self.events.append(event)
+
+    async def record_while(self, event: Event, make: Callable[[], Made]) -> Made:
+        await self.record(event)
+        return make()
 
     def types(self) -> list[str]:
         return [str(event.type) for event in self.events]

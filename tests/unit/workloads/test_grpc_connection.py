@@ -34,18 +34,21 @@ def asking(stream: int) -> bytes:
 
 
 class Asked:
-    """Answers when `let` is set."""
+    """Answers when `let` is set; a stream ends when `end` is."""
 
-    def __init__(self) -> None:
-        self.let = asyncio.Event()
+    def __init__(self, *, once: bool = True) -> None:
+        self.let, self.end = asyncio.Event(), asyncio.Event()
+        self.once = once
 
     def rpcs(self) -> Mapping[str, Rpc]:
-        return {"/test/Ask": Rpc(self.answer, Empty)}
+        return {"/test/Ask": Rpc(self.answer, Empty, self.once)}
 
     async def answer(self, process: Process, stream: Stream) -> None:
         await stream.recv_message()
         await self.let.wait()
         await stream.send_message(b"answer")
+        if not self.once:
+            await self.end.wait()
 
 
 async def conversation(*, at_once: bool, asked: int = 1) -> tuple[bytes, bytes]:
@@ -82,6 +85,59 @@ def test_a_ping_is_answered_before_the_answer_that_goes_with_it() -> None:
     first, rest = asyncio.run(conversation(at_once=True))
     assert b"answer" not in first
     assert b"answer" in rest
+
+
+def test_a_ping_is_answered_with_nothing_to_go_with_it() -> None:
+    async def main() -> None:
+        server = GrpcServer([Asked()])
+        with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(directory / "s"))
+            listening.listen()
+            await server.serve(listening)
+            reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
+            writer.write(BEGIN)
+            async with asyncio.timeout(20):
+                await reader.readuntil(frame(Kind.SETTINGS, ACK, 0))
+                writer.write(PING)
+                assert await reader.readexactly(len(PONG)) == PONG
+            writer.close()
+            server.close()
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_an_answer_of_one_message_is_one_write() -> None:
+    """Which wakes the client once; a stream's messages don't wait for its end."""
+
+    async def main(*, once: bool) -> list[bytes]:
+        service = Asked(once=once)
+        server = GrpcServer([service])
+        with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(directory / "s"))
+            listening.listen()
+            await server.serve(listening)
+            reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
+            writer.write(BEGIN + asking(1))
+            async with asyncio.timeout(20):
+                await reader.readuntil(frame(Kind.SETTINGS, ACK, 0))
+                service.let.set()
+                first = await reader.read(65536)
+                service.end.set()
+                rest = b"" if b"grpc-status" in first else await reader.read(65536)
+            writer.close()
+            server.close()
+            await asyncio.sleep(0)
+        return [first, rest]
+
+    whole, nothing = asyncio.run(main(once=True))
+    assert b"answer" in whole
+    assert b"grpc-status" in whole
+    assert nothing == b""
+    message, end = asyncio.run(main(once=False))
+    assert b"answer" in message
+    assert b"answer" not in end
+    assert b"grpc-status" in end
 
 
 def test_all_requests_of_a_connection_are_answered() -> None:

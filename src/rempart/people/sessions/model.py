@@ -31,6 +31,7 @@ LIMITS = {
 
 
 KEEP = 100  # living ones per account
+GRANTS = 50  # living families of refresh tokens per account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

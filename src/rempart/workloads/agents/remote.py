@@ -12,7 +12,7 @@ from rempart.kernel.clock import Clock
 from rempart.kernel.errors import RempartError, Unavailable
 from rempart.kernel.spiffe import SpiffeId
 from rempart.workloads.jwt_authority import claimed_kid, validate_token
-from rempart.workloads.model import Entry, JwtSvid
+from rempart.workloads.model import Entry, JwtDraft
 from rempart.workloads.ports import ServerConnection
 
 from . import messages
@@ -102,16 +102,16 @@ class RemoteJwt:
     def public_keys(self) -> tuple[Mapping[str, Any], ...]:
         return self._knowledge.bundle.jwt_keys
 
-    async def issue(self, entry: Entry, audiences: tuple[str, ...]) -> JwtSvid:
+    async def draft(self, entry: Entry, audiences: tuple[str, ...]) -> JwtDraft:
+        """Signed already, over there."""
         body = messages.encode(TokenRequest(entry.id, list(audiences)))
         try:
             answer = await self._server.ask("POST", "/v1/jwt", body, within_s=TOKEN_WITHIN)
         except RempartError as error:
             raise Unavailable(error.code, error.reason, error.remedy) from None
         told = messages.read_answer(answer, Token)
-        return JwtSvid(
-            entry.spiffe_id, entry.hint, told.token, told.token_id, told.issued_at, told.expires_at, told.kid
-        )
+        times = told.issued_at, told.expires_at
+        return JwtDraft(entry.spiffe_id, entry.hint, told.token_id, *times, told.kid, lambda: told.token)
 
     def validate(self, token: str, audience: str) -> tuple[SpiffeId, dict[str, Any]]:
         domain, synced = self._knowledge.trust_domain, self._knowledge.synced
