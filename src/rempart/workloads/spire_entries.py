@@ -12,7 +12,7 @@ from typing import Any
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput, RempartError
 
-from .model import Selector
+from .model import OF_AGENTS, Selector
 
 _SERVER = "/spire/server"
 
@@ -45,7 +45,9 @@ def convert(text: str | bytes, *, parent: str = "") -> Converted:
         name = str(entry.get("id", ""))[:100]
         converted = _entry(entry)
         unknown = _unknown(converted["selectors"])
-        if converted["parent_id"].endswith(_SERVER):
+        kinds = {selector.partition(":")[0] for selector in converted["selectors"]}
+        # an agent with a join token has an alias below itself, by its own id
+        if converted["parent_id"].endswith(_SERVER) or kinds & OF_AGENTS:
             skipped.append((name, "it is for an agent or an alias of nodes, not for a workload"))
         elif parent and converted["parent_id"] != parent:
             skipped.append((name, f"its parent is {converted['parent_id']}"))

@@ -76,6 +76,7 @@ def test_what_is_not_for_a_workload_here_is_skipped_with_its_reason() -> None:
         shown(
             printed(),
             printed("/alias", parent_id=server),
+            printed("/host", parent_id=other, selectors=[{"type": "spiffe_id", "value": f"spiffe://{DOMAIN}/x"}]),
             printed("/aws", selectors=[{"type": "aws_iid", "value": "tag:name:x"}]),
             printed("/stored", store_svid=True),
             printed("/elsewhere", parent_id=other),
@@ -83,7 +84,22 @@ def test_what_is_not_for_a_workload_here_is_skipped_with_its_reason() -> None:
         parent=f"spiffe://{DOMAIN}{AGENT['path']}",
     )
     assert [entry["spiffe_id"] for entry in converted.entries] == [f"spiffe://{DOMAIN}/web"]
-    assert [name for name, _ in converted.skipped] == ["id-/alias", "id-/aws", "id-/stored", "id-/elsewhere"]
+    assert [name for name, _ in converted.skipped] == [
+        "id-/alias",
+        "id-/host",
+        "id-/aws",
+        "id-/stored",
+        "id-/elsewhere",
+    ]
+
+
+def test_the_alias_of_an_agent_with_a_join_token_is_no_second_parent() -> None:
+    """`spire-server token generate -spiffeID spiffe://…/host` makes one, whose parent is the agent itself."""
+    agent = {"trust_domain": DOMAIN, "path": "/spire/agent/join_token/1"}
+    alias = [{"type": "spiffe_id", "value": f"spiffe://{DOMAIN}{agent['path']}"}]
+    converted = convert(shown(printed(), printed("/host", parent_id=agent, selectors=alias)))
+    assert [entry["spiffe_id"] for entry in converted.entries] == [f"spiffe://{DOMAIN}/web"]
+    assert [name for name, _ in converted.skipped] == ["id-/host"]
 
 
 def test_several_parents_need_one_named() -> None:
