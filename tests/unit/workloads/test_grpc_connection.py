@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from google.protobuf.empty_pb2 import Empty
 from tests.support import short_directory
@@ -51,27 +52,33 @@ class Asked:
             await self.end.wait()
 
 
-async def conversation(*, at_once: bool, asked: int = 1) -> tuple[bytes, bytes]:
-    """What came until the ping's answer, and until the last answer's trailers."""
-    service = Asked()
+@contextlib.asynccontextmanager
+async def connected(service: Asked) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     server = GrpcServer([service])
     with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(directory / "s"))
         listening.listen()
         await server.serve(listening)
         reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
-        if at_once:
-            service.let.set()
-        writer.write(BEGIN + PING + b"".join(asking(2 * number + 1) for number in range(asked)))
         async with asyncio.timeout(20):
-            first = await reader.readuntil(PONG)
-            service.let.set()
-            rest = b""
-            while rest.count(b"grpc-status") < asked:
-                rest += await reader.read(65536)
+            yield reader, writer
         writer.close()
         server.close()
         await asyncio.sleep(0)
+
+
+async def conversation(*, at_once: bool, asked: int = 1) -> tuple[bytes, bytes]:
+    """What came until the ping's answer, and until the last answer's trailers."""
+    service = Asked()
+    async with connected(service) as (reader, writer):
+        if at_once:
+            service.let.set()
+        writer.write(BEGIN + PING + b"".join(asking(2 * number + 1) for number in range(asked)))
+        first = await reader.readuntil(PONG)
+        service.let.set()
+        rest = b""
+        while rest.count(b"grpc-status") < asked:
+            rest += await reader.read(65536)
     return first, rest
 
 
@@ -89,20 +96,11 @@ def test_a_ping_is_answered_before_the_answer_that_goes_with_it() -> None:
 
 def test_a_ping_is_answered_with_nothing_to_go_with_it() -> None:
     async def main() -> None:
-        server = GrpcServer([Asked()])
-        with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(directory / "s"))
-            listening.listen()
-            await server.serve(listening)
-            reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
+        async with connected(Asked()) as (reader, writer):
             writer.write(BEGIN)
-            async with asyncio.timeout(20):
-                await reader.readuntil(frame(Kind.SETTINGS, ACK, 0))
-                writer.write(PING)
-                assert await reader.readexactly(len(PONG)) == PONG
-            writer.close()
-            server.close()
-            await asyncio.sleep(0)
+            await reader.readuntil(frame(Kind.SETTINGS, ACK, 0))
+            writer.write(PING)
+            assert await reader.readexactly(len(PONG)) == PONG
 
     asyncio.run(main())
 
@@ -112,22 +110,13 @@ def test_an_answer_of_one_message_is_one_write() -> None:
 
     async def main(*, once: bool) -> list[bytes]:
         service = Asked(once=once)
-        server = GrpcServer([service])
-        with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(directory / "s"))
-            listening.listen()
-            await server.serve(listening)
-            reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
+        async with connected(service) as (reader, writer):
             writer.write(BEGIN + asking(1))
-            async with asyncio.timeout(20):
-                await reader.readuntil(frame(Kind.SETTINGS, ACK, 0))
-                service.let.set()
-                first = await reader.read(65536)
-                service.end.set()
-                rest = b"" if b"grpc-status" in first else await reader.read(65536)
-            writer.close()
-            server.close()
-            await asyncio.sleep(0)
+            await reader.readuntil(frame(Kind.SETTINGS, ACK, 0))
+            service.let.set()
+            first = await reader.read(65536)
+            service.end.set()
+            rest = b"" if b"grpc-status" in first else await reader.read(65536)
         return [first, rest]
 
     whole, nothing = asyncio.run(main(once=True))
