@@ -13,6 +13,8 @@ import os
 import sys
 from typing import Any, NoReturn
 
+from rempart.kernel.errors import BadInput
+
 _ARGUMENTS = "REMPART_ARGUMENTS"
 
 
@@ -25,7 +27,9 @@ def stay(module: str, /, **arguments: Any) -> NoReturn:
 
 
 def _go_on(argv: list[str]) -> NoReturn:
-    told = json.loads(os.environ.pop(_ARGUMENTS))
+    told = json.loads(os.environ.pop(_ARGUMENTS, "null"))
+    if told is None:
+        raise BadInput("bad_usage", "this is how a command goes on, none by itself", "see `rempart --help`")
     importlib.import_module(f"rempart.cli.{told['module']}").run(**told["arguments"])
     raise SystemExit(0)
 
