@@ -17,7 +17,7 @@ from typing import Any
 from tests.spire import private_spire, spire_is_missing
 from tests.support import eventually
 
-from benchmarks.running import REMPART, free_port, rempart, start, status
+from benchmarks.running import REMPART, free_port, memory, rempart, start, status
 
 STARTS = 3
 
@@ -34,7 +34,7 @@ def run() -> list[dict[str, Any]]:
             if attempt < STARTS - 1:
                 rempart("down", "--state", str(state))
         processes = status(state)["processes"]
-        memory = {p["name"]: _rss_mib(p["pid"]) for p in processes if p["pid"]}
+        held = {p["name"]: memory(p["pid"]) for p in processes if p["pid"]}
         rempart("down", "--state", str(state))
     finally:
         shutil.rmtree(state, ignore_errors=True)
@@ -48,8 +48,8 @@ def run() -> list[dict[str, Any]]:
         }
     ]
     rows += _beside_spire()
-    rows.append(_memory_row("memory, all processes", sum(memory.values())))
-    rows += [_memory_row(f"  {name}", mib) for name, mib in sorted(memory.items(), key=lambda item: -item[1])]
+    rows.append(_memory_row("memory, all processes", sum(held.values())))
+    rows += [_memory_row(f"  {name}", mib) for name, mib in sorted(held.items(), key=lambda item: -item[1])]
     return rows
 
 
@@ -61,7 +61,7 @@ def _beside_spire() -> list[dict[str, Any]]:
         if not spire_is_missing():
             spire = stack.enter_context(private_spire())
             against = "SPIRE"
-            quoted = {one.removeprefix("spire-"): _rss_mib(process.pid) for one, process in spire.processes.items()}
+            quoted = {one.removeprefix("spire-"): memory(process.pid) for one, process in spire.processes.items()}
         server, agent = directory / "server", directory / "agent"
         address = f"127.0.0.1:{port}"
         command = ("server", "run", "--trust-domain", "bank.example", "--listen", address, "--detach", "--json")
@@ -81,7 +81,7 @@ def _beside_spire() -> list[dict[str, Any]]:
             "server": [document["supervisor"], *(one["pid"] for one in document["processes"] if one["pid"])],
             "agent": [running.pid],
         }
-        held = {part: (sum(map(_pss_mib, of)), sum(map(_rss_mib, of))) for part, of in pids.items()}
+        held = {part: (sum(memory(pid, "Pss") for pid in of), sum(map(memory, of))) for part, of in pids.items()}
     return [
         {
             "what": f"memory, {part}: {len(pids[part])} process{'es' if part == 'server' else ''}",
@@ -97,17 +97,3 @@ def _beside_spire() -> list[dict[str, Any]]:
 
 def _memory_row(what: str, mib: float) -> dict[str, Any]:
     return {"what": what, "against": "", "ours": f"{mib:.0f} MiB RSS", "ratio": None, "target": "stated"}
-
-
-def _pss_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def _rss_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0

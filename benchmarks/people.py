@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from benchmarks.running import memory
 from benchmarks.unix_http import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +52,7 @@ def run() -> list[dict[str, Any]]:
             people.start()
             started = time.perf_counter() - began
             assert people.process is not None  # nosec B101 - it was just started
-            rss = _rss_mib(people.process.pid)
+            rss = memory(people.process.pid)
             rows = [
                 _row("people: start", "", f"{started:.2f} s", "≤ 1.5 s"),
                 _row("people: memory after start", "", f"{rss:.0f} MiB RSS", "≤ 120 MB"),
@@ -61,9 +62,7 @@ def run() -> list[dict[str, Any]]:
             rows.append(_against("client credentials, private_key_jwt", bench.credentials(), KEYCLOAK_CREDENTIALS, 3))
             rows.append(_against("introspection", bench.introspection(), KEYCLOAK_CREDENTIALS, 3))
             rows += bench.flood()
-            rows.append(
-                _row("people: memory afterwards", "", f"{_rss_mib(people.process.pid):.0f} MiB RSS", "≤ 120 MB")
-            )
+            rows.append(_row("people: memory afterwards", "", f"{memory(people.process.pid):.0f} MiB RSS", "≤ 120 MB"))
         finally:
             people.close()
     return rows
@@ -247,10 +246,3 @@ def _against(what: str, ours: float, peer: float, times: int) -> dict[str, Any]:
 
 def _row(what: str, against: str, ours: str, target: str) -> dict[str, Any]:
     return {"what": what, "against": against, "ours": ours, "ratio": None, "target": target}
-
-
-def _rss_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0

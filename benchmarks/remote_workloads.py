@@ -12,7 +12,8 @@ import time
 from collections import Counter
 from typing import Any
 
-from benchmarks.workloads_scale import ENTRIES, FIRST_UID, TTL, WORKLOADS, entry, memory, pid, renewals, row
+from benchmarks.running import memory
+from benchmarks.workloads_scale import ENTRIES, FIRST_UID, TTL, WORKLOADS, entry, pid, renewals, row
 
 AFTER_RESTART_S = 5.0
 

@@ -54,3 +54,9 @@ def bank(*extra: str) -> Iterator[tuple[Path, dict[str, Any]]]:
             rempart("down", "--state", str(state))
     finally:
         shutil.rmtree(state, ignore_errors=True)
+
+
+def memory(pid: int, what: str = "Rss") -> float:
+    """Resident, in MiB; `Pss` shares what several processes have mapped among them."""
+    told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    return int(next(line for line in told.splitlines() if line.startswith(f"{what}:")).split()[1]) / 1024

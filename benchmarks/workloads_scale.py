@@ -11,8 +11,9 @@ import os
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
+
+from benchmarks.running import memory
 
 ENTRIES, WORKLOADS, FIRST_UID, TTL = 10_000, 1_000, 70_000, 60
 SIGNED = 2000
@@ -148,9 +149,3 @@ def row(what: str, ours: str, target: str = "") -> dict[str, Any]:
 
 def pid(identity: Any) -> int:
     return int(identity.process.pid)
-
-
-def memory(pid: int, what: str = "Rss") -> float:
-    """Resident, in MB; `Pss` shares what several processes have mapped among them."""
-    told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    return int(next(line for line in told.splitlines() if line.startswith(f"{what}:")).split()[1]) / 1024
