@@ -197,26 +197,24 @@ class Decider:
             peer = ""
         else:
             peer = self._peer(get(b"x-rempart-peer"), ruling)
-        raw = get(b"x-rempart-claims")
+        authorization = get(b"authorization", b"")
         claims = None
-        if raw:
+        if raw := get(b"x-rempart-claims"):
             try:
-                claims = self._claims.read(raw, ruling.at, get(b"authorization") or b"")
+                claims = self._claims.read(raw, ruling.at, authorization)
             except BadClaims as error:
                 raise Refusal(
                     401, "invalid_token", f"the token is not accepted: {error}", token_failure=str(error)
                 ) from None
             ruling.person, ruling.role = claims.subject, claims.role
-            sent = Sent(get(b"authorization") or b"", get(b"dpop"), get(b"x-rempart-certificate"))
-            if claims.bound or sent.authorization[:5].lower() == b"dpop ":
+            if claims.bound or authorization[:5].lower() == b"dpop ":
+                sent = Sent(authorization, get(b"dpop"), get(b"x-rempart-certificate"))
                 claims = self._bound(claims, point, url, peer, sent, target, ruling)
-            if claims is None:
-                pass
-            elif claims.subject in self._told_of or claims.client in self._told_of or self.epochs.stale:
+            if claims and (claims.subject in self._told_of or claims.client in self._told_of or self.epochs.stale):
                 claims = self._superseded(claims, target, ruling)
             if claims and self.risks.of and ruling.service != "people" and self.risks.must_prove(claims, ruling.at):
                 raise Refusal(401, "insufficient_user_authentication", "unusual use: log in again to go on")
-        elif authorization := get(b"authorization"):
+        elif authorization:
             self._unverified(authorization, target, ruling)
         volume = self._count(claims, peer, ruling, point)
         if deciding is None:
@@ -362,9 +360,11 @@ class Decider:
         if claims is None:
             return self._others.count(f"{point.name} {peer or ruling.ip}", now)
         key = f"{point.name} {claims.subject}"
-        if self._limit and point.kind == "gateway" and (wait := self._people.wait(key, now, self._limit)):
-            raise Refusal(429, "rate_limited", f"more than {self._limit} requests in a minute", retry_after=wait)
-        return self._people.count(key, now)
+        limit = self._limit if point.kind == "gateway" else 0
+        if count := self._people.count(key, now, limit):
+            return count
+        wait = self._people.wait(key, now, limit)
+        raise Refusal(429, "rate_limited", f"more than {limit} requests in a minute", retry_after=wait)
 
     def _input(
         self,

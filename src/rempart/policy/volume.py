@@ -31,9 +31,13 @@ class Volume:
         self._size = size
         self._rings: OrderedDict[str, _Ring] = OrderedDict()
 
-    def count(self, principal: str, now: float) -> int:
-        """Count one request; the number within the last minute, this one included. `now` is monotonic seconds."""
+    def count(self, principal: str, now: float, limit: int = 0) -> int:
+        """Count one request; the number within the last minute, this one included. `now` is monotonic seconds.
+
+        0, and nothing is counted, when that would be more than `limit`."""
         ring = self._turned(principal, now)
+        if limit and ring.total >= limit:
+            return 0
         ring.counts[ring.slot % SLOTS] += 1
         ring.total += 1
         return ring.total

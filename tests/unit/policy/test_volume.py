@@ -24,6 +24,13 @@ def test_waiting_says_when_and_counts_nothing() -> None:
     assert volume.wait("u", 2.0 + wait, 5) == 0
 
 
+def test_beyond_a_limit_nothing_is_counted() -> None:
+    volume = Volume()
+    assert [volume.count("u", 2.0, limit=2) for _ in range(4)] == [1, 2, 0, 0]
+    assert volume.count("u", 2.0) == 3
+    assert volume.count("u", 61.0, limit=2) == 1
+
+
 def test_memory_is_bounded_and_the_longest_silent_goes_first() -> None:
     volume = Volume(size=3)
     for name in ("a", "b", "c"):

@@ -19,12 +19,8 @@ decision := refused("no_such_route", "unknown_route", "no service is declared fo
 	not data.rempart.callers[input.spiffe_id][input.service]
 	not data.rempart.unsafe["peer-allow-list"]
 	not fetches_keys
-} else := people if {
-	input.service == "people"
-} else := observer if {
-	input.service == "observer"
-} else := identity if {
-	input.service == "identity"
+} else := of_platform if {
+	platform
 } else := refused("token_of_another_program", "insufficient_scope", "the token is not a person's own session", 403) if {
 	is_object(input.jwt)
 	not own_session
@@ -41,6 +37,12 @@ own_session if {
 }
 
 platform if input.service in {"people", "observer", "identity"}
+
+of_platform := people if {
+	input.service == "people"
+} else := observer if {
+	input.service == "observer"
+} else := identity
 
 # People: anyone may log in through the gateway; accounts are for declared callers only, from inside.
 people := allowed("public_login", "anyone may log in") if {
