@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.running import given_back
+
 DATA = Path(__file__).parent / "data"
 ENTRYPOINT = "data.gate.authz.decision"
 PEER = "spiffe://prod.example/ns/n7/sa/svc17"
@@ -117,7 +119,8 @@ def pdp(base: Path, cpu: int | None) -> Iterator[tuple[Path, int]]:
     )  # nosec B603 - ourselves
     try:
         wait_for(base / "ready", process)
-        yield socket_path, process.pid
+        with given_back(base / "journal"):
+            yield socket_path, process.pid
     finally:
         process.terminate()
         process.wait(10)

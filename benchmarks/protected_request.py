@@ -30,6 +30,7 @@ from tests.integration import pdp_process
 from tests.support import eventually, free_port, short_directory
 from tests.support_mesh import World, envoy, tls_context
 
+from benchmarks.running import given_back
 from rempart.mesh.binary import envoy_command
 from rempart.mesh.model import Address, Limits, Upstream
 from rempart.mesh.shape import address
@@ -79,6 +80,7 @@ def _start(stack: ExitStack) -> tuple[str, str, dict[str, str]]:
     stack.callback(decides.close)
     if not decides.start():
         raise RuntimeError(decides.errors())
+    stack.enter_context(given_back(directory / "journal"))
     bare = free_port()
     settings = dataclasses.replace(
         world.gateway(limits=Limits(ip_requests_per_s=10_000_000, ip_burst=10_000_000)),
