@@ -11,7 +11,6 @@ import subprocess  # nosec B404 - starting programs is what a supervisor is for
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from . import launch
@@ -42,10 +41,15 @@ class Launch:
         return json.dumps(asdict(self)).encode()
 
 
-def launcher() -> list[str]:
-    """The command that `launch.py` is run by: the bare interpreter, without the virtual environment."""
+def bare_python(program: str) -> list[str]:
+    """The command that runs a file with nothing but the standard library: the interpreter, without the environment."""
     python = getattr(sys, "_base_executable", None) or sys.executable
-    return [os.path.realpath(python), "-I", "-S", str(Path(launch.__file__).resolve())]
+    return [os.path.realpath(python), "-I", "-S", os.path.realpath(program)]
+
+
+def launcher() -> list[str]:
+    """The command that `launch.py` is run by."""
+    return bare_python(launch.__file__)
 
 
 def memory_file(name: str, content: bytes) -> int:

@@ -1,0 +1,75 @@
+"""The face of a supervisor once it is ready: waits for its end, for months, and passes Ctrl-C on.
+
+Run as `python -I -S face.py PID FD PYTHON ARGUMENT …` in the place of the command that started the supervisor PID,
+which stays a child of this process (execve(2)). The standard library only, and of it next to nothing: 9 MB in place of
+the 38 to 65 of who has shown it coming up. FD is the reading end of its reports, PYTHON the interpreter that can tell
+why it ended, the arguments are those of the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+STOP_WITHIN = 20.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_KEPT = 1 << 16
+
+
+def stop(pid: int) -> int:
+    """Ask the supervisor to stop and wait for it; kill it when it doesn't. Its exit code."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_WITHIN
+    while time.monotonic() < deadline:
+        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C doesn't make it quicker
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def interrupted(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(2, text.encode() + b"\n")
+
+
+def _wait(pid: int, reports: int) -> tuple[int, bytes]:
+    """Until the supervisor ends or somebody ends it: its exit code, and the last it reported."""
+    said = b""
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        while chunk := os.read(reports, _KEPT):
+            said = (said + chunk)[-_KEPT:]
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
+    except KeyboardInterrupt:
+        _say("stopping …")
+        ended = stop(pid)
+        _say("stopped")
+        return ended, b""
+
+
+def main(pid: int, reports: int, python: str, shown: list[str]) -> NoReturn:
+    for number in SIGNALS:
+        signal.signal(number, interrupted)
+    ended, said = _wait(pid, reports)
+    if ended == 0 and b'{"failed"' not in said:
+        raise SystemExit(0)
+    told = {"module": "ended", "arguments": {"status": ended, "said": said.decode(errors="replace")}}
+    command = [python, "-P", "-m", "rempart.cli.stay", *shown]
+    os.execve(python, command, {**os.environ, "REMPART_ARGUMENTS": json.dumps(told)})  # nosec B606 - our own command
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:])
