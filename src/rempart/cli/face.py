@@ -27,17 +27,23 @@ def stop(pid: int) -> int:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_WITHIN
     while time.monotonic() < deadline:
-        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C doesn't make it quicker
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.02)
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def interrupted(number: int, frame: object) -> None:
+    """A handler of `SIGNALS`. The first Ctrl-C counts: a second one doesn't make it quicker."""
+    _ignore()
     raise KeyboardInterrupt
+
+
+def _ignore() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _say(text: str) -> None:
@@ -52,6 +58,7 @@ def _wait(pid: int, reports: int) -> tuple[int, bytes]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         while chunk := os.read(reports, _KEPT):
             said = (said + chunk)[-_KEPT:]
+        _ignore()  # it has ended
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
     except KeyboardInterrupt:
         _say("stopping …")

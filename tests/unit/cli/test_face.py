@@ -63,6 +63,21 @@ def test_ctrl_c_stops_the_supervisor_in_order(number: int) -> None:
         assert running.stderr.read() == "stopping …\nstopped\n"
 
 
+def test_a_second_ctrl_c_changes_nothing() -> None:
+    slow = "signal.signal(signal.SIGTERM, lambda *_: None); signal.signal(signal.SIGUSR1, lambda *_: os._exit(0))"
+    with showing(slow + "; os.write(2, f'{os.getpid()}\\n'.encode())") as running:
+        assert running.stderr is not None
+        pid = int(running.stderr.readline())
+        eventually(lambda: shown(running))
+        running.send_signal(signal.SIGINT)
+        assert running.stderr.readline() == "stopping …\n"
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            running.send_signal(number)
+        os.kill(pid, signal.SIGUSR1)
+        assert running.stderr.read() == "stopped\n"
+        assert running.wait(10) == 0
+
+
 def test_ctrl_c_is_not_lost_while_one_becomes_the_other() -> None:
     for _ in range(20):
         with showing(STOPS) as running:
