@@ -15,9 +15,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-import msgspec
-
-from rempart.audit.reader import START, JournalReader
+from rempart.audit.reader import Cursor, JournalReader
 from rempart.audit.segment import segment_numbers
 
 REMPART = str(Path(sys.executable).parent / "rempart")
@@ -73,7 +71,8 @@ def given_back(journal: Path) -> Iterator[None]:
     def give_back() -> None:
         reader = JournalReader(journal)
         while not stopping.wait(0.05):
-            reader.delete_integrated(msgspec.structs.replace(START, segment=max(segment_numbers(journal), default=0)))
+            newest = max(segment_numbers(journal), default=0)
+            reader.delete_integrated(Cursor(newest, offset=0, sequence=0, journal_id=""))
 
     giving = Thread(target=give_back)
     giving.start()

@@ -15,9 +15,8 @@ def failure(told: dict[str, Any]) -> RempartError:
     return error
 
 
-def run(*, status: int, said: str) -> NoReturn:
-    """Raises what it reported last, else Unavailable `supervisor_died`."""
-    for line in said.split("\n"):
-        if line.startswith('{"failed"'):
-            raise failure(json.loads(line)["failed"])
+def run(*, status: int, failed: str = "") -> NoReturn:
+    """`failed` is its report of why, a line of JSON. Raises that, else Unavailable `supervisor_died`."""
+    if failed:
+        raise failure(json.loads(failed)["failed"])
     raise Unavailable("supervisor_died", f"the supervisor ended with {status}", "start again: it recovers by itself")

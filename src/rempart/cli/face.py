@@ -1,7 +1,7 @@
 """The face of a supervisor once it is ready: waits for its end, for months, and passes Ctrl-C on.
 
 Run as `python -I -S face.py PID FD PYTHON ARGUMENT …` in the place of the command that started the supervisor PID,
-which stays a child of this process (execve(2)). The standard library only, and of it next to nothing: 9 MB in place of
+which stays a child of this process (execve(2)). The standard library only, and of it next to nothing: 10 MB in place of
 the 38 to 65 of who has shown it coming up. FD is the reading end of its reports, PYTHON the interpreter that can tell
 why it ended, the arguments are those of the command.
 """
@@ -51,29 +51,30 @@ def _say(text: str) -> None:
         os.write(2, text.encode() + b"\n")
 
 
-def _wait(pid: int, reports: int) -> tuple[int, bytes]:
-    """Until the supervisor ends or somebody ends it: its exit code, and the last it reported."""
+def _wait(pid: int, reports: int) -> tuple[int, str]:
+    """Until the supervisor ends or somebody ends it: its exit code, and the failure that it reported."""
     said = b""
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         while chunk := os.read(reports, _KEPT):
             said = (said + chunk)[-_KEPT:]
         _ignore()  # it has ended
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
+        failed = next((line.decode() for line in said.split(b"\n") if line.startswith(b'{"failed"')), "")
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), failed
     except KeyboardInterrupt:
         _say("stopping …")
         ended = stop(pid)
         _say("stopped")
-        return ended, b""
+        return ended, ""
 
 
 def main(pid: int, reports: int, python: str, shown: list[str]) -> NoReturn:
     for number in SIGNALS:
         signal.signal(number, interrupted)
-    ended, said = _wait(pid, reports)
-    if ended == 0 and b'{"failed"' not in said:
+    ended, failed = _wait(pid, reports)
+    if ended == 0 and not failed:
         raise SystemExit(0)
-    told = {"module": "ended", "arguments": {"status": ended, "said": said.decode(errors="replace")}}
+    told = {"module": "ended", "arguments": {"status": ended, "failed": failed}}  # as `stay` hands over
     command = [python, "-P", "-m", "rempart.cli.stay", *shown]
     os.execve(python, command, {**os.environ, "REMPART_ARGUMENTS": json.dumps(told)})  # nosec B606 - our own command
 

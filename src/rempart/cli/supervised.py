@@ -41,7 +41,7 @@ def attend(prepared: Prepared, began: float, *, detach: bool, tell: Callable[[di
         if not ready:
             raise
         if exit_code:
-            ended.run(status=exit_code, said="")
+            ended.run(status=exit_code)
 
 
 def _become_face(pid: int, reports: int) -> NoReturn:

@@ -34,7 +34,7 @@ class Volume:
     def count(self, principal: str, now: float, limit: int = 0) -> int:
         """Count one request; the number within the last minute, this one included. `now` is monotonic seconds.
 
-        0, and nothing is counted, when that would be more than `limit`."""
+        0, and nothing is counted, when that would be more than `limit` (0: there is none)."""
         ring = self._turned(principal, now)
         if limit and ring.total >= limit:
             return 0

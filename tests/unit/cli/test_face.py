@@ -81,7 +81,7 @@ def test_a_second_ctrl_c_changes_nothing() -> None:
 def test_ctrl_c_is_not_lost_while_one_becomes_the_other() -> None:
     for _ in range(20):
         with showing(STOPS) as running:
-            while not (blocks(running) or shown(running)):
+            while running.poll() is None and not (blocks(running) or shown(running)):
                 pass
             running.send_signal(signal.SIGINT)
             assert running.wait(10) == 0

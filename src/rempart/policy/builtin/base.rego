@@ -42,7 +42,9 @@ of_platform := people if {
 	input.service == "people"
 } else := observer if {
 	input.service == "observer"
-} else := identity
+} else := identity if {
+	input.service == "identity"
+}
 
 # People: anyone may log in through the gateway; accounts are for declared callers only, from inside.
 people := allowed("public_login", "anyone may log in") if {
