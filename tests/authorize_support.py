@@ -34,7 +34,7 @@ from rempart.people.sessions.service import Sessions
 from rempart.people.throttle import Throttle
 from rempart.servers.people import People, compose
 from rempart.servers.people_authorize import Authorization, compose_authorization
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 CALLBACK = "https://app.example/cb"
 VERIFIER = "v" * 43

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,18 @@ from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import EventType, Severity
 from rempart.servers.disk_upstream import DiskUpstream
+from rempart.servers.keys_at_start import ensure_roots
 from rempart.servers.root_keeper import RootKeeper
 from rempart.servers.root_store import RootStore
 from rempart.workloads import authority
 from rempart.workloads.process import start_time_of
+from rempart.workloads.root_rotation import NewRoot
 
 TRUST_DOMAIN = "bank.example"
+
+
+async def _make(trust_domain: str, key: bytes, kind: str) -> NewRoot:
+    return authority.new_root(kind, trust_domain, key)
 
 
 async def _tell_nobody(kind: EventType, reason: str, severity: Severity, details: dict[str, object]) -> None: ...
@@ -105,11 +112,12 @@ class SmallSupervisor:
         with self.turn:
             signer = asyncio.run(self.roots.signer(kind))
         job = {
+            "do": "sign",
             "kind": kind,
             "trust_domain": self.trust_domain,
             "root": signer.certificate,
             "sealed": base64.b64encode(signer.sealed).decode(),
-            "key": self.key.hex(),
+            "key": base64.b64encode(self.key).decode(),
             "csr": question["csr"],
             "ttl": self.issuing_ttl,
             "names": self.names,
@@ -249,9 +257,10 @@ def running_identity(
         for name in ("data", "journal", "run", "run/admin", "secrets", "tls", "trust"):
             (directory / name).mkdir(mode=0o700)
         key = os.urandom(32)
-        store = RootStore(directory, trust_domain, key, upstream)
+        store = RootStore(directory, upstream)
+        ensure_roots(store, trust_domain, key)
         lives = dict.fromkeys(authority.KINDS, float(issuing_ttl))
-        roots = RootKeeper(store, lives, _tell_nobody, SystemClock(), margin=1.0)
+        roots = RootKeeper(store, partial(_make, trust_domain, key), lives, _tell_nobody, SystemClock(), margin=1.0)
         names = ["localhost", "127.0.0.1"]
         supervisor = SmallSupervisor(
             directory / "run" / "supervisor.sock", roots, key, issuing_ttl, names, trust_domain

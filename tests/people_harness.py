@@ -15,7 +15,7 @@ from tests.people_fakes import MemoryRecorder, ready_keys
 from rempart.crypto.passwords import Argon2id
 from rempart.kernel.clock import ManualClock
 from rempart.servers.people import People, compose
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 GATEWAY = "spiffe://bank.example/rempart/gateway"
 USERS = "spiffe://bank.example/users"

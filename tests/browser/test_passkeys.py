@@ -20,7 +20,7 @@ from tests.people_harness import PASSWORD, WEAK_HASH
 from rempart.people.accounts import Actor
 from rempart.people.model import Origin
 from rempart.servers.people import People, compose
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 ANN = "ann@bank.example"
 NO_AUTOFILL = "if (window.PublicKeyCredential) PublicKeyCredential.isConditionalMediationAvailable = async () => false;"

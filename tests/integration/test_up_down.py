@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -17,7 +18,9 @@ import pytest
 from tests.integration.conftest import TINY, rempart, running, write_tiny
 from tests.support import eventually, free_port, short_directory
 
+from rempart.servers.keys_at_start import process_key
 from rempart.servers.leftovers import marked
+from rempart.servers.master_key import master_key
 
 
 def instance(state: Path) -> str:
@@ -145,11 +148,41 @@ def test_foreground_ends_with_ctrl_c_and_leaves_nothing():
         assert left_running(state) == set()
 
 
-def test_what_stays_has_not_loaded_what_parsed_its_arguments(tiny):
-    """A supervisor runs for months; the parser is a third of its memory."""
+def test_the_supervisor_has_loaded_what_it_needs_and_no_more(tiny):
+    """It runs for months and as root: neither what parsed its arguments nor anything that deals with keys."""
     maps = Path(f"/proc/{tiny.now()['supervisor']}/maps").read_text()
-    assert "cryptography" in maps
-    assert "pydantic" not in maps
+    assert "msgspec" in maps
+    for other in ("pydantic", "cryptography", "libcrypto", "libssl"):
+        assert other not in maps
+
+
+def memory_of(pid: int) -> bytes:
+    """All that a process can write (proc_pid_mem(5))."""
+    content = b""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            span, rights, *_ = line.split()
+            start, end = (int(bound, 16) for bound in span.split("-"))
+            if rights.startswith("rw"):
+                memory.seek(start)
+                content += memory.read(end - start)
+    return content
+
+
+def test_the_master_key_is_in_no_process(tiny):
+    """Who reads the supervisor's memory has the keys of its processes, but not what all keys come from."""
+    master = master_key(tiny.state, "dev")
+    status = tiny.now()
+    pids = {one["name"]: one["pid"] for one in status["processes"]} | {"supervisor": status["supervisor"]}
+    for name in ("supervisor", "identity", "people", "sequencer"):
+        try:
+            memory = memory_of(pids[name])
+        except PermissionError:
+            pytest.skip("this host lets nobody but root read a process' memory (ptrace_scope)")
+        of_identity = process_key(master, "identity")
+        assert (of_identity in memory or of_identity.hex().encode() in memory) == (name in ("supervisor", "identity"))
+        for form in (master, master.hex().encode(), base64.b64encode(master)):
+            assert form not in memory
 
 
 def test_nothing_is_imported_from_where_somebody_happens_to_be():

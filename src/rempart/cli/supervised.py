@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def attend(prepared: Prepared, began: float, *, detach: bool, tell: Callable[[dict[str, Any]], None]) -> None:
     """Start the supervisor, `tell` its status once it is ready, and stay until it ends or Ctrl-C ends it; `detach`
     returns before. Raises what it failed with, Unavailable `supervisor_died`."""
-    from rempart.servers.host import fork_supervisor
+    from rempart.servers.host import start_supervisor
 
-    pid, reports = fork_supervisor(prepared, detach=detach)
+    pid, reports = start_supervisor(prepared, detach=detach)
     for number in face.SIGNALS:  # also where a shell started us with SIGINT ignored
         signal.signal(number, face.interrupted)
     ready = False

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
-from rempart.wiring.process_settings import BundleEndpointSettings
+from rempart.wiring.process_workloads import BundleEndpointSettings
 from rempart.workloads.identities import Identities
 from rempart.workloads.local_x509 import LocalX509
 from rempart.workloads.model import Entry, X509Svid

@@ -12,8 +12,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rempart.crypto.ca_key import CaKey, check_upstream
-from rempart.crypto.x509 import ders_to_pem, pem_to_ders
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 
 MAX_BYTES = 1 << 16
@@ -43,6 +41,9 @@ class DiskUpstream:
 
     def read(self) -> Upstream:
         """Raises Unavailable `bad_upstream`: files that are being replaced don't match for a moment."""
+        from rempart.crypto.ca_key import CaKey, check_upstream  # the supervisor loads it where there is an upstream
+        from rempart.crypto.x509 import ders_to_pem, pem_to_ders
+
         try:
             key = self._private()
             ders = pem_to_ders(_text(self.cert))

@@ -1,26 +1,21 @@
 """From "start this application" to a supervisor in a process of its own that reports over a pipe.
 
-`prepare` checks everything that can be wrong before anything is started. `fork_supervisor` then leaves the caller as
-the face (it prints, waits, forwards Ctrl-C) and makes the child the supervisor. The pipe carries JSON lines:
-`{"progress": NAME, "seconds"}`, `{"ready": STATUS}`, `{"failed": {"code", "reason", "remedy", "exit"}}`.
+`prepare` checks everything that can be wrong before anything is started, and has the master key. `start_supervisor`
+then starts `supervise.py`, which gets the plan and keys derived from that one; the caller becomes the face (it prints,
+waits, forwards Ctrl-C).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ctypes
-import json
 import os
-import signal
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rempart
-from rempart.kernel.errors import BadInput, RempartError, Unavailable
+from rempart.kernel.errors import BadInput, Unavailable
 from rempart.wiring.catalog import CONTROLS
 from rempart.wiring.plan import Options, Roots, make_plan
 from rempart.wiring.plan_model import Plan
@@ -28,16 +23,20 @@ from rempart.wiring.ports import Ports
 from rempart.wiring.settings import AppSettings, load
 
 from .disk_upstream import DiskUpstream
-from .key_material import KeyMaterial, ensure_roots, master_key
+from .keys_at_start import ensure_roots, sealing_key, supervisor_keys
 from .leftovers import kill_leftovers
+from .master_key import master_key
 from .port_claims import PortClaims
+from .root_store import RootStore
+from .spawn import memory_file
 from .state_files import StateDirectory
+from .supervise import Told
+from .supervisor_keys import SupervisorKeys
 
 if TYPE_CHECKING:
     from .host_joining import HostRequest
 
 PROFILES = ("dev", "production")
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,8 @@ class Request:
 class Prepared:
     plan: Plan
     state: StateDirectory
-    keys: KeyMaterial
+    keys: SupervisorKeys
+    upstream: DiskUpstream | None
     claims: PortClaims
 
 
@@ -110,7 +110,7 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
 
         elsewhere = join_host(request.elsewhere, app, state, master)
     else:
-        roots = ensure_roots(state.path, app.trust_domain, master, upstream)
+        roots = ensure_roots(RootStore(state.path, upstream), app.trust_domain, sealing_key(master))
     wanted = {app.listen_port, *(service.port for service in app.services if service.port)}
     options = Options(
         state=state.path,
@@ -130,7 +130,8 @@ def _prepare(request: Request, app: AppSettings, state: StateDirectory) -> Prepa
     for purpose, (host, port) in plan.tcp_ports.items():
         if not claims.free(host, port):
             raise _port_taken(purpose, host, port)
-    return Prepared(plan, state, KeyMaterial(state.path, app.trust_domain, master, upstream), claims)
+    keys = supervisor_keys(master, [process.name for process in plan.processes])
+    return Prepared(plan, state, keys, upstream, claims)
 
 
 def _check_readable(environment: Path, package: Path) -> None:
@@ -163,94 +164,31 @@ def _port_taken(purpose: str, host: str, port: int) -> Unavailable:
     return Unavailable("port_in_use", f"{host}:{port}, which {purpose} wants, is in use", f"{remedy}, or use {other}")
 
 
-class Reports:
-    """The writing end of the pipe. The face may go away; the supervisor goes on."""
+def start_supervisor(prepared: Prepared, *, detach: bool) -> tuple[int, int]:
+    """The supervisor's pid, a child of this process, and the reading end of its reports.
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def send(self, line: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._fd, json.dumps(line).encode() + b"\n")
-
-    def failed(self, error: RempartError) -> None:
-        self.send(
-            {
-                "failed": {
-                    "code": error.code,
-                    "reason": error.reason,
-                    "remedy": error.remedy,
-                    "exit": error.exit_code,
-                }
-            }
-        )
-
-
-def fork_supervisor(prepared: Prepared, *, detach: bool) -> tuple[int, int]:
-    """The supervisor's pid and the reading end of its reports. Call it from a process with one thread.
-
-    Unless `detach`, the supervisor stops in order when the caller dies.
+    Unless `detach`, it stops in order when the caller dies.
     """
     read, write = os.pipe()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        os.close(write)
-        return pid, read
-    status = 70
-    try:
-        os.close(read)
-        os.setsid()
-        if not detach:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(0)
-        status = _supervise(prepared, Reports(write))
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def _supervise(prepared: Prepared, reports: Reports) -> int:
-    """The exit code of the supervisor."""
-    _redirect(prepared.plan.state / "logs" / "supervisor.log")
-    prepared.state.claim()
-    from .after_start import demo_accounts
-    from .supervisor import Supervisor
-
-    supervisor = Supervisor(
-        prepared.plan,
-        prepared.state,
-        prepared.keys,
-        lambda name, seconds: reports.send({"progress": name, "seconds": round(seconds, 3)}),
+    told = Told(
+        plan=prepared.plan,
+        remembered=prepared.state.remembered,
+        keys=prepared.keys,
+        upstream=prepared.upstream,
+        lock=prepared.state.lock,
+        reports=write,
+        claims=prepared.claims.descriptors,
+        follows=None if detach else os.getpid(),
     )
-
-    async def after_start() -> None:
-        if prepared.plan.profile == "dev" and prepared.plan.gateway_url:
-            supervisor.demo_accounts = await demo_accounts(prepared.plan.state)
-        supervisor.ready = True
-        reports.send({"ready": supervisor.status()})
-
-    try:
-        asyncio.run(supervisor.run(after_start))
-    except RempartError as error:
-        reports.failed(error)
-        return error.exit_code
-    except OSError as error:
-        reports.failed(Unavailable("start_failed", f"the supervisor stopped: {error}", "see logs/supervisor.log"))
-        return 3
-    finally:
-        prepared.state.close()
-    return 0
-
-
-def _redirect(log: Path) -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(nothing, 0)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    os.close(nothing)
-    os.close(out)
-    os.chdir("/")
+    document = memory_file("supervisor", told.document())
+    handed = (document, told.lock, write, *told.claims)
+    for fd in handed:
+        os.set_inheritable(fd, True)
+    # -P: the directory that somebody happens to be in is no place to import from
+    command = [sys.executable, "-P", "-m", Told.__module__, str(document), *sys.argv[1:]]
+    pid = os.posix_spawn(command[0], command, os.environ, setsid=True)
+    for fd in handed:
+        os.set_inheritable(fd, False)
+    for fd in (document, write):
+        os.close(fd)
+    return pid, read

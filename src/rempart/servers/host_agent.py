@@ -18,7 +18,7 @@ import uvloop
 from rempart.audit.journal import Journal
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
-from rempart.wiring.process_settings import HostAgentSettings
+from rempart.wiring.process_workloads import HostAgentSettings
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.grpc_server import GrpcServer
 from rempart.workloads.refusals import Refusals

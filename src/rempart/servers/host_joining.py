@@ -12,17 +12,17 @@ from pathlib import Path
 import msgspec
 
 from rempart.audit.journal import Journal
-from rempart.crypto.aead import derive_key
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.wiring.plan_hosts import POLICY, Elsewhere
-from rempart.wiring.process_settings import HostSettings
+from rempart.wiring.process_workloads import HostSettings
 from rempart.wiring.settings import AppSettings
 
 from .agent_evidence import evidence_of
 from .agent_parts import agent_parts
 from .host_agent import KEPT
 from .host_policy import PolicyCopy
+from .keys_at_start import process_key
 from .state_files import StateDirectory
 
 NAME = "host-agent"
@@ -42,7 +42,7 @@ def join_host(request: HostRequest, app: AppSettings, state: StateDirectory, mas
     """Raises what joining raises, BadInput `no_host` | `other_settings`, Unavailable `server_away`."""
     for name in ("data", f"data/{NAME}", "journals", f"journals/{NAME}", "policy"):
         (state.path / name).mkdir(mode=0o700, exist_ok=True)
-    told = asyncio.run(_ask(request, app, state.path, derive_key(master, f"process/{NAME}")))
+    told = asyncio.run(_ask(request, app, state.path, process_key(master, NAME)))
     if os.geteuid() == 0:
         _give(state)
     if told.toml != app.digest:

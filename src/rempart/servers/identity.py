@@ -26,7 +26,7 @@ from rempart.kernel.event import Event, EventType, Severity
 from rempart.kernel.spiffe import SpiffeId
 from rempart.servers.asgi import asgi_server
 from rempart.servers.serving import until_stopped
-from rempart.wiring.process_settings import IdentitySettings
+from rempart.wiring.process_workloads import IdentitySettings
 from rempart.workloads.adoption import Adoption
 from rempart.workloads.agents.administration import AgentAdministration
 from rempart.workloads.api import Administration

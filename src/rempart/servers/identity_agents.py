@@ -19,7 +19,7 @@ from rempart.kernel.clock import Clock
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
-from rempart.wiring.process_settings import AgentSettings, ClusterSettings, IdentitySettings
+from rempart.wiring.process_workloads import AgentSettings, ClusterSettings, IdentitySettings
 from rempart.workloads.agents.api import AgentApi
 from rempart.workloads.agents.host_api import HostApi, hosts_of
 from rempart.workloads.agents.joining import (

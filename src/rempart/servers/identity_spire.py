@@ -20,7 +20,7 @@ from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.spiffe import SpiffeId
 from rempart.servers.asgi import asgi_server
 from rempart.servers.serving import until_stopped
-from rempart.wiring.process_settings import IdentitySettings, SpireSettings
+from rempart.wiring.process_workloads import IdentitySettings, SpireSettings
 from rempart.workloads.api import Administration
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.changes import Changes

@@ -20,7 +20,7 @@ from rempart.kernel.clock import Clock, SystemClock
 from rempart.kernel.errors import BadInput
 from rempart.kernel.event import Severity
 from rempart.wiring.alert_channels import ChannelSettings
-from rempart.wiring.process_settings import NotifierSettings
+from rempart.wiring.process_outlets import NotifierSettings
 
 from .boot import Boot
 from .serving import serve

@@ -51,7 +51,7 @@ from rempart.people.throttle import Throttle
 from rempart.telemetry.asgi import Traced
 from rempart.telemetry.exporter import Exporter
 from rempart.wiring.people_state import SQLITE
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 from .asgi import asgi_server
 from .backchannel_http import HttpLogoutSender

@@ -35,7 +35,7 @@ from rempart.people.collapse import Collapse
 from rempart.people.ports import AccountStore, Mailer, OnceStore, RefreshStore
 from rempart.people.requests import Origins
 from rempart.people.sessions.everywhere import Everywhere
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 SCHEMA = (*sql_epochs.SCHEMA, *sql_scim.SCHEMA)
 

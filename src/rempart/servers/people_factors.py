@@ -38,7 +38,7 @@ from rempart.people.ports import AccountStore, OnceStore, RefreshStore
 from rempart.people.requests import Origins
 from rempart.people.sessions.service import Sessions
 from rempart.people.throttle import Throttle
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 SCHEMA = sql_factors.SCHEMA
 

@@ -50,7 +50,7 @@ from rempart.people.requests import Origins
 from rempart.people.sessions.service import Sessions
 from rempart.people.throttle_counters import Counters
 from rempart.wiring.people_oauth import INVITED
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 SCHEMA = (*sql_clients.SCHEMA, *sql_revocations.SCHEMA)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rempart.crypto.jose import ALGORITHMS
 from rempart.kernel.errors import BadInput
 from rempart.people.password_rules import LEAST_LENGTH
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 
 def check_settings(settings: PeopleSettings) -> None:

@@ -12,10 +12,14 @@ from rempart.wiring.ports import is_free
 
 
 class PortClaims:
-    """Keep it as long as the ports are used."""
+    """Somebody has to hold its descriptors as long as the ports are used."""
 
     def __init__(self) -> None:
         self._held: dict[int, socket.socket] = {}
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return tuple(claim.fileno() for claim in self._held.values())
 
     def free(self, host: str, port: int) -> bool:
         """Free, and from now on claimed."""

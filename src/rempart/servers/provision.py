@@ -14,13 +14,11 @@ from typing import Any
 
 import rempart
 from rempart.kernel.errors import BadInput
-from rempart.wiring.catalog import instance_names
-from rempart.wiring.people_state import MOST_INSTANCES
+from rempart.wiring.catalog import MOST_INSTANCES, instance_names
 from rempart.wiring.plan_model import OPERATOR, Kind, Plan, Probe, Process
 from rempart.wiring.plan_model import Socket as SocketSpec
-from rempart.wiring.tracing_settings import application_environment
+from rempart.wiring.tracing_environment import application_environment
 
-from .key_material import KeyMaterial
 from .spawn import Ids, Launch, memory_file
 from .state_files import StateDirectory, disk_error, write_file
 from .view import covers, view
@@ -30,14 +28,16 @@ _BACKLOG = 1024
 
 
 class Provisions:
-    """Created once per start of the supervisor. `drop`: every process gets a user of its own; `confine`: and a view."""
+    """Created once per start of the supervisor. `keys`: that of each process, by its name. `drop`: every process gets a
+    user of its own; `confine`: and a view."""
 
-    def __init__(self, plan: Plan, state: StateDirectory, keys: KeyMaterial, *, drop: bool, confine: bool) -> None:
+    def __init__(
+        self, plan: Plan, state: StateDirectory, keys: Mapping[str, bytes], *, drop: bool, confine: bool
+    ) -> None:
         self.plan, self.state, self.keys = plan, state, keys
         self.drop, self.confine = drop, confine
         self.sockets: dict[str, socket.socket] = {}
         self.pipes: dict[str, tuple[int, int]] = {}
-        self._settings_pipe_names: list[str] = []
 
     def create(self) -> None:
         """Everything on disk, and all listening sockets. Raises a RempartError for disk and rights."""
@@ -174,7 +174,7 @@ class Provisions:
             "journal_dir": str(state / "journals" / process.name),
             "run_dir": str(state / "run"),
             "settings": settings,
-            "keys": {process.name: self.keys.process_key(process.name).hex()},
+            "keys": {process.name: self.keys[process.name].hex()},
             "tracing": self.plan.tracing,
         }
         return json.dumps(document).encode()

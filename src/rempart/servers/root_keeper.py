@@ -12,7 +12,7 @@ from typing import Any
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, Conflict, RempartError, Unavailable
 from rempart.kernel.event import EventType, Severity
-from rempart.workloads.root_rotation import Root, RootSet
+from rempart.workloads.root_rotation import NewRoot, Root, RootSet
 
 from .root_store import RootStore, Signer
 
@@ -30,17 +30,27 @@ _STEP = 1.0
 _LOOK = 0.1
 _RETRY = 30.0
 
+Make = Callable[[str], Awaitable[NewRoot]]
 Tell = Callable[[EventType, str, Severity, dict[str, object]], Awaitable[None]]
 
 
 class RootKeeper:
-    """`issuing_ttl`: seconds that an issuing CA of each kind lives. One event loop."""
+    """Of the roots that there are; `make`: a new root of a kind, its key sealed; `issuing_ttl`: seconds that an issuing
+    CA of each kind lives. One event loop."""
 
     def __init__(
-        self, store: RootStore, issuing_ttl: Mapping[str, float], tell: Tell, clock: Clock, *, margin: float = MARGIN
+        self,
+        store: RootStore,
+        make: Make,
+        issuing_ttl: Mapping[str, float],
+        tell: Tell,
+        clock: Clock,
+        *,
+        margin: float = MARGIN,
     ) -> None:
-        self._store, self._ttl, self._tell, self._clock, self._margin = store, issuing_ttl, tell, clock, margin
-        self._sets = {kind: store.load(kind) for kind in issuing_ttl}
+        self._store, self._make, self._ttl, self._tell, self._clock = store, make, issuing_ttl, tell, clock
+        self._margin = margin
+        self._sets = {kind: roots for kind in issuing_ttl if (roots := store.load(kind)) is not None}
         self._published: dict[str, frozenset[str]] = {}
         self._changing = asyncio.Lock()
 
@@ -88,7 +98,7 @@ class RootKeeper:
         async with self._changing:
             before = self._set(kind)
             before.prepare(before.current, overlap)  # refuses before a key is made
-            after = before.prepare(self._successor(kind), overlap)
+            after = before.prepare(await self._successor(kind), overlap)
             why = "asked for by the operator" if operator else "half of its life is over, or the upstream authority's"
             await self._record(kind, before, after, f"a new {kind} root is trusted beside the old one: {why}", operator)
             self._keep(kind, after)
@@ -106,16 +116,16 @@ class RootKeeper:
             before = self._set(kind)
             after = before.hasten(grace, grace)
             if after.phase == "steady":
-                after = after.prepare(self._successor(kind), grace).hasten(grace, grace)
+                after = after.prepare(await self._successor(kind), grace).hasten(grace, grace)
             why = f"the {kind} root is compromised: another one takes its place at once"
             await self._record(kind, before, after, why, operator, Severity.HIGH)
             self._keep(kind, after)
-        going = after.next.parsed().fingerprint if after.next else ""
+        going = after.next.fingerprint if after.next else ""
         deadline = self._clock.monotonic() + 2 * grace + PUBLISHED_WITHIN
         shown = ""
         while self._clock.monotonic() < deadline:
             now = self._sets[kind]
-            alone = now.current.parsed().fingerprint == going
+            alone = now.current.fingerprint == going
             done = now.phase == "steady" and alone and self._published.get(kind) == frozenset({going})
             if now.phase != shown and (done or now.phase != "steady"):
                 shown = now.phase
@@ -157,9 +167,11 @@ class RootKeeper:
                     await self._tell(EventType.ALARM, why, Severity.HIGH, {"authority": f"{kind}-root"})
             await asyncio.sleep(wait)
 
-    def _successor(self, kind: str) -> Root:
-        """Raises Conflict `upstream_root`, Unavailable `bad_upstream`."""
-        root = self._store.create(kind)
+    async def _successor(self, kind: str) -> Root:
+        """Raises Conflict `upstream_root`, Unavailable `bad_upstream` and as `make`."""
+        if not self._store.is_upstream(kind):
+            return self._store.keep(await self._make(kind))
+        root = self._store.upstream_root()
         if root.certificate == self._sets[kind].current.certificate:
             raise Conflict(
                 "upstream_root",
@@ -184,9 +196,9 @@ class RootKeeper:
         details: dict[str, object] = {
             "authority": f"{kind}-root",
             "phase": after.phase,
-            "signing": after.current.parsed().fingerprint,
-            "trusted": [root.parsed().fingerprint for root in after.roots],
-            "trusted_before": [root.parsed().fingerprint for root in before.roots],
+            "signing": after.current.fingerprint,
+            "trusted": [root.fingerprint for root in after.roots],
+            "trusted_before": [root.fingerprint for root in before.roots],
         }
         if operator:
             details["operator"] = operator

@@ -7,16 +7,13 @@ removed after none does; what a kill leaves behind is put right by the next `loa
 from __future__ import annotations
 
 import contextlib
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from rempart.crypto.x509 import pem_to_ders
 from rempart.kernel.errors import Integrity, Unavailable
-from rempart.workloads import authority
-from rempart.workloads.root_rotation import Root, RootSet
+from rempart.workloads.root_rotation import NewRoot, Root, RootSet
 
 from .disk_upstream import DiskUpstream
 from .state_files import write_file
@@ -40,53 +37,40 @@ class Signer:
 
 
 class RootStore:
-    """`sealing_key`: 32 bytes. `upstream` signs for the trust domain in place of a root of ours. One writer: the
-    supervisor."""
+    """`upstream` signs for the trust domain in place of a root of ours. One writer: the supervisor, and before it runs
+    who starts it."""
 
-    def __init__(
-        self, state: Path, trust_domain: str, sealing_key: bytes, upstream: DiskUpstream | None = None
-    ) -> None:
-        self._state, self._trust_domain, self._key, self._upstream = state, trust_domain, sealing_key, upstream
-        self._secrets = state / "secrets"
+    def __init__(self, state: Path, upstream: DiskUpstream | None = None) -> None:
+        self._state, self._upstream = state, upstream
+        self.secrets = state / "secrets"
         self._seen: object = None
 
-    def load(self, kind: str) -> RootSet:
-        """Create the first root when there is none. Raises Integrity `seal_broken` | `root_state_broken`."""
-        roots = self._read(kind)
-        for root in roots.roots:
-            if root.sealed == UPSTREAM:
-                continue
-            authority.unseal_root_key(self._key, self.sealed(root), kind=kind, trust_domain=self._trust_domain)
-        if roots.current.sealed == UPSTREAM and not self._file(kind).exists():
-            self.save(kind, roots)
-        self._show(kind, roots)
-        return roots
-
-    def _read(self, kind: str) -> RootSet:
+    def load(self, kind: str) -> RootSet | None:
+        """None before the first start. Raises Integrity `root_state_broken`."""
         file, first, public = self._file(kind), f"{kind}-root.sealed", self._state / PUBLIC[kind]
         if file.exists():
             try:
                 return msgspec.json.decode(file.read_bytes(), type=RootSet)
             except msgspec.DecodeError:
                 raise Integrity("root_state_broken", f"{file} is damaged", "restore it from a backup") from None
-        if any(self._secrets.glob(f"{kind}-root-*.sealed")) and not (self._secrets / first).exists():
+        if any(self.secrets.glob(f"{kind}-root-*.sealed")) and not (self.secrets / first).exists():
             raise Integrity("root_state_broken", f"{file} is missing", "restore it from a backup")
-        if (self._secrets / first).exists() and public.exists():
+        if (self.secrets / first).exists() and public.exists():  # as earlier versions left it
             return RootSet(current=Root(public.read_text(), first))
-        return RootSet(current=self.create(kind, first))
+        return None
 
-    def create(self, kind: str, name: str = "") -> Root:
-        """A new root, its key sealed on disk; nobody trusts it yet. With an upstream authority: its root, as it is now.
+    def keep(self, new: NewRoot) -> Root:
+        """Its sealed key is on disk when this returns; nobody trusts it yet."""
+        write_file(self.secrets / new.root.sealed, new.sealed_key)
+        return new.root
 
-        Raises Unavailable `bad_upstream`.
-        """
-        if self.is_upstream(kind) and self._upstream:
-            return Root(self._upstream.read().root, UPSTREAM)
-        certificate, key = authority.create_root(kind, self._trust_domain)
-        name = name or f"{kind}-root-{secrets.token_hex(8)}.sealed"
-        sealed = authority.seal_root_key(self._key, key, kind=kind, trust_domain=self._trust_domain)
-        write_file(self._secrets / name, sealed)
-        return Root(certificate, name)
+    def upstream_root(self) -> Root:
+        """The upstream authority's, as it is now. Raises Unavailable `bad_upstream`."""
+        if self._upstream is None:
+            raise Unavailable("bad_upstream", "there is no upstream authority", "name one in rempart.toml")
+        from rempart.workloads.authority import described  # cryptography, which other supervisors never load
+
+        return described(self._upstream.read().root, UPSTREAM)
 
     def is_upstream(self, kind: str) -> bool:
         return kind == "spiffe" and self._upstream is not None
@@ -119,24 +103,25 @@ class RootStore:
 
     def sealed(self, root: Root) -> bytes:
         try:
-            return (self._secrets / root.sealed).read_bytes()
+            return (self.secrets / root.sealed).read_bytes()
         except FileNotFoundError:
             raise Integrity("root_key_lost", f"{root.sealed} is missing", "restore it from a backup") from None
 
     def save(self, kind: str, roots: RootSet) -> None:
         """Durable when it returns. Raises a RempartError; then the old state or the new one counts."""
         write_file(self._file(kind), msgspec.json.encode(roots))
-        self._show(kind, roots)
+        self.show(kind, roots)
 
-    def _show(self, kind: str, roots: RootSet) -> None:
+    def show(self, kind: str, roots: RootSet) -> None:
+        """For who reads certificates. What no state names any more is removed."""
         public = self._state / PUBLIC[kind]
-        if not public.exists() or pem_to_ders(public.read_text()) != pem_to_ders(roots.pem):
+        if not public.exists() or public.read_text() != roots.pem:
             write_file(public, roots.pem.encode(), 0o644)
         kept = {root.sealed for root in roots.roots}
-        for file in self._secrets.glob(f"{kind}-root*.sealed"):
+        for file in self.secrets.glob(f"{kind}-root*.sealed"):
             if file.name not in kept:
                 with contextlib.suppress(OSError):  # the next start tries again
                     file.unlink()
 
     def _file(self, kind: str) -> Path:
-        return self._secrets / f"{kind}-roots.json"
+        return self.secrets / f"{kind}-roots.json"

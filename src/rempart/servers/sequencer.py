@@ -35,8 +35,7 @@ from rempart.kernel.errors import BadInput, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.ocsf import encode
 from rempart.telemetry.spans import INTERNAL, Span, new_span_id, new_trace_id
-from rempart.wiring.catalog import instance_names
-from rempart.wiring.people_state import MOST_INSTANCES
+from rempart.wiring.catalog import MOST_INSTANCES, instance_names
 from rempart.wiring.process_settings import SequencerSettings
 
 from .asgi import asgi_server
@@ -260,8 +259,6 @@ class SequencerProcess:
 
 
 def main() -> None:
-    import uvloop
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     boot = Boot.from_environment()
     settings = boot.read_settings(SequencerSettings)
@@ -269,7 +266,7 @@ def main() -> None:
     async def run() -> None:
         await SequencerProcess(boot, settings).run()
 
-    uvloop.run(run())
+    asyncio.run(run())
 
 
 if __name__ == "__main__":

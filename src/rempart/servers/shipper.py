@@ -29,7 +29,7 @@ from rempart.kernel.errors import BadInput, NotFound
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.http_answers import json_response, served
 from rempart.wiring.audit_sinks import SinkSettings
-from rempart.wiring.process_settings import ShipperSettings
+from rempart.wiring.process_outlets import ShipperSettings
 
 from .boot import Boot
 from .serving import serve

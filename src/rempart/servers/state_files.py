@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import pwd
-import secrets
 import stat
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ _ENOUGH_BYTES = 64 << 20
 class Remembered:
     """`instance` marks this state's processes in their environment. `running` maps a name to [pid, start time]."""
 
-    instance: str = field(default_factory=lambda: secrets.token_hex(8))
+    instance: str = field(default_factory=lambda: os.urandom(8).hex())
     trust_domain: str = ""
     app: str = ""
     ports: dict[str, int] = field(default_factory=dict)
@@ -56,7 +55,7 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.remembered = Remembered()
-        self._lock = -1
+        self.lock = -1
 
     def open(self) -> None:
         """Raises BadInput `foreign_state`, `not_a_state_directory`; Unavailable `already_up`, `disk_full`, …"""
@@ -107,19 +106,24 @@ class StateDirectory:
                 f"{self.path} is in use: `rempart up` runs there as process {holder}",
                 "stop it with `rempart down`, or name another directory with --state",
             ) from None
-        self._lock = fd
-        self.claim()
+        self.lock = fd
+        self._claim()
 
-    def claim(self) -> None:
-        """Write into the lock who holds it: again after a fork."""
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
+    def take_over(self, lock: int, remembered: Remembered) -> None:
+        """From the process that opened it, with the descriptor of its lock."""
+        self.lock, self.remembered = lock, remembered
+        self._claim()
+
+    def _claim(self) -> None:
+        """Write into the lock who holds it."""
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, b"%d\n" % os.getpid(), 0)
 
     def close(self) -> None:
-        if self._lock >= 0:
-            os.ftruncate(self._lock, 0)
-            os.close(self._lock)
-            self._lock = -1
+        if self.lock >= 0:
+            os.ftruncate(self.lock, 0)
+            os.close(self.lock)
+            self.lock = -1
 
     def _load(self) -> None:
         file = self.path / "state.json"

@@ -1,7 +1,7 @@
 """The supervisor: starts every process of a plan, keeps it running, says who is who, and stops everything.
 
-It holds the master key and all listening sockets. If it is killed, its children die with it (PR_SET_PDEATHSIG) and the
-next start recovers by itself.
+It holds the keys that it hands out and all listening sockets. If it is killed, its children die with it
+(PR_SET_PDEATHSIG) and the next start recovers by itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import time
@@ -22,26 +21,27 @@ from rempart.audit.journal import Journal
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, Conflict, NotFound, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
-from rempart.wiring.catalog import HOST_AGENT, instance_names
-from rempart.wiring.people_state import MOST_INSTANCES
+from rempart.wiring.catalog import HOST_AGENT, MOST_INSTANCES, instance_names
 from rempart.wiring.plan_model import Kind, Plan, Probe, Process, Socket
 
 from .control import LineServer, Peer, for_identity, for_operator
-from .key_material import KeyMaterial
+from .disk_upstream import DiskUpstream
 from .leftovers import kill_leftovers
 from .managed import Managed
 from .probes import has_token_keys
 from .program_facts import ProgramFacts
 from .provision import Provisions
+from .root_jobs import RootJobs
 from .root_keeper import GRACE, OVERLAP, RootKeeper
-from .spawn import Child, children_of, parent_of, same_process, spawn, start_time
+from .root_store import RootStore
+from .spawn import Launch, children_of, parent_of, same_process, start_time
 from .state_files import StateDirectory
 from .status import status_document
+from .supervisor_keys import SupervisorKeys
 from .supervisor_metrics import serve_metrics
 from .view import can_confine
 
 START_WITHIN = 60.0
-SIGN_WITHIN = 10.0
 KEYS_WITHIN = 5.0
 ISSUING_TTL = {"spiffe": 86400.0, "web": 86400.0}
 LOG_BYTES = 8 << 20
@@ -62,18 +62,28 @@ Progress = Callable[[str, float], None]
 class Supervisor:
     """`run` does everything; `progress` is told (process, seconds since the start) as each becomes ready."""
 
-    def __init__(self, plan: Plan, state: StateDirectory, keys: KeyMaterial, progress: Progress) -> None:
-        self.plan, self.state, self.keys, self.progress = plan, state, keys, progress
+    def __init__(
+        self,
+        plan: Plan,
+        state: StateDirectory,
+        keys: SupervisorKeys,
+        upstream: DiskUpstream | None,
+        progress: Progress,
+    ) -> None:
+        self.plan, self.state, self.progress = plan, state, progress
         drop = os.geteuid() == 0
         self.confined = can_confine()
-        self.provisions = Provisions(plan, state, keys, drop=drop, confine=self.confined)
+        self.provisions = Provisions(plan, state, keys.processes, drop=drop, confine=self.confined)
         logs = plan.state / "logs"
         self.managed = {
             process.name: Managed(process, self.provisions, logs / f"{process.name}.log", self.tell)
             for process in plan.processes
             if process.supervised
         }
-        self.roots = RootKeeper(keys.root_store(), ISSUING_TTL, self.tell, SystemClock())
+        log = logs / "root-signer.log"
+        self.jobs = RootJobs(self._launch_signer, log, plan.trust_domain, keys.sealing)
+        store = RootStore(plan.state, upstream)
+        self.roots = RootKeeper(store, self.jobs.make, ISSUING_TTL, self.tell, SystemClock())
         self.adopted: dict[int, tuple[int, Process]] = {}
         self.ready = False
         self.stopping = asyncio.Event()
@@ -82,7 +92,6 @@ class Supervisor:
         self.started_at = time.monotonic()
         self.demo_accounts: str | None = None
         self._journal: Journal | None = None
-        self._one_shots: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._save_due = False
 
@@ -229,49 +238,17 @@ class Supervisor:
         return {"name": None}
 
     async def sign(self, kind: str, csr: str) -> str:
-        """Run the one-shot root signer; of the request only `kind` and `csr` are used."""
+        """An issuing CA's certificate; of the request only `kind` and `csr` are used."""
         self._need_authority()
         signer = await self.roots.signer(kind)
-        ttl, names = ISSUING_TTL[kind], self.plan.web_names
-        job = self.keys.signing_job(kind, csr, signer=signer, ttl=ttl, names=names)
-        child, output = self._start_signer(json.dumps(job).encode())
-        try:
-            async with asyncio.timeout(SIGN_WITHIN):
-                status = await asyncio.shield(child.exited)
-        except TimeoutError:
-            child.kill()
-            status = await asyncio.shield(child.exited)
-        finally:
-            self._one_shots.discard(child.pid)
-            certificate = os.read(output, 1 << 16).decode()
-            os.close(output)
-        if status != 0 or not certificate:
-            raise Unavailable(
-                "signing_failed", f"the root signer ended with {status}", "see `rempart logs root-signer`"
-            )
-        return certificate + signer.chain
+        return await self.jobs.sign(kind, csr, signer, ttl=ISSUING_TTL[kind], names=self.plan.web_names)
+
+    def _launch_signer(self) -> Launch:
+        return self.provisions.launch(self.plan.process("root-signer"), None)[0]
 
     def _need_authority(self) -> None:
         if not self.plan.authority:
             raise BadInput("no_authority", "the authority is on another host", "ask there")
-
-    def _start_signer(self, job: bytes) -> tuple[Child, int]:
-        spec, _ = self.provisions.launch(self.plan.process("root-signer"), None)
-        log = os.open(self.plan.state / "logs" / "root-signer.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        source, sink = os.pipe()
-        output, result = os.pipe()
-        try:
-            os.set_blocking(output, False)
-            os.write(sink, job)
-            child = spawn(spec, stdin=source, stdout=result, stderr=log)
-            self._one_shots.add(child.pid)
-        except BaseException:
-            os.close(output)
-            raise
-        finally:
-            for fd in (log, source, sink, result):
-                os.close(fd)
-        return child, output
 
     # What the operator asks
 
@@ -355,14 +332,14 @@ class Supervisor:
 
     def _reap_orphans(self) -> None:
         """What our children left behind came to us (PR_SET_CHILD_SUBREAPER): bury it when it ends."""
-        known = {m.child.pid for m in self.managed.values() if m.child is not None} | self._one_shots
+        known = {m.child.pid for m in self.managed.values() if m.child is not None} | self.jobs.running
         for pid in set(children_of(os.getpid())) - known:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
     def _kill_orphans(self) -> None:
         for _ in range(100):
-            orphans = set(children_of(os.getpid())) - self._one_shots
+            orphans = set(children_of(os.getpid())) - self.jobs.running
             if not orphans:
                 return
             for pid in orphans:

@@ -38,7 +38,7 @@ from .agent_events import JournalTelling, gap_in, own_events
 from .agent_parts import MAX_BACKLOG, agent_parts
 from .agent_status import AgentStatus
 from .asgi import asgi_server
-from .key_material import master_key
+from .master_key import master_key
 from .state_files import StateDirectory, disk_error
 
 

@@ -34,6 +34,8 @@ class Own:
         return f"rempart.servers.{self.kind.replace('-', '_')}"
 
 
+MOST_INSTANCES = 8
+"""Of people."""
 RISKS = "run/risk.sock"
 """Where the models tell the PDP whose risk is raised."""
 

@@ -14,9 +14,9 @@ from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import msgspec
 
+from .catalog import MOST_INSTANCES
 from .check import Reader
 
-MOST_INSTANCES = 8
 SQLITE, DATABASE = "sqlite", "database"
 PROFILES = ("baseline", "fapi2")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

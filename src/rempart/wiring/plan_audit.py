@@ -9,7 +9,8 @@ import msgspec
 
 from .catalog import RISKS
 from .plan_model import Socket, View
-from .process_settings import ModelsSettings, NotifierSettings, SequencerSettings, ShipperSettings
+from .process_outlets import NotifierSettings, ShipperSettings
+from .process_settings import ModelsSettings, SequencerSettings
 from .settings import AppSettings
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rempart.kernel.errors import BadInput
 
-from . import process_settings as ps
+from . import process_workloads as ps
 from .host_settings import is_address
 from .plan_mesh import Member
 from .settings import AppSettings, Client, Service

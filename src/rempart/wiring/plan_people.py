@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .plan_names import own_origins
-from .process_settings import PeopleSettings
+from .process_people import PeopleSettings
 from .settings import AppSettings
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rempart.kernel.spiffe import SpiffeId
 
-from . import process_settings as ps
+from . import process_workloads as ps
 from .catalog import epochs_path
 from .plan_mesh import Member
 from .plan_model import Kind

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rempart.kernel.spiffe import parse_trust_domain
 
-from .process_settings import AgentSettings
+from .process_workloads import AgentSettings
 from .settings import AppSettings, load, parse
 from .workload_settings import DEFAULT_AGENTS, AgentsPlan
 

@@ -15,7 +15,7 @@ from rempart.people.administration.roles import RoleRules
 from .alert_channels import AlertingSettings, read_alerting
 from .audit_settings import AuditSettings, check_records, read_audit
 from .authorities import read_authorities
-from .catalog import instance_names
+from .catalog import MOST_INSTANCES, instance_names
 from .check import Problem, Problems, Reader
 from .detection_settings import DetectionSettings, read_detection
 from .host_settings import Host, check_placed, read_hosts
@@ -26,7 +26,7 @@ from .people_mail import MailSettings, read_mail
 from .people_oauth import OFF, SIGNING, read_registration, read_signing
 from .people_roles import read_roles
 from .people_sessions import SessionSettings, read_sessions
-from .people_state import MOST_INSTANCES, StateSettings, read_profile, read_state
+from .people_state import StateSettings, read_profile, read_state
 from .plan_names import GatewayNames, read_names
 from .tracing_settings import read_tracing
 from .workload_settings import WorkloadSettings, read_workloads

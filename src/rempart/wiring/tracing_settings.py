@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,23 +43,6 @@ def told(tracing: Tracing | None) -> dict[str, Any] | None:
     if tracing is None:
         return None
     return {"url": tracing.url, "ca": tracing.ca, "ca_file": tracing.ca_file, "percent": tracing.percent}
-
-
-def application_environment(collector: Mapping[str, Any], service: str) -> dict[str, str]:
-    """By which every OpenTelemetry SDK, and ours, sends its spans to the same collector, of the requests that the
-    gateway chose (OpenTelemetry specification, "Environment Variable Specification")."""
-    environment = {
-        "OTEL_SERVICE_NAME": service,
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector["url"],
-        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-        "OTEL_TRACES_SAMPLER": "parentbased_always_off",
-        "OTEL_PROPAGATORS": "tracecontext",
-        "OTEL_METRICS_EXPORTER": "none",
-        "OTEL_LOGS_EXPORTER": "none",
-    }
-    if collector["ca_file"]:
-        environment["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"] = collector["ca_file"]
-    return environment
 
 
 def _pem(reader: Reader, directory: Path) -> tuple[str, str]:

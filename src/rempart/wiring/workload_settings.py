@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .check import Reader
 from .plan_mesh import Remote
-from .process_settings import AgentSettings, BundleEndpointSettings, ClusterSettings, PartnerSettings, SpireSettings
+from .process_workloads import AgentSettings, BundleEndpointSettings, ClusterSettings, PartnerSettings, SpireSettings
 from .workload_state import WorkloadState, read_workload_state
 
 DEFAULT_AGENTS = ("0.0.0.0", 8081)  # nosec B104 - other hosts are who it is for; nothing listens unless the table is there

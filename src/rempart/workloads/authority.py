@@ -15,6 +15,8 @@ from rempart.crypto.ca_key import CaKey
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import parse_trust_domain
 
+from .root_rotation import NewRoot, Root
+
 KINDS = ("spiffe", "web")
 ROOT_TTL = 10 * 365 * 86400.0
 SEAL_PURPOSE = "root-signer"
@@ -40,6 +42,20 @@ def create_root(kind: str, trust_domain: str, *, ttl: float = ROOT_TTL, now: flo
         ttl=ttl,
     )
     return certificate.pem().decode(), key.to_der()
+
+
+def described(certificate: str, sealed: str) -> Root:
+    """A root with what its certificate (PEM) says. Raises BadInput `bad_certificate`."""
+    parsed = x509.Certificate.parse(x509.pem_to_ders(certificate)[0])
+    return Root(certificate, sealed, parsed.fingerprint, parsed.not_before, parsed.not_after)
+
+
+def new_root(kind: str, trust_domain: str, key: bytes, *, name: str = "") -> NewRoot:
+    """A new root, its private key sealed under `key` (32 bytes), for a file called `name`."""
+    certificate, private_key = create_root(kind, trust_domain)
+    name = name or f"{kind}-root-{secrets.token_hex(8)}.sealed"
+    sealed = seal_root_key(key, private_key, kind=kind, trust_domain=trust_domain)
+    return NewRoot(described(certificate, name), sealed)
 
 
 def _context(kind: str, trust_domain: str) -> bytes:

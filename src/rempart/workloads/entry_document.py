@@ -23,15 +23,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import yaml
-
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.spiffe import SpiffeId, parse_trust_domain
 
 from .model import Entry, Selector
 from .registration import check_id
 
-MAX_BYTES = 1 << 20
 MAX_TTL = 7 * 86400
 MAX_FEDERATED = 64
 _KEYS = frozenset(
@@ -42,69 +39,35 @@ _KEYS = frozenset(
 )
 _DNS = re.compile(r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HINT = re.compile(r"[A-Za-z0-9_. -]{0,64}")
-_REMEDY = "correct these lines; docs/workloads.md shows the format"
+REMEDY = "correct these lines; docs/workloads.md shows the format"
 
 
-class _Loader(yaml.SafeLoader):
-    """Maps know their line, repeat no key, and aliases (which multiply) are refused."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # its stubs leave it untyped
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, "keys are plain words", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
-            seen.add(key.value)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        mapping[_LINE] = node.start_mark.line + 1
-        return mapping
-
-
-_LINE = object()  # no key of a document can equal it
-
-
-def parse_yaml(text: str, trust_domain: str, *, name: str = "entries.yaml") -> list[Entry]:
-    """Raises BadInput `bad_entries` with every error as `name:line: what`."""
-    if len(text) > MAX_BYTES:
-        raise BadInput("bad_entries", f"{name} is larger than {MAX_BYTES} bytes", "split it")
-    try:
-        document = yaml.load(text, _Loader)  # nosec B506 - _Loader is a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BadInput("bad_entries", f"{name}:{line}: {error.problem}", _REMEDY) from None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        raise BadInput("bad_entries", f"{name}:1: this is not YAML", _REMEDY) from None
-    return parse_document(document, trust_domain, name=name)
+LINE = object()
+"""In a map, the line that it began on, where a parser told: no key of a document can equal it."""
 
 
 def parse_document(document: Any, trust_domain: str, *, name: str = "entries") -> list[Entry]:
-    """The same from what a parser made: a list of entries, or `{"entries": [...]}`."""
+    """Of what a parser made: a list of entries, or `{"entries": [...]}`. Raises BadInput `bad_entries` with every error
+    as `name:line: what`."""
     errors: list[str] = []
     if isinstance(document, dict) and "spiffe_id" in document:
         document = [document]
     if isinstance(document, dict):
-        top = {key for key in document if key is not _LINE}
+        top = {key for key in document if key is not LINE}
         if top != {"entries"}:
-            raise BadInput("bad_entries", f"{name}:1: the one key here is `entries`", _REMEDY)
+            raise BadInput("bad_entries", f"{name}:1: the one key here is `entries`", REMEDY)
         document = document["entries"]
     if not isinstance(document, list) or not document:
-        raise BadInput("bad_entries", f"{name}:1: there is no list of entries", _REMEDY)
+        raise BadInput("bad_entries", f"{name}:1: there is no list of entries", REMEDY)
     entries = []
     for number, item in enumerate(document, 1):
-        line = item.get(_LINE) if isinstance(item, dict) else None
+        line = item.get(LINE) if isinstance(item, dict) else None
         where = f"{name}:{line}" if line else f"{name}: entry {number}"
         entry = _entry(item, trust_domain, where, errors)
         if entry is not None:
             entries.append(entry)
     if errors:
-        raise BadInput("bad_entries", "\n".join(errors[:50]), _REMEDY)
+        raise BadInput("bad_entries", "\n".join(errors[:50]), REMEDY)
     return entries
 
 
@@ -113,7 +76,7 @@ def _entry(item: Any, trust_domain: str, where: str, errors: list[str]) -> Entry
         errors.append(f"{where}: an entry is a map of spiffe_id, selectors and more")
         return None
     before = len(errors)
-    item = {key: value for key, value in item.items() if key is not _LINE}
+    item = {key: value for key, value in item.items() if key is not LINE}
     for key in sorted(set(item) - _KEYS, key=str):
         errors.append(f"{where}: unknown key {str(key)[:80]!r}; known: {', '.join(sorted(_KEYS))}")
     spiffe_id = None
@@ -161,7 +124,7 @@ def _entry(item: Any, trust_domain: str, where: str, errors: list[str]) -> Entry
 
 def _ttls(value: Any, where: str, errors: list[str]) -> tuple[int, int]:
     """Seconds of X.509-SVIDs and of JWT-SVIDs: one number is for both."""
-    parts = {key: part for key, part in value.items() if key is not _LINE} if isinstance(value, dict) else None
+    parts = {key: part for key, part in value.items() if key is not LINE} if isinstance(value, dict) else None
     x509, jwt = (value, value) if parts is None else (parts.pop("x509", 0), parts.pop("jwt", 0))
     for ttl in (x509, jwt):
         if parts or isinstance(ttl, bool) or not isinstance(ttl, int) or not 0 <= ttl <= MAX_TTL:
@@ -205,7 +168,7 @@ def _selectors(value: Any, where: str, errors: list[str]) -> frozenset[Selector]
     for item in value:
         text = item
         if isinstance(item, dict):
-            parts = {key: part for key, part in item.items() if key is not _LINE}
+            parts = {key: part for key, part in item.items() if key is not LINE}
             if set(parts) == {"type", "value"} and all(isinstance(part, str) for part in parts.values()):
                 text = f"{parts['type']}:{parts['value']}"
         if not isinstance(text, str):

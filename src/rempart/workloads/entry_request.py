@@ -17,7 +17,7 @@ from starlette.requests import Request
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput
 
-from .entry_document import parse_document, parse_yaml
+from .entry_document import parse_document
 from .model import Entry
 from .registrar import Registrar
 from .registration import MAX_ENTRIES, Applied, Registration
@@ -60,6 +60,8 @@ def _parse(body: bytes, trust_domain: str) -> EntryRequest:
 
 def _files(files: object, trust_domain: str) -> list[Entry]:
     """The mistakes of all files are shown together."""
+    from .entry_yaml import parse_yaml  # loaded once there is YAML
+
     if not isinstance(files, list) or not files:
         raise BadInput("bad_entries", "there is no file")
     entries: list[Entry] = []

@@ -5,7 +5,6 @@ supervisor, which as root may look at every process (proc_pid_exe(5)).
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from collections import OrderedDict
 
@@ -55,6 +54,8 @@ class Programs:
             self._waiting -= 1
 
     def _digest(self, pid: int) -> str | None:
+        import hashlib  # OpenSSL, 4 MB, which a supervisor has no other use for
+
         try:
             with open(f"{self._proc}/{pid}/exe", "rb") as program:
                 status = os.fstat(program.fileno())

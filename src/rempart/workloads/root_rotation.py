@@ -14,18 +14,26 @@ from typing import Any
 
 import msgspec
 
-from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel.errors import Conflict
 
 
 class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`certificate` is PEM; `sealed` the name of the file with its sealed private key."""
+    """`certificate` is PEM; `sealed` the name of the file with its sealed private key; the rest is what the certificate
+    says (`fingerprint`: SHA-256 in hexadecimal; times in seconds since the epoch), so that who keeps roots parses none.
+    """
 
     certificate: str
     sealed: str
+    fingerprint: str = ""
+    not_before: float = 0.0
+    not_after: float = 0.0
 
-    def parsed(self) -> Certificate:
-        return Certificate.parse(pem_to_ders(self.certificate)[0])
+
+class NewRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A root that nobody trusts yet, and what its file is to hold."""
+
+    root: Root
+    sealed_key: bytes
 
 
 class RootSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,7 +85,7 @@ class RootSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         """`published`: fingerprints that peers are being told. Only the first time that all are among them counts."""
         if self.next is None or self.published_at is not None:
             return self
-        if not {root.parsed().fingerprint for root in self.roots} <= set(published):
+        if not {root.fingerprint for root in self.roots} <= set(published):
             return self
         return msgspec.structs.replace(self, published_at=now)
 
@@ -98,13 +106,12 @@ class RootSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def is_due(self, now: float) -> bool:
         """Steady, and half of the root's life is over."""
-        certificate = self.current.parsed()
-        return self.phase == "steady" and now >= (certificate.not_before + certificate.not_after) / 2
+        return self.phase == "steady" and now >= (self.current.not_before + self.current.not_after) / 2
 
     def document(self) -> dict[str, Any]:
         return {
             "roots": self.pem,
-            "signing": self.current.parsed().fingerprint,
+            "signing": self.current.fingerprint,
             "phase": self.phase,
             "activate_at": self.activate_at,
             "retire_at": self.retire_at,

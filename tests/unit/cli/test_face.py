@@ -138,7 +138,7 @@ def test_it_is_small() -> None:
 def test_ctrl_c_before_it_is_ready_stops_it_and_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     handlers = {number: signal.getsignal(number) for number in face.SIGNALS}
-    monkeypatch.setattr(host, "fork_supervisor", lambda prepared, detach: (_pausing(), -1))
+    monkeypatch.setattr(host, "start_supervisor", lambda prepared, detach: (_pausing(), -1))
     monkeypatch.setattr(supervised, "_follow_start", _interrupted)
     monkeypatch.setattr(supervised, "say", said.append)
     try:

@@ -11,7 +11,7 @@ from tests.people_fakes import MemoryRecorder
 
 from rempart.kernel.errors import BadInput
 from rempart.servers.people import compose
-from rempart.wiring.process_settings import PeopleSettings
+from rempart.wiring.process_people import PeopleSettings
 
 
 @pytest.mark.parametrize(

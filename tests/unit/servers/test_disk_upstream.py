@@ -6,13 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.unit.servers.test_root_keeper import DOMAIN, KEY, TTL, Machine
+from tests.unit.servers.test_root_keeper import DOMAIN, KEY, Machine
 from tests.upstream_ca import Ca, make_ca, write_upstream
 
 from rempart.crypto.x509 import pem_to_ders
 from rempart.kernel.errors import Conflict, Unavailable
 from rempart.servers.disk_upstream import DiskUpstream
-from rempart.servers.root_keeper import OVERLAP, RootKeeper
+from rempart.servers.keys_at_start import ensure_roots
+from rempart.servers.root_keeper import OVERLAP
 from rempart.servers.root_store import RootStore
 from rempart.workloads import authority
 
@@ -85,10 +86,6 @@ class Company(Machine):
 
     upstream: DiskUpstream | None = None
 
-    def start(self) -> None:
-        store = RootStore(self.path, DOMAIN, KEY, self.upstream)
-        self.keeper = RootKeeper(store, TTL, self.tell, self.clock, margin=10)
-
     def write(self, *chain: Ca) -> None:
         if (self.path / "ca.key").exists():
             unlocked(self.path)
@@ -132,12 +129,12 @@ def test_with_an_upstream_from_the_first_start_there_is_no_key_of_ours(tmp_path:
     for name in ("secrets", "tls", "trust"):
         (tmp_path / "state" / name).mkdir(parents=True)
     upstream = write_upstream(tmp_path, DOMAIN, ROOT)
-    store = RootStore(tmp_path / "state", DOMAIN, KEY, upstream)
-    assert store.load("spiffe").pem == ROOT.pem()
+    store = RootStore(tmp_path / "state", upstream)
+    assert ensure_roots(store, DOMAIN, KEY).spiffe == ROOT.pem()
     assert not list((tmp_path / "state" / "secrets").glob("spiffe-root*.sealed"))
     unlocked(tmp_path)
     write_upstream(tmp_path, DOMAIN, OTHER)  # replaced while we were down: what peers trust is remembered
-    assert store.load("spiffe").pem == ROOT.pem()
+    assert ensure_roots(store, DOMAIN, KEY).spiffe == ROOT.pem()
 
 
 def test_new_files_are_taken_over_with_an_overlap(company: Company) -> None:

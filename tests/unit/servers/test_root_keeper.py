@@ -11,6 +11,7 @@ from rempart.kernel.clock import ManualClock
 from rempart.kernel.errors import BadInput, Conflict, Integrity
 from rempart.kernel.event import EventType
 from rempart.servers import root_store
+from rempart.servers.keys_at_start import ensure_roots
 from rempart.servers.root_keeper import SCHEDULED_OVERLAP, RootKeeper
 from rempart.servers.root_store import RootStore
 from rempart.workloads import authority
@@ -27,6 +28,8 @@ class Killed(BaseException):
 class Machine:
     """A state directory and whoever runs on it; `told` are the recorded events."""
 
+    upstream = None
+
     def __init__(self, path):
         for name in ("secrets", "tls", "trust"):
             (path / name).mkdir()
@@ -35,7 +38,12 @@ class Machine:
         self.start()
 
     def start(self):
-        self.keeper = RootKeeper(RootStore(self.path, DOMAIN, KEY), TTL, self.tell, self.clock, margin=10)
+        store = RootStore(self.path, self.upstream)
+        ensure_roots(store, DOMAIN, KEY)
+        self.keeper = RootKeeper(store, self.make, TTL, self.tell, self.clock, margin=10)
+
+    async def make(self, kind):
+        return authority.new_root(kind, DOMAIN, KEY)
 
     async def tell(self, kind, reason, severity, details):
         self.told.append((kind, details))
@@ -155,7 +163,7 @@ def test_a_damaged_state_or_a_lost_key_stops_the_start(machine):
 
 
 def test_at_half_of_its_life_a_root_is_replaced_by_itself(machine):
-    certificate = machine.keeper.current("spiffe").parsed()
+    certificate = machine.keeper.current("spiffe")
     machine.clock.advance((certificate.not_before + certificate.not_after) / 2 - machine.clock.now() - 10)
     assert machine.step()["phase"] == "steady"
     assert machine.step(20)["phase"] == "prepared"

@@ -11,7 +11,7 @@ from rempart.wiring.plan import Options, Roots, make_plan
 from rempart.wiring.plan_hosts import Elsewhere
 from rempart.wiring.plan_model import Plan
 from rempart.wiring.ports import Ports
-from rempart.wiring.process_settings import HostSettings
+from rempart.wiring.process_workloads import HostSettings
 from rempart.wiring.settings import parse
 
 APP = """

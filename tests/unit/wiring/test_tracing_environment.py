@@ -7,7 +7,8 @@ import pytest
 from rempart.mesh.model import Tracing
 from rempart.sdk import tracing
 from rempart.telemetry.exporter import Exporter
-from rempart.wiring.tracing_settings import application_environment, told
+from rempart.wiring.tracing_environment import application_environment
+from rempart.wiring.tracing_settings import told
 
 TOLD = told(Tracing(host="collector.example", port=4318, ca="PEM", ca_file="/app/ca.pem", percent=10))
 

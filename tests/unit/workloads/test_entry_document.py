@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rempart.kernel.errors import BadInput
-from rempart.workloads.entry_document import parse_document, parse_yaml
+from rempart.workloads.entry_document import parse_document
+from rempart.workloads.entry_yaml import parse_yaml
 from rempart.workloads.model import Selector
 
 DOMAIN = "bank.example"

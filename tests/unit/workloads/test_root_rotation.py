@@ -9,10 +9,10 @@ from tests.unit.workloads.doubles import DOMAIN
 
 from rempart.kernel.errors import Conflict
 from rempart.workloads import authority
-from rempart.workloads.root_rotation import Root, RootSet
+from rempart.workloads.root_rotation import RootSet
 
-ROOTS = [Root(authority.create_root("spiffe", DOMAIN, now=1000.0)[0], f"{n}.sealed") for n in range(4)]
-PRINTS = [root.parsed().fingerprint for root in ROOTS]
+ROOTS = [authority.described(authority.create_root("spiffe", DOMAIN, now=1000.0)[0], f"{n}.sealed") for n in range(4)]
+PRINTS = [root.fingerprint for root in ROOTS]
 LIFE = 100.0
 
 
@@ -50,7 +50,7 @@ def test_a_second_rotation_waits_for_the_first(phase: str) -> None:
 
 def test_half_of_a_life_is_when_it_is_due() -> None:
     steady = RootSet(current=ROOTS[0])
-    certificate = ROOTS[0].parsed()
+    certificate = ROOTS[0]
     half = (certificate.not_before + certificate.not_after) / 2
     assert not steady.is_due(half - 1)
     assert steady.is_due(half)
@@ -70,7 +70,7 @@ def test_whatever_happens_all_that_is_valid_is_below_a_trusted_root(steps: list[
             used += 1
             roots = roots.prepare(ROOTS[used], 20)
         elif what == "publish":
-            roots = roots.publish([root.parsed().fingerprint for root in roots.roots], now)
+            roots = roots.publish([root.fingerprint for root in roots.roots], now)
             for root in roots.roots:
                 trusted_since.setdefault(ROOTS.index(root), now)
         now += amount
