@@ -71,7 +71,7 @@ class Service(Intake, Protocol):
     async def grown(self, size: int, seconds: float) -> None:
         """Return when the log has more than `size` events, after `seconds`, or when the process is to end."""
 
-    def metrics(self) -> bytes:
+    def metrics(self) -> str:
         """A Prometheus page."""
 
 

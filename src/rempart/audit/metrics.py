@@ -5,62 +5,48 @@ from __future__ import annotations
 import time
 
 from rempart.kernel.event import EventType
+from rempart.telemetry.exposition import Exposition
 
 from .sequencer import Sequencer
 
 
-def page(sequencer: Sequencer) -> bytes:
+def page(sequencer: Sequencer) -> str:
     """Prometheus's text format 0.0.4."""
-    log, counts = sequencer.log, sequencer.counts
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, about: str, *samples: tuple[str, float]) -> None:
-        lines.append(f"# HELP {name} {about}")
-        lines.append(f"# TYPE {name} {kind}")
-        lines.extend(f"{name}{labels} {value:.10g}" for labels, value in samples)
-
-    metric("rempart_audit_log_size", "gauge", "Events in the Merkle log", ("", log.size))
-    metric(
-        "rempart_audit_lag_seconds",
-        "gauge",
-        "Since all journals were last read to the end",
-        ("", sequencer.lag_seconds),
-    )
-    metric(
+    log, counts, to = sequencer.log, sequencer.counts, Exposition()
+    lag = sequencer.lag_seconds
+    to.single("rempart_audit_log_size", "gauge", "Events in the Merkle log", log.size)
+    to.single("rempart_audit_lag_seconds", "gauge", "Since all journals were last read to the end", lag)
+    to.single(
         "rempart_audit_checkpoint_age_seconds",
         "gauge",
         "Since a signed checkpoint was last known to cover every event",
-        ("", min(time.monotonic() - log.signed_at, sequencer.lag_seconds)),
+        min(time.monotonic() - log.signed_at, lag),
     )
-    metric(
+    to.family(
         "rempart_audit_journal_backlog_bytes",
         "gauge",
         "Segments of each journal that are not wholly integrated",
-        *((f'{{journal="{_escaped(name)}"}}', size) for name, size in sorted(sequencer.backlog().items())),
+        [({"journal": name}, size) for name, size in sorted(sequencer.backlog().items())],
     )
-    metric("rempart_audit_integrated_total", "counter", "Events integrated since the start", ("", counts.integrated))
-    metric(
+    to.single("rempart_audit_integrated_total", "counter", "Events integrated since the start", counts.integrated)
+    to.single(
         "rempart_audit_refused_records_total",
         "counter",
         "Journal records that are no event of that journal",
-        ("", counts.refused),
+        counts.refused,
     )
-    metric("rempart_audit_repeated_total", "counter", "Events that were told again", ("", counts.repeated))
-    metric("rempart_audit_alarms_total", "counter", "Alarms about journals", ("", counts.alarms))
-    metric("rempart_audit_index_failures_total", "counter", "Failures of the search index", ("", counts.index_failures))
+    to.single("rempart_audit_repeated_total", "counter", "Events that were told again", counts.repeated)
+    to.single("rempart_audit_alarms_total", "counter", "Alarms about journals", counts.alarms)
+    to.single("rempart_audit_index_failures_total", "counter", "Failures of the search index", counts.index_failures)
     if (behind := sequencer.index_lag) is not None:  # nothing while the index is down
-        metric("rempart_audit_unindexed_events", "gauge", "In the log and not yet found by searches", ("", behind))
+        to.single("rempart_audit_unindexed_events", "gauge", "In the log and not yet found by searches", behind)
     by_type = dict(sequencer.events_by_type())
     if by_type:  # types that never happened are 0, so that the first is an increase; nothing while the index is down
         by_type = {str(kind): 0 for kind in EventType} | by_type
-    metric(
+    to.family(
         "rempart_audit_events_total",
         "counter",
         "Events in the log by type",
-        *((f'{{type="{_escaped(kind)}"}}', count) for kind, count in sorted(by_type.items())),
+        [({"type": kind}, count) for kind, count in sorted(by_type.items())],
     )
-    return "".join(line + "\n" for line in lines).encode()
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return to.text()

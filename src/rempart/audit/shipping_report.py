@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rempart.kernel.clock import rfc3339
+from rempart.telemetry.exposition import Exposition, Kind
 
 from .shipping import Shipment
 
@@ -26,15 +27,13 @@ def report(shipment: Shipment) -> dict[str, Any]:
     }
 
 
-def page(shipments: Sequence[Shipment]) -> bytes:
-    """Prometheus's text format 0.0.4. A sink's name is `[a-z][a-z0-9-]*`: nothing to escape."""
-    lines: list[str] = []
+def page(shipments: Sequence[Shipment]) -> str:
+    """Prometheus's text format 0.0.4."""
+    to = Exposition()
 
-    def metric(name: str, kind: str, about: str, values: Sequence[float]) -> None:
-        lines.append(f"# HELP rempart_sink_{name} {about}")
-        lines.append(f"# TYPE rempart_sink_{name} {kind}")
-        for shipment, value in zip(shipments, values, strict=True):
-            lines.append(f'rempart_sink_{name}{{sink="{shipment.name}"}} {value:.10g}')
+    def metric(name: str, kind: Kind, about: str, values: Sequence[float]) -> None:
+        samples = [({"sink": one.name}, value) for one, value in zip(shipments, values, strict=True)]
+        to.family(f"rempart_sink_{name}", kind, about, samples)
 
     all_progress = [shipment.progress for shipment in shipments]
     metric("up", "gauge", "1 unless the last attempt failed", [not p.failing for p in all_progress])
@@ -46,4 +45,4 @@ def page(shipments: Sequence[Shipment]) -> bytes:
     metric("sent_bytes_total", "counter", "Bytes of events confirmed", [p.bytes for p in all_progress])
     metric("rejected_total", "counter", "Events refused for good", [p.rejected for p in all_progress])
     metric("failures_total", "counter", "Attempts that failed", [p.failures for p in all_progress])
-    return "".join(line + "\n" for line in lines).encode()
+    return to.text()

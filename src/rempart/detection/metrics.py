@@ -2,65 +2,51 @@
 
 from __future__ import annotations
 
+from rempart.telemetry.exposition import Exposition
+
 from .following import Follower
 
 
-def page(follower: Follower) -> bytes:
+def page(follower: Follower) -> str:
     """Prometheus's text format 0.0.4."""
-    engine = follower.engine
+    engine, to = follower.engine, Exposition()
     counts, correlators = engine.counts, engine.correlators
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, about: str, *samples: tuple[str, float]) -> None:
-        lines.append(f"# HELP {name} {about}")
-        lines.append(f"# TYPE {name} {kind}")
-        lines.extend(f"{name}{labels} {value:.10g}" for labels, value in samples)
-
-    metric(
+    to.family(
         "rempart_detections_total",
         "counter",
         "Alerts and signals by rule",
-        *(
-            (f'{{rule="{rule.name}",severity="{rule.severity}"}}', counts.alerts[rule.name])
+        [
+            ({"rule": rule.name, "severity": str(rule.severity)}, counts.alerts[rule.name])
             for rule in engine.rules
             if engine.speaks(rule.name)
-        ),
+        ],
     )
-    metric("rempart_detector_alerts_total", "counter", "Alerts recorded", ("", follower.raised))
-    metric("rempart_detector_events_total", "counter", "Events taken", ("", counts.events))
-    metric("rempart_detector_repeated_total", "counter", "Events that came again", ("", counts.repeated))
-    metric(
-        "rempart_detector_unreadable_total", "counter", "Entries of the log that are no events", ("", counts.unreadable)
-    )
-    metric(
-        "rempart_detector_suppressed_total",
-        "counter",
-        "Alerts beyond what a rule says in an hour",
-        ("", counts.suppressed),
-    )
-    metric("rempart_detector_implausible_total", "counter", "Times not believed", ("", engine.clock.implausible))
-    metric(
-        "rempart_detector_behind_events",
-        "gauge",
-        "Events in the log not yet taken",
-        ("", follower.size - follower.cursor),
-    )
-    metric(
+    to.single("rempart_detector_alerts_total", "counter", "Alerts recorded", follower.raised)
+    to.single("rempart_detector_events_total", "counter", "Events taken", counts.events)
+    to.single("rempart_detector_repeated_total", "counter", "Events that came again", counts.repeated)
+    about = "Entries of the log that are no events"
+    to.single("rempart_detector_unreadable_total", "counter", about, counts.unreadable)
+    about = "Alerts beyond what a rule says in an hour"
+    to.single("rempart_detector_suppressed_total", "counter", about, counts.suppressed)
+    to.single("rempart_detector_implausible_total", "counter", "Times not believed", engine.clock.implausible)
+    behind = follower.size - follower.cursor
+    to.single("rempart_detector_behind_events", "gauge", "Events in the log not yet taken", behind)
+    to.family(
         "rempart_detector_groups",
         "gauge",
         "Groups that a correlation keeps",
-        *((f'{{rule="{name}"}}', len(one.groups)) for name, one in correlators.items()),
+        [({"rule": name}, len(one.groups)) for name, one in correlators.items()],
     )
-    metric(
+    to.family(
         "rempart_detector_evicted_total",
         "counter",
         "Groups forgotten for others before their time",
-        *((f'{{rule="{name}"}}', one.evicted) for name, one in correlators.items()),
+        [({"rule": name}, one.evicted) for name, one in correlators.items()],
     )
-    metric(
+    to.family(
         "rempart_detector_late_total",
         "counter",
         "Events too late for a correlation",
-        *((f'{{rule="{name}"}}', one.late) for name, one in correlators.items()),
+        [({"rule": name}, one.late) for name, one in correlators.items()],
     )
-    return "".join(line + "\n" for line in lines).encode()
+    return to.text()

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from rempart.kernel.errors import BadInput, NotFound, Unavailable
+from rempart.protocols.http_pages import JSON, Ask, Page, json_page
 
-from .api import Ask
 from .bundle import dump
 from .decide import Decider
 from .epochs import Follower
@@ -20,11 +20,9 @@ from .model import Bundle
 from .outbox import Outbox
 from .verdict import read_verdict
 
-_JSON = "application/json"
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _OF_COUNTERS = re.compile(r"^(# (?:HELP|TYPE) \w+)_total ", re.MULTILINE)  # which OpenMetrics names without `_total`
-Page = tuple[int, str, bytes]
 
 
 class Pages:
@@ -52,26 +50,26 @@ class Pages:
         """`GET /policy`, `POST /policy/reload`, `POST /policy/eval`, `GET /policy/files`, `GET /policy/given`."""
         match ask.method, ask.path:
             case "GET", "/policy":
-                return _json(self._state())
+                return json_page(self._state())
             case "POST", "/policy/reload":
                 await self._keeper.reload(ask.operator)
-                return _json(self._state())
+                return json_page(self._state())
             case "GET", "/policy/files":
-                return _json({"policies": self._keeper.documents()})
+                return json_page({"policies": self._keeper.documents()})
             case "GET", "/policy/given":
-                return _json(dict(self._given))
+                return json_page(dict(self._given))
             case "POST", "/policy/eval":
-                return _json(self._evaluate(ask.json()))
+                return json_page(self._evaluate(ask.json()))
         raise NotFound("no_such_resource", f"{ask.method} {ask.path} is nothing here", "see docs/policy.md")
 
     async def policies(self, ask: Ask) -> Page:
         if ask.method == "GET" and ask.path == "/bundle" and (bundle := self._keeper.bundle) is not None:
             if self._dumped[0] is not bundle:  # asked every second for each other host, between questions of Envoys
                 self._dumped = bundle, dump(bundle)
-            return 200, _JSON, self._dumped[1]
+            return 200, JSON, self._dumped[1]
         if ask.method != "GET" or ask.path not in ("/policies", "/opa/policies"):
             raise NotFound("no_such_resource", "only GET /policies and /bundle are here", "ask for /policies")
-        return _json(self._keeper.documents())
+        return json_page(self._keeper.documents())
 
     async def metrics(self, ask: Ask) -> Page:
         if ask.method != "GET" or ask.path != "/metrics":
@@ -169,7 +167,3 @@ def _process_metrics() -> str:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return generate_latest(registry).decode()
-
-
-def _json(document: Any) -> Page:
-    return 200, _JSON, json.dumps(document).encode()

@@ -1,20 +1,10 @@
-"""The PDP's two faces: Envoy's questions (as little Python per request as can be), and small JSON pages for people."""
+"""Envoy's questions, with as little Python for each as can be."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import struct
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import httptools
-
-from rempart.kernel.errors import BadInput, RempartError
-from rempart.kernel.problem import CONTENT_TYPE, problem
 
 from .answer import refusal_response
 from .decide import PREFIX, Decider, Point
@@ -23,8 +13,6 @@ from .question import plain
 
 MAX_REQUEST = 128 << 10  # bytes of one question; Envoy's own limit on headers is below
 MAX_HEADERS = 200
-MAX_BODY = 32 << 20
-_IDLE_SECONDS = 30.0
 
 
 class PepConnection(asyncio.Protocol):
@@ -102,118 +90,3 @@ class PepConnection(asyncio.Protocol):
         self._decider.counters.malformed += 1
         if self._transport is not None:
             self._outbox.put(self._transport, refusal_response(400, "bad_request", why), None, close=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request to a small page. `operator` is the local user who asks, by the kernel's word."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    body: bytes
-    operator: str
-    accept: str = ""
-
-    def json(self) -> Any:
-        """Raises BadInput `bad_json`."""
-        try:
-            return json.loads(self.body) if self.body else {}
-        except (ValueError, RecursionError) as error:
-            raise BadInput("bad_json", f"the body is not JSON: {error}"[:200], "send one JSON document") from None
-
-
-Handler = Callable[[Ask], Awaitable[tuple[int, str, bytes]]]
-
-
-class PageConnection(asyncio.Protocol):
-    """One request, one answer, then it closes: admin, policies and metrics are asked seldom."""
-
-    def __init__(self, handler: Handler, tasks: set[asyncio.Task[None]]) -> None:
-        self._handler = handler
-        self._tasks = tasks
-        self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        self._url = b""
-        self._accept = ""
-        self._body: list[bytes] = []
-        self._size = 0
-        self._done = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a stream's transport
-        self._timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        if self._done:
-            return
-        self._size += len(data)
-        try:
-            if self._size > MAX_BODY:
-                raise httptools.HttpParserError("too large")
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._done = True
-            self._write(
-                400, CONTENT_TYPE, json.dumps(problem(400, "bad_request", "not an acceptable request")).encode()
-            )
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"accept":
-            self._accept = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        if self._done:
-            return
-        self._done = True
-        if self._timer is not None:
-            self._timer.cancel()
-        task = asyncio.get_running_loop().create_task(
-            self._answer(self._parser.get_method().decode("ascii", "replace"))
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, method: str) -> None:
-        try:
-            parts = urlsplit(self._url.decode("ascii"))
-            query, body = dict(parse_qsl(parts.query)), b"".join(self._body)
-            ask = Ask(method, parts.path, query, body, self._operator(), self._accept)
-            status, kind, body = await self._handler(ask)
-        except RempartError as error:
-            document = problem(error.status, error.code, error.reason, remedy=error.remedy)
-            status, kind, body = error.status, CONTENT_TYPE, json.dumps(document).encode()
-        except Exception as error:
-            document = problem(
-                500, "internal_error", f"the PDP failed: {type(error).__name__}", remedy="see `rempart logs pdp`"
-            )
-            status, kind, body = 500, CONTENT_TYPE, json.dumps(document).encode()
-        self._write(status, kind, body)
-
-    def _operator(self) -> str:
-        """SO_PEERCRED: pid, uid, gid of whoever connected (unix(7))."""
-        sock = self._transport.get_extra_info("socket") if self._transport else None
-        if sock is None:
-            return "uid:unknown"
-        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-        return f"uid:{uid}"
-
-    def _write(self, status: int, kind: str, body: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        head = f"HTTP/1.1 {status} {'OK' if status == 200 else 'Refused'}\r\ncontent-type: {kind}\r\n"
-        head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self._transport.write(head.encode() + body)
-        self._transport.close()

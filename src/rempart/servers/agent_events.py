@@ -20,8 +20,7 @@ from rempart.kernel.durable_file import replace_file
 from rempart.kernel.errors import RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Recorder, Severity
 from rempart.workloads.agents import messages
-from rempart.workloads.agents.host_api import Recorded
-from rempart.workloads.agents.messages import Told, ToldAll
+from rempart.workloads.agents.messages import Recorded, Told, ToldAll
 from rempart.workloads.ports import ServerConnection
 
 Tell = Callable[[Sequence[bytes]], Awaitable[None]]

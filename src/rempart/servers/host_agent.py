@@ -18,6 +18,7 @@ import uvloop
 from rempart.audit.journal import Journal
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
+from rempart.protocols.http_pages import serve_pages
 from rempart.wiring.process_workloads import HostAgentSettings
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.grpc_server import GrpcServer
@@ -30,7 +31,6 @@ from .agent_events import JournalTelling, gap_in, host_events
 from .agent_evidence import evidence_to_join_again
 from .agent_parts import MAX_BACKLOG, agent_parts
 from .agent_status import AgentStatus
-from .asgi import asgi_server
 from .boot import Boot
 from .host_policy import EpochRelay, PolicyCopy
 from .host_record import HostRecord
@@ -81,9 +81,9 @@ async def run(boot: Boot) -> None:
         )
         status = AgentStatus(parts.membership, parts.knowledge, identities, journal)
         epochs = EpochRelay(parts.server)
-        pages = {name: asgi_server(status.app()) for name in ("admin", "metrics")}
-        serving = [asyncio.create_task(page.serve(sockets=[boot.sockets[name]])) for name, page in pages.items()]
-        serving += [asyncio.create_task(page.serve(sockets=[listening])) for page, listening in record.servers]
+        for name in ("admin", "metrics"):
+            closing.callback((await serve_pages(boot.sockets[name], status.page)).close)
+        serving = [asyncio.create_task(page.serve(sockets=[listening])) for page, listening in record.servers]
         working: list[asyncio.Task[Any]] = [
             asyncio.create_task(parts.membership.keep_synchronised()),
             asyncio.create_task(parts.membership.keep_fresh()),
@@ -98,8 +98,7 @@ async def run(boot: Boot) -> None:
             working.append(asyncio.create_task(policy.keep_current()))
         await workloads.serve(boot.sockets["workload"])
         boot.ready()
-        ending = [*pages.values(), *(page for page, _ in record.servers)]
-        await until_stopped(stop, ending, serving, working, workloads.close)
+        await until_stopped(stop, [page for page, _ in record.servers], serving, working, workloads.close)
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
@@ -23,7 +22,7 @@ from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.policy.admin import Pages
-from rempart.policy.api import Handler, PageConnection, PepConnection
+from rempart.policy.api import PepConnection
 from rempart.policy.claims import why_refused
 from rempart.policy.decide import Decider, Deciding, Point, Rules
 from rempart.policy.epochs import Epochs, Follower
@@ -32,6 +31,7 @@ from rempart.policy.keeper import Keeper, Source
 from rempart.policy.outbox import Outbox
 from rempart.policy.risks import RiskFollower
 from rempart.policy.traces import DecisionTraces
+from rempart.protocols.http_pages import Handler, serve_pages
 from rempart.wiring.process_settings import PdpSettings
 
 from .boot import Boot
@@ -157,12 +157,10 @@ async def _listen(
             decider.counters.decisions.setdefault((configured.name, "deny", code), 0)
         factory = functools.partial(PepConnection, point, decider, outbox)
         servers.append(await loop.create_unix_server(factory, sock=listening, backlog=BACKLOG))
-    tasks: set[asyncio.Task[None]] = set()
     handlers: Mapping[str, Handler] = {"admin": pages.admin, "policies": pages.policies, "metrics": pages.metrics}
     for name, handler in handlers.items():
         if name in boot.sockets:
-            page: Any = functools.partial(PageConnection, handler, tasks)
-            servers.append(await loop.create_unix_server(page, sock=boot.sockets[name]))
+            servers.append(await serve_pages(boot.sockets[name], handler))
     return servers
 
 

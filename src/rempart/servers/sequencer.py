@@ -122,8 +122,8 @@ class SequencerProcess:
         log_id = f"{self._keys.keys[0].verifier} {self._personal.keys.destroyed}"
         return SqliteSearch(self._boot.data_dir / "search.db", log_id)
 
-    def metrics(self) -> bytes:
-        return page(self.sequencer) + (self._spans.metrics().encode() if self._spans else b"")
+    def metrics(self) -> str:
+        return page(self.sequencer) + (self._spans.metrics() if self._spans else "")
 
     # -- running -------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Mapping
 from typing import Protocol
 
+from rempart.telemetry.exposition import Exposition
+
 
 class Supervised(Protocol):
     @property
@@ -23,11 +25,12 @@ class Supervising(Protocol):
 
 def exposition(managed: Mapping[str, Supervised]) -> str:
     """The Prometheus text format."""
-    lines = ["# TYPE rempart_process_up gauge"]
-    lines += [f'rempart_process_up{{process="{name}"}} {int(one.ready)}' for name, one in managed.items()]
-    lines.append("# TYPE rempart_process_restarts_total counter")
-    lines += [f'rempart_process_restarts_total{{process="{name}"}} {one.restarts}' for name, one in managed.items()]
-    return "\n".join(lines) + "\n"
+    to = Exposition()
+    up = [({"process": name}, one.ready) for name, one in managed.items()]
+    to.family("rempart_process_up", "gauge", "1 while the process is ready", up)
+    restarts = [({"process": name}, one.restarts) for name, one in managed.items()]
+    to.family("rempart_process_restarts_total", "counter", "Times that it was started again", restarts)
+    return to.text()
 
 
 async def serve_metrics(listening: socket.socket, supervisor: Supervising) -> None:

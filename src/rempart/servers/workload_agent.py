@@ -21,6 +21,7 @@ from rempart.backends.kubelet import Kubelet
 from rempart.crypto.aead import derive_key
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput
+from rempart.protocols.http_pages import serve_pages
 from rempart.workloads.agents.evidence import Evidence
 from rempart.workloads.attestation import Attestor
 from rempart.workloads.changes import Changes
@@ -37,7 +38,6 @@ from rempart.workloads.workload_api import WorkloadApi
 from .agent_events import JournalTelling, gap_in, own_events
 from .agent_parts import MAX_BACKLOG, agent_parts
 from .agent_status import AgentStatus
-from .asgi import asgi_server
 from .master_key import master_key
 from .state_files import StateDirectory, disk_error
 
@@ -108,26 +108,25 @@ async def run(options: AgentOptions, ready: Callable[[str], None]) -> None:
         telling = JournalTelling(own, own / "told", own_events(server), gap_in(journal, clock))
         closing.callback(telling.close)
         workloads = GrpcServer([WorkloadApi(identities), SecretDiscovery(identities)])
-        admin = asgi_server(AgentStatus(membership, knowledge, identities, journal).app())
+        status = AgentStatus(membership, knowledge, identities, journal)
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(membership.keep_synchronised()),
             asyncio.create_task(membership.keep_fresh()),
             asyncio.create_task(telling.keep_telling()),
             asyncio.create_task(refusals.keep_flushing()),
             asyncio.create_task(forget_unregistered(identities, changes)),
-            asyncio.create_task(admin.serve(sockets=[_listen(state.path / "run" / "agent.sock", 0o600)])),
         ]
+        admin = await serve_pages(_listen(state.path / "run" / "agent.sock", 0o600), status.page)
+        closing.callback(admin.close)
         await workloads.serve(_listen(options.socket, 0o666))
         closing.callback(options.socket.unlink, missing_ok=True)
         ready(membership.spiffe_id)
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
         workloads.close()
-        admin.should_exit = True
-        for task in tasks[:-1]:
+        for task in (*tasks, stopping):
             task.cancel()
-        await asyncio.wait([*tasks, stopping] if stopping.done() else tasks, timeout=2.0)
-        stopping.cancel()
+        await asyncio.wait([*tasks, stopping], timeout=2.0)
         for task in done - {stopping}:
             task.result()
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from rempart import __version__
 
+from .exposition import Exposition
 from .otlp import encode_request, encode_span
 from .spans import Span
 
@@ -87,9 +88,10 @@ class Exporter:
 
     def metrics(self) -> str:
         """For the process's page, in Prometheus' text format."""
-        return "".join(
-            f"# HELP {name} {about}\n# TYPE {name} counter\n{name} {value}\n" for name, about, value in self.counts()
-        )
+        to = Exposition()
+        for name, about, value in self.counts():
+            to.single(name, "counter", about, value)
+        return to.text()
 
     def counts(self) -> tuple[tuple[str, str, int], ...]:
         """Name, what it says, value."""

@@ -32,7 +32,7 @@ def test_repeats_wait_for_a_lost_index_and_everything_else_does_not(
             pass
     sequencer.rebuild_index()
     assert sequencer.unindexed == 20
-    assert b"rempart_audit_unindexed_events 20\n" in page(sequencer)
+    assert "rempart_audit_unindexed_events 20\n" in page(sequencer)
     own.append(payload("told_3", "sequencer"), repeat=True)
     own.append(payload("told_20", "sequencer"), repeat=True)
     own.commit()

@@ -104,7 +104,7 @@ def test_everything_arrives_once_and_in_order(tmp_path: Path) -> None:
     ship(shipment, lambda: shipment.progress.next == 35)
     assert receiver.taken == list(range(35))
     assert report(shipment)["state"] == "up to date"
-    assert b'rempart_sink_next_index{sink="siem"} 35' in page([shipment])
+    assert 'rempart_sink_next_index{sink="siem"} 35' in page([shipment])
 
 
 def test_the_cursor_moves_only_with_what_was_confirmed_and_survives(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event, EventType
 from rempart.policy import keeper as module
 from rempart.policy.admin import Pages
-from rempart.policy.api import Ask
 from rempart.policy.bundle import DEFAULT_ENTRYPOINT, load
 from rempart.policy.decide import Deciding
 from rempart.policy.keeper import Keeper, Source
 from rempart.policy.model import Bundle, EvaluatorKind, Report
+from rempart.protocols.http_pages import Ask
 
 FIRST, SECOND = "package authz\n\ndecision := 1\n", "package authz\n\ndecision := 2\n"
 

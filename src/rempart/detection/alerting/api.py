@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from rempart.kernel.errors import BadInput, NotFound
 from rempart.protocols.http_answers import json_response, served
+from rempart.telemetry.exposition import Exposition, Kind
 
 from .delivery import Delivery
 from .desk import Desk
@@ -35,7 +36,7 @@ class _Silence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     principal: str = ""
 
 
-def desk_app(desk: Desk, metrics: Callable[[], bytes]) -> ASGIApp:
+def desk_app(desk: Desk, metrics: Callable[[], str]) -> ASGIApp:
     """GET `/incidents[?standing=]`, `/incidents/{id}`, `/silences`, `/channels`, `/metrics`, `/healthz`;
     POST `/incidents/{id}/acknowledge|resolve`, `/silences`, `/channels/{name}/test`; DELETE `/silences/{id}`."""
 
@@ -74,29 +75,26 @@ def desk_app(desk: Desk, metrics: Callable[[], bytes]) -> ASGIApp:
     return served(answer)
 
 
-def page(desk: Desk) -> bytes:
+def page(desk: Desk) -> str:
     """Prometheus's text format 0.0.4."""
-    counts = dict.fromkeys(Standing, 0)
+    to, counts = Exposition(), dict.fromkeys(Standing, 0)
     for incident in desk.incidents.incidents.values():
         counts[incident.standing] += 1
-    lines = [
-        "# HELP rempart_incidents Incidents that are kept, by standing",
-        "# TYPE rempart_incidents gauge",
-        *(f'rempart_incidents{{standing="{standing}"}} {count}' for standing, count in counts.items()),
-        "# HELP rempart_notifier_lag_events Events of the log that were not read yet",
-        "# TYPE rempart_notifier_lag_events gauge",
-        f"rempart_notifier_lag_events {max(0, desk.size - desk.cursor)}",
-    ]
-    for name, kind, about, value in (
-        ("sent_total", "counter", "Notices that the channel took", lambda one: one.sent),
-        ("failures_total", "counter", "Attempts that failed", lambda one: one.failures),
-        ("lost_total", "counter", "Notices that gave way because too many waited", lambda one: one.lost),
-        ("waiting", "gauge", "Notices that wait", lambda one: len(one.waiting)),
-        ("failing", "gauge", "1 while the last attempt failed", lambda one: int(bool(one.failing))),
-    ):
-        lines += [f"# HELP rempart_alert_channel_{name} {about}", f"# TYPE rempart_alert_channel_{name} {kind}"]
-        lines += [f'rempart_alert_channel_{name}{{channel="{one.name}"}} {value(one)}' for one in desk.deliveries]
-    return "\n".join([*lines, ""]).encode()
+    standings = [({"standing": str(standing)}, count) for standing, count in counts.items()]
+    to.family("rempart_incidents", "gauge", "Incidents that are kept, by standing", standings)
+    behind = max(0, desk.size - desk.cursor)
+    to.single("rempart_notifier_lag_events", "gauge", "Events of the log that were not read yet", behind)
+
+    def of_channels(name: str, kind: Kind, about: str, value: Callable[[Delivery], float]) -> None:
+        samples = [({"channel": one.name}, value(one)) for one in desk.deliveries]
+        to.family(f"rempart_alert_channel_{name}", kind, about, samples)
+
+    of_channels("sent_total", "counter", "Notices that the channel took", lambda one: one.sent)
+    of_channels("failures_total", "counter", "Attempts that failed", lambda one: one.failures)
+    of_channels("lost_total", "counter", "Notices that gave way because too many waited", lambda one: one.lost)
+    of_channels("waiting", "gauge", "Notices that wait", lambda one: len(one.waiting))
+    of_channels("failing", "gauge", "1 while the last attempt failed", lambda one: bool(one.failing))
+    return to.text()
 
 
 def _channel(one: Delivery) -> dict[str, Any]:

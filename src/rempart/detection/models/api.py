@@ -24,7 +24,7 @@ class _Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: list[Row]
 
 
-def models_app(watch: Watch, metrics: Callable[[], bytes]) -> ASGIApp:
+def models_app(watch: Watch, metrics: Callable[[], str]) -> ASGIApp:
     """GET `/models`, `/models/{subject}`, `/risks`, `/metrics`, `/healthz`;
     POST `/models/{subject}/train`, `/models/{subject}/score`; DELETE `/risks/{principal}`."""
 

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,13 +25,6 @@ HOLD = 25.0
 _LOOK = 1.0
 _JSON = "application/json"
 Handler = Callable[[Request, Agent], Awaitable[Response]]
-
-
-class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`source` is the process that recorded them; each event as `protocols.ocsf.encode` wrote it."""
-
-    source: str
-    events: list[msgspec.Raw]
 
 
 class Enforcement(Protocol):
@@ -107,7 +99,7 @@ class HostApi:
 
     async def keep(self, request: Request, agent: Agent) -> Response:
         services = self._of(agent)[1]
-        told = messages.read(await messages.body(request), Recorded)
+        told = messages.read(await messages.body(request), messages.Recorded)
         self._allowance.take(agent.spiffe_id, len(told.events) / EVENTS_OF_ONE)
         payloads = [bytes(one) for one in told.events]
         events = read_recorded(agent.spiffe_id, services, told.source, payloads, self._clock.now())

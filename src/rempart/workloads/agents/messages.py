@@ -6,14 +6,16 @@ Requests are read strictly. Answers may have members that an older agent doesn't
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
 
 from rempart.kernel.errors import BadInput, Unavailable
 from rempart.kernel.spiffe import SpiffeId
 from rempart.workloads.model import Entry, Selector
+
+if TYPE_CHECKING:  # an agent serves no ASGI
+    from starlette.requests import Request
 
 T = TypeVar("T")
 MAX_BATCH = 500
@@ -135,6 +137,13 @@ class Signed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class SignedAll(msgspec.Struct, frozen=True):
     svids: list[Signed]
+
+
+class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`source` is the process that recorded them; each event as `protocols.ocsf.encode` wrote it."""
+
+    source: str
+    events: list[msgspec.Raw]
 
 
 class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
