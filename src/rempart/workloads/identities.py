@@ -28,8 +28,8 @@ from .ports import IssueRecorder, JwtSigner, KnownEntries, PartnerBundles, X509S
 from .process import Process
 from .refusals import Refusals
 
-_DELIVERIES_KEPT = 8192
-_TOKENS_KEPT = 2048
+_TOKENS_KEPT, _DELIVERIES_KEPT = (256, 4, 2048), (1024, 16, 8192)
+"""At least, for each entry, at most. What is forgotten is signed, or recorded, once more."""
 _LOOK_AGAIN = 30.0
 _TRY_AGAIN = 1.0
 _PATIENCE = 0.2
@@ -259,8 +259,12 @@ class Identities:
 
     def _remember(self, key: tuple[str, int, int]) -> None:
         self._delivered[key] = None
-        while len(self._delivered) > _DELIVERIES_KEPT:
-            self._delivered.popitem(last=False)
+        self._bound(self._delivered, *_DELIVERIES_KEPT)
+
+    def _bound(self, kept: OrderedDict[Any, Any], least: int, for_each: int, most: int) -> None:
+        """The oldest go first."""
+        while len(kept) > min(most, max(least, for_each * len(self._registration.entries()))):
+            kept.popitem(last=False)
 
     def _issued(self, facts: Facts, entry: Entry, what: dict[str, object]) -> Event:
         return Event(
@@ -311,8 +315,7 @@ class Identities:
         event = self._issued(facts, entry, _about(draft, audiences))
         token = self._tokens[key] = await self._recorder.record_while(event, draft.signed)
         self._tokens.move_to_end(key)
-        while len(self._tokens) > _TOKENS_KEPT:
-            self._tokens.popitem(last=False)
+        self._bound(self._tokens, *_TOKENS_KEPT)
         self.counters.jwt_issued += 1
         self._remember((token.token_id, facts.pid, facts.start_time))
         return token

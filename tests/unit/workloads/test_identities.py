@@ -188,6 +188,24 @@ def test_the_web_certificate_is_the_gateways(tmp_path: Path) -> None:
         world.run(work)
 
 
+def test_what_is_kept_of_tokens_and_deliveries_is_bounded(tmp_path: Path) -> None:
+    """Somebody who asks for ever new audiences makes no process grow, and what is still kept is not signed again."""
+    world = World(tmp_path, "/a")
+
+    async def work(process: Process) -> None:
+        identities = world.identities
+        for number in range(300):
+            await identities.jwt_svids(process, [f"x{number}"], "")
+        signed = identities.counters.jwt_issued
+        await identities.jwt_svids(process, ["x299"], "")
+        await identities.jwt_svids(process, ["x100"], "")
+        assert identities.counters.jwt_issued == signed == 300
+        await identities.jwt_svids(process, ["x0"], "")
+        assert identities.counters.jwt_issued == 301
+
+    world.run(work)
+
+
 def test_jwt_svids_are_for_ones_own_identities_only(tmp_path: Path) -> None:
     world = World(tmp_path, "/a", "/b")
 
