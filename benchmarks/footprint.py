@@ -82,6 +82,15 @@ def _beside_spire() -> list[dict[str, Any]]:
             "agent": [running.pid],
         }
         held = {part: (sum(memory(pid, "Pss") for pid in of), sum(map(memory, of))) for part, of in pids.items()}
+    rss = sum(resident for _, resident in held.values())
+    together = {
+        "what": "memory, both, sum of RSS",
+        "against": f"{against}, freshly started",
+        "ours": f"{rss:.0f} MiB",
+        "peer": f"{sum(quoted.values()):.0f} MiB",
+        "ratio": rss / sum(quoted.values()),
+        "target": "SPIRE once held 105 + 70",
+    }
     return [
         {
             "what": f"memory, {part}: {len(pids[part])} process{'es' if part == 'server' else ''}",
@@ -92,7 +101,7 @@ def _beside_spire() -> list[dict[str, Any]]:
             "target": "less",
         }
         for part, (pss, rss) in held.items()
-    ]
+    ] + [together]
 
 
 def _memory_row(what: str, mib: float) -> dict[str, Any]:

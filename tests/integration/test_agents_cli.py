@@ -54,6 +54,23 @@ def test_a_server_is_two_processes_and_says_where_agents_reach_it(server: tuple[
     assert system.run("audit", "verify").returncode == 0
 
 
+def test_a_servers_keys_are_listed_and_its_roots_replaced(server: tuple[Running, int]) -> None:
+    """A new root is made by a process of its own, which gives it back sealed."""
+    system, _ = server
+    listed = json.loads(system.run("keys", "list", "--json").stdout)
+    assert listed["keys"] == []
+    assert {one["kind"] for one in listed["authorities"]} == {"spiffe", "web", "jwt"}
+    shown = system.run("keys", "list")
+    assert shown.returncode == 0, shown.stderr
+    assert "web" in shown.stdout
+    before = sorted(file.name for file in (system.state / "secrets").glob("web-root*.sealed"))
+    replaced = system.run("keys", "rotate", "--authority", "web-root", "--compromised", "--overlap", "2", timeout=120)
+    assert replaced.returncode == 0, replaced.stderr
+    after = sorted(file.name for file in (system.state / "secrets").glob("web-root*.sealed"))
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
 def test_an_agent_is_listed_shown_banned_and_evicted(server: tuple[Running, int], agent: AgentProcess) -> None:
     system, _ = server
     name = agent.status()["spiffe_id"]

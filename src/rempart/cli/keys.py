@@ -26,13 +26,16 @@ ISSUING = {"spiffe-issuing": "spiffe", "web-issuing": "web", "jwt-svid": "jwt"}
 def list_keys(state: StateOption = None, as_json: JsonOption = False) -> None:
     """The ring of token keys: next → active → verify-only → retired; roots, issuing CAs, JWT-SVID keys, the log's."""
     directory = state_dir(state)
-    document = call(directory, "people", "GET", "/keys")
+    # a server without people issues no tokens
+    has_people = (directory / "run" / "admin" / "people.sock").exists()
+    document = call(directory, "people", "GET", "/keys") if has_people else {"keys": []}
     authorities = call(directory, "identity", "GET", "/authorities")["authorities"]
     log_keys = call(directory, "sequencer", "GET", "/log-keys")["keys"]
     if as_json:
         print_json({**document, "authorities": authorities, "log_keys": log_keys})
         return
-    _print(document, False)
+    if has_people:
+        _print(document, False)
     rows = _rows(authorities)
     for key in log_keys:
         now = "signing" if key["signs"] else "verify-only"
