@@ -31,7 +31,10 @@ class RootJobs:
     async def make(self, kind: str) -> NewRoot:
         """A new root. Raises Unavailable `signing_failed`."""
         answer = await self._ask(Make(kind=kind, trust_domain=self._trust_domain, key=self._key))
-        return msgspec.json.decode(answer, type=NewRoot)
+        try:
+            return msgspec.json.decode(answer, type=NewRoot)
+        except msgspec.DecodeError:
+            raise _failed("with something else than a root") from None
 
     async def sign(self, kind: str, csr: str, signer: Signer, *, ttl: float, names: tuple[str, ...]) -> str:
         """The certificate (PEM) of an issuing CA, and `signer.chain`. Raises Unavailable `signing_failed`."""
@@ -61,9 +64,7 @@ class RootJobs:
             answer = os.read(output, _MOST)
             os.close(output)
         if status != 0 or not answer:
-            raise Unavailable(
-                "signing_failed", f"the root signer ended with {status}", "see `rempart logs root-signer`"
-            )
+            raise _failed(f"with {status}")
         return answer
 
     def _start(self, job: bytes) -> tuple[Child, int]:
@@ -82,3 +83,7 @@ class RootJobs:
             for fd in (log, source, sink, result):
                 os.close(fd)
         return child, output
+
+
+def _failed(how: str) -> Unavailable:
+    return Unavailable("signing_failed", f"the root signer ended {how}", "see `rempart logs root-signer`")
