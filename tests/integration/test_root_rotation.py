@@ -89,7 +89,7 @@ def test_the_spiffe_root_is_replaced_under_traffic() -> None:
             assert not failures
         assert len(pem_to_ders(bundle.read_text())) == 1
         assert len(list((identity.directory / "secrets").glob("spiffe-root*.sealed"))) == 1
-        assert "rempart_sds_rejected_total 0.0" in identity.metrics()
+        assert "rempart_sds_rejected_total 0\n" in identity.metrics()
         kinds = [event["unmapped"]["rempart"] for event in identity.events()]
         assert any("its root was replaced" in str(event) for event in kinds)
 

@@ -24,7 +24,7 @@ from .administration.roles import Roles
 from .factors.codes import seal_totp
 from .hashing_pool import HashingPool
 from .model import GONE, Account, Credentials, Origin, RefreshFamily, check_limit, clean_name, normalise_email
-from .password_rules import PasswordRules, generate_password
+from .password_rules import PasswordRules
 from .ports import AccountStore, Outbox, RefreshStore
 
 _INVITED = "link: invite"  # as `administration.links` says it
@@ -148,7 +148,7 @@ class Accounts:
             updated_at=now,
         )
         await self._allow(EventType.ACCOUNT_CREATED, actor, None, account)
-        generated = generate_password() if password is None and password_hash is None else None
+        generated = self._rules.generate() if password is None and password_hash is None else None
         sealed = self._seal(account, totp)
         if password_hash is not None:
             encoded = check_encoded(password_hash)
@@ -192,7 +192,7 @@ class Accounts:
         """A given or a generated password; every session of the account ends. `why` goes into the record."""
         before = await self.get(account_id)
         await self._allow(EventType.PASSWORD_RESET, actor, before, before)
-        generated = generate_password() if password is None else None
+        generated = self._rules.generate() if password is None else None
         encoded = await self._hash(generated or password or "", before)
         sealed = self._seal(before, totp)
         after = replace(
@@ -215,7 +215,7 @@ class Accounts:
         Raises NotFound, Denied, Conflict as `change`.
         """
         before = await self.get(account_id)
-        unusable = await self._hash(generate_password(), before)
+        unusable = await self._hash(self._rules.generate(), before)
         after = replace(
             before,
             email=f"{before.id.lower()}@{GONE}",

@@ -58,6 +58,13 @@ class PasswordRules:
             raise _weak("it is on a list of common or stolen passwords")
         return len(normalise(password)) < self.least
 
+    def generate(self) -> str:
+        """24 characters without look-alikes, 139 bits: one that the list doesn't wrongly take for a known one."""
+        while True:
+            password = "".join(secrets.choice(_ALPHABET) for _ in range(24))
+            if self.known is None or not self.known.has(password):
+                return password
+
 
 def check_password(password: str, *, least: int = DEFAULT_LENGTH, context: tuple[str, ...] = ()) -> None:
     """Raises BadInput `weak_password`. `context`: the e-mail address, the name, and what the service is called."""
@@ -75,11 +82,6 @@ def check_password(password: str, *, least: int = DEFAULT_LENGTH, context: tuple
         raise _weak("it is made of the e-mail address, the name or the service's name")
     if len(set(lower)) < 4 or _repeats(lower) or _is_common(lower) or _is_common(lower.translate(_LEET)):
         raise _weak("it is among the first that anybody would try")
-
-
-def generate_password() -> str:
-    """24 characters without look-alikes: 139 bits."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(24))
 
 
 def _weak(why: str) -> BadInput:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rempart.kernel.errors import BadInput
-from rempart.people.password_rules import check_password, generate_password
+from rempart.people.password_rules import PasswordRules, check_password
 
 CONTEXT = ("alice.liddell@bank.example", "Alice Liddell", "bank.example")
 
@@ -58,10 +58,27 @@ def test_no_setting_goes_below_eight() -> None:
 
 
 def test_generated_ones_always_pass() -> None:
-    made = {generate_password() for _ in range(200)}
+    made = {PasswordRules().generate() for _ in range(200)}
     assert len(made) == 200
     for password in made:
         check_password(password, context=CONTEXT)
+
+
+def test_a_generated_one_is_none_that_the_list_takes_for_a_known_one() -> None:
+    """It is wrongly sure of one in some ten thousand, and nobody chose the password that they were given."""
+
+    asked: list[str] = []
+
+    class SureOfTheFirst:
+        def has(self, password: str) -> bool:
+            asked.append(password)
+            return len(asked) == 1
+
+    rules = PasswordRules(known=SureOfTheFirst())
+    made = rules.generate()
+    assert asked[1:] == [made]
+    assert made != asked[0]
+    assert not rules.check(made, email="alice@bank.example", name="Alice")
 
 
 @settings(max_examples=100, deadline=None)
