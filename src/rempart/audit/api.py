@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from rempart.kernel.errors import BadInput, NotFound, Unavailable
 from rempart.kernel.event import Event
 from rempart.protocols.http_answers import MethodNotAllowed, json_response, served
+from rempart.telemetry.exposition import CONTENT_TYPE
 
 from .checkpoint import Checkpoint
 from .cosigning import Cosigning
@@ -179,7 +180,7 @@ def metrics_app(service: Service) -> ASGIApp:
             return json_response({"ready": True})
         if request.scope["path"] != "/metrics":
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /metrics")
-        return Response(service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(service.metrics(), media_type=CONTENT_TYPE)
 
     return served(answer)
 

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rempart.kernel.errors import BadInput, Denied, NotFound, RempartError, Unauthenticated, Unavailable
 from rempart.kernel.principal import Role
 from rempart.protocols.http_answers import Handler, MethodNotAllowed, refusal
+from rempart.telemetry.exposition import CONTENT_TYPE as METRICS_TYPE
 
 from .collect import collect
-from .exposition import CONTENT_TYPE as METRICS_TYPE
 from .exposition import OPENMETRICS
 from .ports import Answer, MetricsSource, Reader, TokenVerifier
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from prometheus_client.utils import floatToGoString
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _TYPES = frozenset({"counter", "gauge", "histogram", "summary", "untyped"})

@@ -11,6 +11,7 @@ import msgspec
 
 from rempart.kernel.errors import BadInput, NotFound, Unavailable
 from rempart.protocols.http_pages import JSON, Ask, Page, json_page
+from rempart.telemetry.exposition import CONTENT_TYPE
 
 from .bundle import dump
 from .decide import Decider
@@ -20,7 +21,6 @@ from .model import Bundle
 from .outbox import Outbox
 from .verdict import read_verdict
 
-_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _OF_COUNTERS = re.compile(r"^(# (?:HELP|TYPE) \w+)_total ", re.MULTILINE)  # which OpenMetrics names without `_total`
 
@@ -77,7 +77,7 @@ class Pages:
         openmetrics = "application/openmetrics-text" in ask.accept
         page = self._metrics(examples=openmetrics)
         if not openmetrics:
-            return 200, _TEXT, page.encode()
+            return 200, CONTENT_TYPE, page.encode()
         return 200, _OPENMETRICS, (_OF_COUNTERS.sub(r"\1 ", page) + "# EOF\n").encode()
 
     def _state(self) -> dict[str, Any]:

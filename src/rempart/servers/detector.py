@@ -25,6 +25,7 @@ from rempart.kernel.errors import NotFound
 from rempart.kernel.event import Event
 from rempart.protocols.http_answers import json_response, served
 from rempart.protocols.ocsf import encode
+from rempart.telemetry.exposition import CONTENT_TYPE
 from rempart.wiring.process_settings import DetectorSettings
 
 from .boot import Boot
@@ -47,7 +48,7 @@ def detector_app(follower: Follower) -> ASGIApp:
     async def answer(request: Request) -> Response:
         match request.scope["path"]:
             case "/metrics":
-                return Response(page(follower), media_type="text/plain; version=0.0.4; charset=utf-8")
+                return Response(page(follower), media_type=CONTENT_TYPE)
             case "/healthz":
                 return json_response({"ready": True})
             case "/rules":

@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rempart.detection.api import observer_app
-from rempart.detection.exposition import CONTENT_TYPE
 from rempart.detection.ports import Answer
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.spiffe import SpiffeId
 from rempart.sdk.tokens import PublishedKeys, TokenVerifier
+from rempart.telemetry.exposition import CONTENT_TYPE
 from rempart.wiring.process_settings import ObserverSettings
 
 from .boot import Boot

@@ -28,6 +28,7 @@ from rempart.kernel.clock import Clock, SystemClock
 from rempart.kernel.errors import BadInput, NotFound
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.protocols.http_answers import json_response, served
+from rempart.telemetry.exposition import CONTENT_TYPE
 from rempart.wiring.audit_sinks import SinkSettings
 from rempart.wiring.process_outlets import ShipperSettings
 
@@ -66,7 +67,7 @@ def face(shipments: list[Shipment], started: float) -> ASGIApp:
     async def answer(request: Request) -> Response:
         match request.scope["path"]:
             case "/metrics":
-                return Response(page(shipments), media_type="text/plain; version=0.0.4; charset=utf-8")
+                return Response(page(shipments), media_type=CONTENT_TYPE)
             case "/sinks":
                 return json_response({"sinks": [report(shipment) for shipment in shipments]})
             case "/healthz":

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from rempart.kernel.errors import BadInput, NotFound
 from rempart.protocols.http_answers import json_response, served
-from rempart.telemetry.exposition import Exposition, Kind
+from rempart.telemetry.exposition import CONTENT_TYPE, Exposition, Kind
 
 from .delivery import Delivery
 from .desk import Desk
@@ -47,7 +47,7 @@ def desk_app(desk: Desk, metrics: Callable[[], str]) -> ASGIApp:
             case ("GET", "healthz"):
                 return json_response({"ready": True})
             case ("GET", "metrics"):
-                return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+                return Response(metrics(), media_type=CONTENT_TYPE)
             case ("GET", "incidents"):
                 return json_response({"incidents": _listed(desk, request.query_params.get("standing", ""))})
             case ("GET", "incidents", id):

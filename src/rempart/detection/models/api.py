@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from rempart.kernel.errors import BadInput, NotFound
 from rempart.protocols.http_answers import json_response, served
+from rempart.telemetry.exposition import CONTENT_TYPE
 
 from .model import ESTIMATORS, Row, Subject
 from .training import features_of
@@ -35,7 +36,7 @@ def models_app(watch: Watch, metrics: Callable[[], str]) -> ASGIApp:
             case ("GET", "healthz"):
                 return json_response({"ready": True})
             case ("GET", "metrics"):
-                return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+                return Response(metrics(), media_type=CONTENT_TYPE)
             case ("GET", "models"):
                 return json_response({"models": [document(watch, one) for one in Subject], **_progress(watch)})
             case ("GET", "models", name):
