@@ -21,7 +21,7 @@ from starlette.routing import Route
 from tests.support import short_directory
 
 from rempart.crypto.jose import Jwks, SigningKey
-from rempart.servers.asgi import asgi_server
+from rempart.servers.asgi import AsgiServer
 from rempart.servers.boot import Boot
 from rempart.servers.observer import run
 
@@ -90,11 +90,11 @@ Ask = Callable[..., Awaitable[httpx.Response]]
 @contextlib.asynccontextmanager
 async def observer(neighbours: Neighbours, **more: str) -> AsyncIterator[Ask]:
     with short_directory() as directory:
-        server = asgi_server(neighbours.app())
+        server = AsgiServer(neighbours.app())
         sides = [listen(directory / "n.sock"), listen(directory / "b.sock")]
-        serving = asyncio.create_task(server.serve(sockets=sides[:1]))
-        broken = asgi_server(Starlette(routes=[Route("/metrics", neighbours.broken)]))
-        breaking = asyncio.create_task(broken.serve(sockets=sides[1:]))
+        await server.listen(sides[0])
+        broken = AsgiServer(Starlette(routes=[Route("/metrics", neighbours.broken)]))
+        await broken.listen(sides[1])
         all_sides = str(directory / "n.sock")
         settings = {
             "trust_domain": "bank.example",
@@ -129,8 +129,7 @@ async def observer(neighbours: Neighbours, **more: str) -> AsyncIterator[Ask]:
         finally:
             if not running.done():
                 signal.raise_signal(signal.SIGTERM)
-            server.should_exit = broken.should_exit = True
-            await asyncio.gather(running, serving, breaking)
+            await asyncio.gather(running, server.stop(), broken.stop())
             for listening in (*sides, *sockets.values()):
                 listening.close()
 

@@ -17,10 +17,7 @@ import ssl
 from collections import Counter
 from typing import Any
 
-import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from rempart.crypto.svid import verify_leaf
 from rempart.crypto.x509 import Certificate, EcKey, ders_to_pem
@@ -32,10 +29,10 @@ from rempart.workloads.agents.model import SERVER
 from rempart.workloads.local_x509 import LocalX509
 from rempart.workloads.model import Entry, X509Svid
 
+from .asgi import AsgiServer
+from .asgi_connection import Connection
+
 HANDSHAKE_WITHIN = 5.0
-HEAD_WITHIN = 10.0
-MAX_HEAD = 1 << 19
-"""Bytes; what follows the head in one piece counts with it, and a piece has 256 KiB at most."""
 STRANGERS_OF_ADDRESS = 64
 STRANGERS = 512
 AGENTS = 8192
@@ -58,21 +55,9 @@ class AgentListener:
     ) -> None:
         self._listening, self._x509, self._clock = listening, x509, clock
         self._entry = Entry(id="", spiffe_id=server_id(trust_domain), selectors=frozenset())
-        self._config = uvicorn.Config(
-            app,
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-        )
-        self._config.load()
-        self._state = ServerState()
+        self.server = AsgiServer(app)
         self.strangers: Counter[str] = Counter()
-        self.agents: dict[str, dict[_Connection, None]] = {}
+        self.agents: dict[str, dict[_Shown, None]] = {}
         """By SPIFFE ID and serial, the oldest first."""
 
     async def serve(self) -> None:
@@ -90,8 +75,8 @@ class AgentListener:
                     old.close()  # who is connected stays
         finally:
             server.close()
-            for connection in list(self._state.connections):
-                connection.shutdown()
+            for connection in list(self.server.connections):
+                connection.end()
 
     async def _svid(self) -> X509Svid:
         key = EcKey.generate()
@@ -99,7 +84,7 @@ class AgentListener:
 
     async def _listen(self, svid: X509Svid) -> asyncio.Server:
         return await asyncio.get_running_loop().create_server(
-            lambda: _Connection(self),
+            lambda: _Shown(self),
             sock=self._listening.dup(),
             ssl=self._context(svid),
             ssl_handshake_timeout=HANDSHAKE_WITHIN,
@@ -116,10 +101,7 @@ class AgentListener:
         load_key(context, svid)
         return context
 
-    def protocol_parts(self) -> tuple[uvicorn.Config, ServerState]:
-        return self._config, self._state
-
-    def take(self, connection: _Connection) -> bool:
+    def take(self, connection: _Shown) -> bool:
         """Count it in; False when there is no room."""
         if not connection.agent:
             if self.strangers[connection.address] >= STRANGERS_OF_ADDRESS or self.strangers.total() >= STRANGERS:
@@ -130,13 +112,13 @@ class AgentListener:
         if len(own) >= OF_AGENT:
             oldest = next(iter(own))
             self.leave(oldest)
-            oldest.transport.abort()
+            oldest.abort()
         elif sum(map(len, self.agents.values())) >= AGENTS:
             return False
         self.agents.setdefault(connection.agent, {})[connection] = None
         return True
 
-    def leave(self, connection: _Connection) -> None:
+    def leave(self, connection: _Shown) -> None:
         """It is over; more than once does no harm."""
         if connection.agent:
             own = self.agents.get(connection.agent, {})
@@ -162,63 +144,35 @@ def load_key(context: ssl.SSLContext, svid: X509Svid) -> None:
         os.close(descriptor)
 
 
-class _Connection(HttpToolsProtocol):
+class _Shown(Connection):
     """One connection: whose certificate was shown goes into each request's scope."""
 
     def __init__(self, listener: AgentListener) -> None:
-        config, state = listener.protocol_parts()
-        super().__init__(config, state, {})
+        super().__init__(listener.server)
         self._listener = listener
-        self._peer: tuple[bytes, ...] = ()
         self._counted = False
         self.agent = self.address = ""
-        self._deadline: asyncio.TimerHandle | None = None
-        self._head = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection: Any = transport.get_extra_info("ssl_object")
         leaf = connection.getpeercert(binary_form=True)
-        self._peer = tuple(_chain(connection)) if leaf else ()
+        self.more = {"rempart.peer": tuple(_chain(connection)) if leaf else ()}  # for `workloads.agents.api`
         self.agent = _agent(leaf)
         self.address = str((transport.get_extra_info("peername") or ("",))[0])
-        self.transport = transport
         self._counted = self._listener.take(self)
-        if not self._counted:
-            transport.abort()
-            return
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEAD_WITHIN, transport.abort)
+        if not self._counted:
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
         if self._counted:
             self._listener.leave(self)
-        was, self._counted = self._counted, False
-        if was:
-            super().connection_lost(exc)
+        self._counted = False
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._counted:
-            return
-        if self._deadline is not None:  # a request's head is not whole yet
-            self._head += len(data)
-            if self._head > MAX_HEAD:
-                self.transport.abort()
-                return
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_WITHIN, self.transport.abort)
-        self.scope["rempart.peer"] = self._peer  # type: ignore[typeddict-unknown-key]  # for `workloads.agents.api`
-
-    def on_headers_complete(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline, self._head = None, 0
-        super().on_headers_complete()
+        if self._counted:
+            super().data_received(data)
 
 
 def _agent(leaf: bytes | None) -> str:

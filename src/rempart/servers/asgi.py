@@ -1,100 +1,89 @@
-"""Serve an ASGI application on a socket that is already listening."""
+"""Serve an ASGI application on sockets that are already listening."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-import struct
 from typing import Any
 
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rempart.kernel.errors import NotFound
 from rempart.protocols.http_answers import refusal
 
-_MOST = 64 * 1024
+from .asgi_connection import Connection, OperatorConnection
+from .asgi_exchange import Exchange
+
+GRACE = 3.0
+_LOOK = 1.0
+_BACKLOG = 1024
 _SHOWN = frozenset((("GET", "/metrics"), ("GET", "/healthz")))
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process that hosts several servers owns the signals."""
+class AsgiServer:
+    """`keep_alive`: seconds that a connection may be idle. `name_operator`, for admin sockets: `request.client.host` is
+    then `uid:N`, the operator's local user. One event loop."""
 
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # the base class's own signature is a context manager
-        from contextlib import nullcontext
+    def __init__(self, app: ASGIApp, *, keep_alive: float = 75.0, name_operator: bool = False) -> None:
+        self.app, self.keep_alive, self.stopping = app, keep_alive, False
+        self._connection = OperatorConnection if name_operator else Connection
+        self.connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: list[asyncio.Server] = []
+        self._look: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
 
-        return nullcontext()
+    async def listen(self, listening: socket.socket) -> None:
+        """Its connections are taken from now on, until `stop`, which closes it."""
+        loop = asyncio.get_running_loop()
+        create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
+        making: Any = create(lambda: self._connection(self), sock=listening, backlog=_BACKLOG)
+        self._listening.append(await making)
 
+    async def stop(self, grace: float = GRACE) -> None:
+        """Take nobody any more; requests that are in flight have so many seconds. More than once does no harm."""
+        self.stopping = True
+        for server in self._listening:
+            server.close()
+        for connection in list(self.connections):
+            connection.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while self.connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        for task in list(self._tasks):
+            task.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+        if self._look is not None:
+            self._look.cancel()
 
-class _OneWrite:
-    """What is written in one turn of the loop goes out in one system call: uvicorn writes a head and its body apart.
+    # -- for its connections ---------------------------------------------------------------------------------------
 
-    More than `_MOST` bytes go out at once, so that the transport can tell who makes them to wait.
-    """
+    def entered(self, connection: Connection) -> None:
+        self.connections.add(connection)
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(_LOOK, self._look_for_idle)
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport, self._loop = transport, asyncio.get_running_loop()
-        self._held: list[bytes] = []
-        self._size = 0
+    def left(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
 
-    def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held.append(data)
-        self._size += len(data)
-        if self._size > _MOST:
-            self._flush()
+    def start(self, exchange: Exchange) -> None:
+        task = asyncio.get_running_loop().create_task(exchange.run(self.app))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def _flush(self) -> None:
-        held, self._held, self._size = self._held, [], 0
-        if held and not self._transport.is_closing():
-            self._transport.write(b"".join(held))
-
-
-class _Protocol(HttpToolsProtocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
-        super().connection_made(_OneWrite(transport))  # type: ignore[arg-type]  # all that uvicorn calls is there
-
-
-class _NamesOperator(_Protocol):
-    """On a unix socket, `request.client` is (`uid:N`, pid) of the process at the other end (unix(7), SO_PEERCRED)."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
-        super().connection_made(transport)
-        peer: Any = transport.get_extra_info("socket")
-        if peer is not None and peer.family == socket.AF_UNIX:
-            pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            self.client = (f"uid:{uid}", pid)
-
-
-def asgi_server(app: ASGIApp, *, timeout_keep_alive: int = 75, name_operator: bool = False) -> uvicorn.Server:
-    """Run it with `await server.serve(sockets=[listening])`; stop it by `server.should_exit = True`.
-
-    `name_operator`, for admin sockets: `request.client.host` is then `uid:N`, the operator's local user.
-    """
-    return _Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http=_NamesOperator if name_operator else _Protocol,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=timeout_keep_alive,
-            timeout_graceful_shutdown=3,
-        )
-    )
+    def _look_for_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in list(self.connections):
+            if connection.until < now:
+                connection.waited()
+        self._look = loop.call_later(_LOOK, self._look_for_idle) if self.connections else None
 
 
 def metrics_alone(app: ASGIApp) -> ASGIApp:

@@ -83,7 +83,8 @@ async def run(boot: Boot) -> None:
         epochs = EpochRelay(parts.server)
         for name in ("admin", "metrics"):
             closing.callback((await serve_pages(boot.sockets[name], status.page)).close)
-        serving = [asyncio.create_task(page.serve(sockets=[listening])) for page, listening in record.servers]
+        for page, listening in record.servers:
+            await page.listen(listening)
         working: list[asyncio.Task[Any]] = [
             asyncio.create_task(parts.membership.keep_synchronised()),
             asyncio.create_task(parts.membership.keep_fresh()),
@@ -98,7 +99,7 @@ async def run(boot: Boot) -> None:
             working.append(asyncio.create_task(policy.keep_current()))
         await workloads.serve(boot.sockets["workload"])
         boot.ready()
-        await until_stopped(stop, [page for page, _ in record.servers], serving, working, workloads.close)
+        await until_stopped(stop, [page for page, _ in record.servers], working, workloads.close)
 
 
 def main() -> None:

@@ -6,8 +6,6 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
-import uvicorn
-
 from rempart.audit.api import events_app
 from rempart.audit.envoy_refusals import EnvoyRefusals
 from rempart.audit.journal import Journal
@@ -16,7 +14,7 @@ from rempart.kernel.event import Event
 from rempart.protocols.ocsf import encode
 
 from .agent_parts import MAX_BACKLOG
-from .asgi import asgi_server
+from .asgi import AsgiServer
 
 MOST_WAITING = MAX_BACKLOG // 4 * 3
 """Bytes that wait for the server, from which on applications' events are refused: the same journal records the SVIDs of
@@ -36,8 +34,8 @@ class HostRecord:
         waiting: Callable[[], int],
     ) -> None:
         self._journal, self._waiting = journal, waiting
-        self.servers: list[tuple[uvicorn.Server, socket.socket]] = [
-            (asgi_server(events_app(self, name)), sockets[f"events:{name}"]) for name in sources
+        self.servers: list[tuple[AsgiServer, socket.socket]] = [
+            (AsgiServer(events_app(self, name)), sockets[f"events:{name}"]) for name in sources
         ]
         self._refusals = EnvoyRefusals(journal, access_logs)
         self._refusals.start()

@@ -18,7 +18,7 @@ from rempart.backends.spire_trust import spire_bundle
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.spiffe import SpiffeId
-from rempart.servers.asgi import asgi_server
+from rempart.servers.asgi import AsgiServer
 from rempart.servers.serving import until_stopped
 from rempart.wiring.process_workloads import IdentitySettings, SpireSettings
 from rempart.workloads.api import Administration
@@ -109,14 +109,13 @@ async def run_spire(boot: Boot, settings: IdentitySettings, fixed: list[Entry], 
             identities, registration, authorities, elsewhere, elsewhere.rotate, NoPartners(), operator=operator
         )
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
-        pages = {"admin": asgi_server(admin.app()), "metrics": asgi_server(metrics.app())}
+        pages = {"admin": AsgiServer(admin.app()), "metrics": AsgiServer(metrics.app())}
         if "api" in boot.sockets:
             registrars = [Registrar(one.spiffe_id, tuple(one.paths)) for one in settings.registrars]
-            pages["api"] = asgi_server(RegistrarApi(identities, registration, registrars).app())
+            pages["api"] = AsgiServer(RegistrarApi(identities, registration, registrars).app())
+        for name, page in pages.items():
+            await page.listen(boot.sockets[name])
         tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(page.serve(sockets=[boot.sockets[name]])) for name, page in pages.items()
-        ]
-        tasks += [
             asyncio.create_task(web.keep_fresh()),
             asyncio.create_task(RootFollower(supervisor, authorities, None, changes).keep_following()),
             asyncio.create_task(refusals.keep_flushing()),
@@ -127,7 +126,7 @@ async def run_spire(boot: Boot, settings: IdentitySettings, fixed: list[Entry], 
         ]
         await server.serve(boot.sockets["workload"])
         boot.ready()
-        await until_stopped(stop, pages.values(), tasks[: len(pages)], tasks[len(pages) :], server.close)
+        await until_stopped(stop, pages.values(), tasks, server.close)
 
 
 class _Look:

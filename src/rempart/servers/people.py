@@ -53,7 +53,7 @@ from rempart.telemetry.exporter import Exporter
 from rempart.wiring.people_state import SQLITE
 from rempart.wiring.process_people import PeopleSettings
 
-from .asgi import asgi_server
+from .asgi import AsgiServer
 from .backchannel_http import HttpLogoutSender
 from .boot import Boot
 from .hashing_aside import HashingAside
@@ -338,32 +338,26 @@ async def run(boot: Boot) -> None:
     key = bytes.fromhex(settings.state.shared_key) or boot.keys["people"]
     people = await compose(settings, boot.data_dir, key, journal, spans=exporter(boot))
     servers = {
-        "api": asgi_server(people.api),
-        "admin": asgi_server(people.admin, name_operator=True),
-        "metrics": asgi_server(people.metrics),
+        "api": AsgiServer(people.api),
+        "admin": AsgiServer(people.admin, name_operator=True),
+        "metrics": AsgiServer(people.metrics),
     }
     servers = {name: server for name, server in servers.items() if name in boot.sockets}
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-
-    def stop() -> None:
-        stopping.set()
-        for server in servers.values():
-            server.should_exit = True
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stopping.set)
     try:
         async with asyncio.TaskGroup() as group:
             await people.administration.start(boot.sockets)
             for name, server in servers.items():
-                group.create_task(server.serve(sockets=[boot.sockets[name]]))
+                await server.listen(boot.sockets[name])
             group.create_task(_every(_MAINTENANCE, people.maintain, stopping))
             group.create_task(_every(_LOGOUTS_EVERY, people.tell_logouts, stopping))
             group.create_task(_every(_SWEEP_EVERY, people.sweep, stopping))
-            while not all(server.started for server in servers.values()):  # noqa: ASYNC110 - uvicorn has no event for it
-                await asyncio.sleep(0.005)
             boot.ready()
+            await stopping.wait()
+            await asyncio.gather(*(server.stop() for server in servers.values()))
     finally:
         try:
             await people.close()

@@ -38,7 +38,7 @@ from rempart.telemetry.spans import INTERNAL, Span, new_span_id, new_trace_id
 from rempart.wiring.catalog import MOST_INSTANCES, instance_names
 from rempart.wiring.process_settings import SequencerSettings
 
-from .asgi import asgi_server
+from .asgi import AsgiServer
 from .boot import Boot
 from .log_store import open_storage
 from .tracing import exporter
@@ -137,7 +137,7 @@ class SequencerProcess:
         servers = []
         for name, listening in boot.sockets.items():
             if name == "admin":
-                servers.append((asgi_server(admin_app(self), name_operator=True), listening))
+                servers.append((AsgiServer(admin_app(self), name_operator=True), listening))
                 continue
             if name == "audit":
                 app = reading_app(self)
@@ -150,22 +150,19 @@ class SequencerProcess:
                 app = events_app(self, program, self._settings.records.get(program, ()))
             else:
                 continue
-            servers.append((asgi_server(app), listening))
+            servers.append((AsgiServer(app), listening))
         try:
             async with asyncio.TaskGroup() as group:
                 for server, listening in servers:
-                    group.create_task(server.serve(sockets=[listening]))
+                    await server.listen(listening)
                 group.create_task(self._sequence())
                 group.create_task(self._count_refusals())
                 if self._settings.witnesses:
                     group.create_task(self._cosign())
-                while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn has no event for it
-                    await asyncio.sleep(0.005)
                 boot.ready()
                 await self._stopping.wait()
                 self._tell_growth()
-                for server, _ in servers:
-                    server.should_exit = True
+                await asyncio.gather(*(server.stop() for server, _ in servers))
         finally:
             self.close()
 

@@ -19,6 +19,10 @@ from rempart.crypto.cosigning import Cosigner
 from rempart.crypto.signing import NoteVerifier
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
+from rempart.sdk.service import listen
+from rempart.sdk.workload import Address
+
+from .asgi import AsgiServer
 
 
 def open_cosigner(directory: Path, name: str) -> Cosigner:
@@ -66,31 +70,20 @@ def _by_origin(keys: Sequence[NoteVerifier]) -> dict[str, SeveralKeys]:
 
 
 async def serve(directory: Path, name: str, logs: Sequence[NoteVerifier], host: str, port: int) -> None:
-    """Until SIGTERM or Ctrl-C; says where it listens and its verifier key, a line each."""
-    import uvicorn
+    """Until SIGTERM or Ctrl-C; says where it listens and its verifier key, a line each.
 
+    Raises BadInput `bad_address`."""
     cosigner = open_cosigner(directory, name)
 
     def told(what: str) -> None:
         print(f"witness: ALARM: {what}", file=sys.stderr, flush=True)
 
     witness = Witness(directory, cosigner, _by_origin(logs), SystemClock(), told)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            witness_app(witness), host=host, port=port, log_level="warning", access_log=False, lifespan="off"
-        )
-    )
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        server.should_exit = True
-
-    serving = loop.create_task(server.serve())
-    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
+    listening = listen(Address(host=host, port=port))
+    server, stopping = AsgiServer(witness_app(witness)), asyncio.Event()
+    await server.listen(listening)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    if server.started:
-        bound = server.servers[0].sockets[0].getsockname()[1]
-        print(f"listening on http://{host}:{bound}\n{cosigner.verifier_key}", flush=True)
-    await serving
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    print(f"listening on http://{host}:{listening.getsockname()[1]}\n{cosigner.verifier_key}", flush=True)
+    await stopping.wait()
+    await server.stop()

@@ -1,4 +1,4 @@
-"""What is written in one turn of the loop goes out together, in order, and nothing is held back longer."""
+"""Applications on sockets: answers as they are made, a stop that ends nothing half, and what metrics are apart from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,44 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from tests.support import short_directory
 
-from rempart.servers.asgi import _OneWrite, asgi_server, metrics_alone
-
-
-class Wire:
-    """A transport that keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.got: list[bytes] = []
-        self.closing = False
-
-    def write(self, data: bytes) -> None:
-        assert not self.closing
-        self.got.append(data)
-
-    def close(self) -> None:
-        self.closing = True
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-
-def test_one_turn_is_one_write_and_closing_leaves_nothing_behind() -> None:
-    async def scenario() -> None:
-        wire: Any = Wire()
-        transport = _OneWrite(wire)
-        transport.write(b"head ")
-        transport.write(b"body")
-        assert wire.got == []
-        await asyncio.sleep(0)
-        assert wire.got == [b"head body"]
-        transport.write(b"last")
-        transport.close()
-        assert (wire.got, transport.is_closing()) == ([b"head body", b"last"], True)
-        transport.write(b"too late")
-        await asyncio.sleep(0)
-        assert wire.got == [b"head body", b"last"]
-
-    asyncio.run(scenario())
+from rempart.servers.asgi import AsgiServer, metrics_alone
 
 
 @asynccontextmanager
@@ -61,15 +26,14 @@ async def served(app: ASGIApp) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
     with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(directory / "s"))
         listening.listen()
-        server = asgi_server(app)
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        server = AsgiServer(app)
+        await server.listen(listening)
         reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
         try:
             yield reader, writer
         finally:
             writer.close()
-            server.should_exit = True
-            await serving
+            await server.stop()
 
 
 async def head_of(reader: asyncio.StreamReader) -> bytes:
@@ -168,3 +132,105 @@ def test_who_may_read_metrics_is_no_operator(method: str, path: str, status: int
 
     assert asyncio.run(scenario()) == status
     assert bool(reached) == (status == 200)
+
+
+@asynccontextmanager
+async def running(app: ASGIApp, **how: Any) -> AsyncIterator[tuple[AsgiServer, Path]]:
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "s"))
+        listening.listen()
+        server = AsgiServer(app, **how)
+        await server.listen(listening)
+        try:
+            yield server, directory / "s"
+        finally:
+            await server.stop(0.1)
+
+
+async def get(path: Path) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), timeout=5) as client:
+        return await client.get("http://x/")
+
+
+def test_a_stop_waits_for_what_is_in_flight_and_for_nothing_else() -> None:
+    async def scenario() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: Request) -> Response:
+            begun.set()
+            await go_on.wait()
+            return PlainTextResponse("whole")
+
+        async with running(Starlette(routes=[Route("/", slow)])) as (server, path):
+            idle_reader, idle = await asyncio.open_unix_connection(str(path))
+            asking = asyncio.create_task(get(path))
+            await begun.wait()
+            stopping = asyncio.create_task(server.stop(5))
+            assert await asyncio.wait_for(idle_reader.read(), 5) == b""  # nobody waits for a request that may come
+            idle.close()
+            go_on.set()
+            answer = await asking
+            assert (answer.text, answer.headers["connection"]) == ("whole", "close")
+            await asyncio.wait_for(stopping, 5)
+            with pytest.raises(httpx.ConnectError):
+                await get(path)
+            await server.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_ends_what_takes_too_long() -> None:
+    async def scenario() -> None:
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def endless(request: Request) -> Response:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+            raise AssertionError
+
+        async with running(Starlette(routes=[Route("/", endless)])) as (server, path):
+            asking = asyncio.create_task(get(path))
+            await begun.wait()
+            await server.stop(0.05)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await asking
+            assert ended.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_an_operator_is_named_by_the_kernel() -> None:
+    import os
+
+    async def who(request: Request) -> Response:
+        return PlainTextResponse(request.client.host if request.client else "nobody")
+
+    async def scenario(*, name_operator: bool) -> str:
+        async with running(Starlette(routes=[Route("/", who)]), name_operator=name_operator) as (_, path):
+            return (await get(path)).text
+
+    assert asyncio.run(scenario(name_operator=True)) == f"uid:{os.getuid()}"
+    assert asyncio.run(scenario(name_operator=False)) == "nobody"
+
+
+def test_many_at_once_over_tcp_too() -> None:
+    async def echo(request: Request) -> Response:
+        return Response(await request.body(), headers={"x-from": str(request.client.host if request.client else "")})
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            server = AsgiServer(Starlette(routes=[Route("/", echo, methods=["POST"])]))
+            await server.listen(listening)
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            async with httpx.AsyncClient(timeout=10) as client:
+                bodies = [bytes([number]) * (number * 4096) for number in range(60)]
+                answers = await asyncio.gather(*(client.post(url, content=body) for body in bodies))
+            assert [one.content for one in answers] == bodies
+            assert {one.headers["x-from"] for one in answers} == {"127.0.0.1"}
+            await server.stop()
+            assert not server.connections
+
+    asyncio.run(scenario())
