@@ -21,7 +21,7 @@ from starlette.routing import Route
 from tests.support import short_directory
 
 from rempart.crypto.jose import Jwks, SigningKey
-from rempart.servers.asgi import AsgiServer
+from rempart.protocols.asgi_server import AsgiServer
 from rempart.servers.boot import Boot
 from rempart.servers.observer import run
 

@@ -9,19 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import ASGIApp
 
-from rempart.kernel.errors import BadInput, NotFound, Unavailable
+from rempart.kernel.errors import BadInput, MethodNotAllowed, NotFound, Unavailable
 from rempart.kernel.event import Event
-from rempart.protocols.http_answers import MethodNotAllowed, json_response, served
+from rempart.protocols.http_pages import JSON, Ask, Handler, Page
 from rempart.telemetry.exposition import CONTENT_TYPE
 
 from .checkpoint import Checkpoint
 from .cosigning import Cosigning
 from .feed import read_page, read_start
-from .intake import MAX_BODY_BYTES, read_events, types_with
+from .intake import read_events, types_with
 from .model import MAX_LIMIT, Query
 from .ports import SearchIndex
 from .search_turns import SearchTurns
@@ -52,6 +49,7 @@ _PARAMETERS = frozenset(
 _DECISIONS = {"allow": True, "deny": False}
 _MOMENT = 1.0  # seconds
 PROOF_FORMAT = "rempart-proof/v1"
+NO_CONTENT: Page = (204, "", b"")
 
 
 class Intake(Protocol):
@@ -76,113 +74,109 @@ class Service(Intake, Protocol):
         """A Prometheus page."""
 
 
-def reading_app(service: Service) -> ASGIApp:
+def reading(service: Service) -> Handler:
     """GET `/search` (`asker`: for whom, where one process asks for many; `fresh=1`: everything that was recorded when
     it was asked is looked through, or the answer says `"fresh": false`), `/entries/{start}`, `/events/{id}`,
     `/proofs/{id}`, `/checkpoint`, `/witnesses`, `/consistency/{size}`, `/index`; and `/tile/…`: with `/checkpoint`
     the log as c2sp.org/tlog-tiles has it."""
 
-    async def answer(request: Request) -> Response:
-        if request.method != "GET":
+    async def answer(ask: Ask) -> Page:
+        if ask.method != "GET":
             raise MethodNotAllowed("read_only", "the record is only read here", "use GET")
-        path = request.scope["path"]
-        sequencer = service.sequencer
+        path, asked, sequencer = ask.path, ask.query, service.sequencer
         if path == "/index":
-            return json_response(index_state(sequencer))
+            return answered(index_state(sequencer))
         if path == "/search":
-            query, full = _query(request), request.query_params.get("full") == "1"
-            asker = request.query_params.get("asker") or (request.client.host if request.client else "")
-            if query.after is not None and "wait" in request.query_params:
-                await service.grown(*read_start(str(query.after), request.query_params["wait"]))
-            async with service.turns.turn(asker) as crowded:
+            query = _query(ask.given)
+            if query.after is not None and "wait" in asked:
+                await service.grown(*read_start(str(query.after), asked["wait"]))
+            async with service.turns.turn(asked.get("asker") or ask.operator) as crowded:
                 sequencer.index_some()
                 known = {}
-                if request.query_params.get("fresh") == "1":
+                if asked.get("fresh") == "1":
                     known = {"fresh": not crowded() and await _all_can_be_found(service)}
+                full = asked.get("full") == "1"
                 page = await asyncio.to_thread(_search, sequencer, sequencer.index, query, crowded, full=full)
-                return json_response(page | known)
+                return answered(page | known)
         if path == "/checkpoint":
-            return Response(sequencer.log.checkpoint, media_type="text/plain; charset=utf-8")
+            return 200, "text/plain; charset=utf-8", sequencer.log.checkpoint.encode()
         if path == "/witnesses":
             cosigning = service.cosigning
-            return json_response(
-                {"checkpoint": cosigning.note, "size": cosigning.size, "witnesses": cosigning.cosigners()}
-            )
+            return answered({"checkpoint": cosigning.note, "size": cosigning.size, "witnesses": cosigning.cosigners()})
         if path == "/checkpoint.json":
-            return json_response({"checkpoint": sequencer.log.checkpoint, "size": sequencer.log.size})
+            return answered({"checkpoint": sequencer.log.checkpoint, "size": sequencer.log.size})
         if tile := TILE.fullmatch(path):
             level, number, width = place(tile)
             raw = await asyncio.to_thread(sequencer.log.tile, level, number, width)
             if raw is None:
                 raise NotFound("no_such_tile", "the log has no such tile", "read /checkpoint for its size")
-            return Response(raw, media_type="application/octet-stream")
+            return 200, "application/octet-stream", raw
         kind, _, id = path[1:].partition("/")
         if kind == "entries":
-            return await _entries(service, id, request)
+            return await _entries(service, id, asked)
         if kind == "consistency" and id.isascii() and id.isdigit() and len(id) < 18:
-            return json_response(_consistency(sequencer, int(id)))
+            return answered(_consistency(sequencer, int(id)))
         if kind not in ("events", "proofs") or not id:
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /search, /events/ID or /proofs/ID")
         found = await _locate(service, id)
         if kind == "proofs":
-            witnessed = _witnessed(service) if request.query_params.get("witnessed") == "1" else ""
-            return json_response(_proof(sequencer, found[0], witnessed))
-        return json_response({**_event(sequencer, found[0]), "related": [_row(sequencer, at) for at in found[1:]]})
+            witnessed = _witnessed(service) if asked.get("witnessed") == "1" else ""
+            return answered(_proof(sequencer, found[0], witnessed))
+        return answered({**_event(sequencer, found[0]), "related": [_row(sequencer, at) for at in found[1:]]})
 
-    return served(answer)
+    return answer
 
 
-def feed_app(service: Service) -> ASGIApp:
+def feed(service: Service) -> Handler:
     """GET `/entries/{start}` and nothing else."""
 
-    async def answer(request: Request) -> Response:
-        kind, _, start = request.scope["path"][1:].partition("/")
-        if request.method != "GET" or kind != "entries":
+    async def answer(ask: Ask) -> Page:
+        kind, _, start = ask.path[1:].partition("/")
+        if ask.method != "GET" or kind != "entries":
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /entries/START")
-        return await _entries(service, start, request)
+        return await _entries(service, start, ask.query)
 
-    return served(answer)
+    return answer
 
 
-async def _entries(service: Service, path: str, request: Request) -> Response:
-    start, seconds = read_start(path, request.query_params.get("wait"))
+async def _entries(service: Service, path: str, asked: Mapping[str, str]) -> Page:
+    start, seconds = read_start(path, asked.get("wait"))
     if seconds:
         await service.grown(start, seconds)
-    return Response(read_page(service.sequencer.log, start), media_type="application/json")
+    return 200, JSON, read_page(service.sequencer.log, start)
 
 
-def events_app(service: Intake, source: str, groups: Iterable[str] = ()) -> ASGIApp:
+def events(service: Intake, source: str, groups: Iterable[str] = ()) -> Handler:
     """POST `/events` on the socket of the service `source`: 204 once durable. `groups`: as `intake.types_with`."""
 
     types = types_with(groups)
 
-    async def answer(request: Request) -> Response:
-        if request.scope["path"] != "/events":
+    async def answer(ask: Ask) -> Page:
+        if ask.path != "/events":
             raise NotFound("no_such_resource", "nothing is at this path", "post to /events")
-        if request.method != "POST":
+        if ask.method != "POST":
             raise MethodNotAllowed("post_only", "events are posted here", "use POST")
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise BadInput("body_too_large", f"more than {MAX_BODY_BYTES} bytes", "post fewer events at once")
-        await service.keep(read_events(body, source, types))
-        return Response(status_code=204)
+        await service.keep(read_events(ask.body, source, types))
+        return NO_CONTENT
 
-    return served(answer)
+    return answer
 
 
-def metrics_app(service: Service) -> ASGIApp:
+def metrics(service: Service) -> Handler:
     """GET `/metrics` and `/healthz`."""
 
-    async def answer(request: Request) -> Response:
-        if request.scope["path"] == "/healthz":
-            return json_response({"ready": True})
-        if request.scope["path"] != "/metrics":
+    async def answer(ask: Ask) -> Page:
+        if ask.path == "/healthz":
+            return answered({"ready": True})
+        if ask.path != "/metrics":
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /metrics")
-        return Response(service.metrics(), media_type=CONTENT_TYPE)
+        return 200, CONTENT_TYPE, service.metrics().encode()
 
-    return served(answer)
+    return answer
+
+
+def answered(document: Any) -> Page:
+    return 200, JSON, msgspec.json.encode(document)
 
 
 async def _all_can_be_found(service: Service) -> bool:
@@ -215,9 +209,9 @@ async def _locate(service: Service, id: str) -> list[int]:
     return found
 
 
-def _query(request: Request) -> Query:
+def _query(asked: Iterable[tuple[str, str]]) -> Query:
     given: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+    for name, value in asked:
         if name not in _PARAMETERS:
             raise BadInput(
                 "unknown_parameter", f"{name[:50]!r} is not a parameter", f"use {', '.join(sorted(_PARAMETERS))}"

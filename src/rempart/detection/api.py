@@ -15,9 +15,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rempart.kernel.errors import BadInput, Denied, NotFound, RempartError, Unauthenticated, Unavailable
+from rempart.kernel.errors import (
+    BadInput,
+    Denied,
+    MethodNotAllowed,
+    NotFound,
+    RempartError,
+    Unauthenticated,
+    Unavailable,
+)
 from rempart.kernel.principal import Role
-from rempart.protocols.http_answers import Handler, MethodNotAllowed, refusal
+from rempart.protocols.http_answers import Handler, refusal
 from rempart.telemetry.exposition import CONTENT_TYPE as METRICS_TYPE
 
 from .collect import collect

@@ -5,6 +5,7 @@
     ├── Unauthenticated  401 · exit 1   who is asking isn't proved
     ├── Denied           403 · exit 1   proved, and not allowed
     ├── NotFound         404 · exit 1
+    ├── MethodNotAllowed 405 · exit 1
     ├── Conflict         409 · exit 1   the state of things contradicts the request
     ├── Unprocessable    422 · exit 1   well formed, and impossible
     ├── Throttled        429 · exit 1   too often; `retry_after` seconds
@@ -52,6 +53,10 @@ class Denied(RempartError):
 
 class NotFound(RempartError):
     status = 404
+
+
+class MethodNotAllowed(RempartError):
+    status = 405
 
 
 class Conflict(RempartError):

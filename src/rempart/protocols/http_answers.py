@@ -16,10 +16,6 @@ from rempart.kernel.problem import CONTENT_TYPE, problem
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class MethodNotAllowed(RempartError):
-    status = 405
-
-
 def served(answer: Handler) -> ASGIApp:
     """Its refusals become problem documents; nothing that it answers is to be kept by caches."""
 

@@ -1,37 +1,40 @@
-"""Small pages on a local socket, asked seldom: of a process that serves something else, and has no use for ASGI."""
+"""Small pages over HTTP: of processes that serve something else, and have no use for a web framework."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
-import httptools
-
-from rempart.kernel.errors import BadInput, NotFound, RempartError
+from rempart.kernel.errors import BadInput, NotFound, RempartError, Throttled
 from rempart.kernel.problem import CONTENT_TYPE, problem
+
+from .asgi_exchange import App, Message, Receive, Send
+from .asgi_server import AsgiServer
 
 JSON = "application/json"
 MAX_BODY = 32 << 20
-_IDLE_SECONDS = 30.0
-_BACKLOG = 128
+_BODYLESS = frozenset(("GET", "HEAD"))
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request to a small page. `operator` is the local user who asks, by the kernel's word."""
+    """One request to a small page. `operator`: on an admin socket the local user who asks, by the kernel's word.
+    `given`: the query's names and values, in their order."""
 
     method: str
     path: str
-    query: dict[str, str]
-    body: bytes
-    operator: str
+    given: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    operator: str = ""
     accept: str = ""
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(self.given)
 
     def json(self) -> Any:
         """Raises BadInput `bad_json`."""
@@ -47,104 +50,63 @@ Handler = Callable[[Ask], Awaitable[Page]]
 """May raise a RempartError, which becomes a problem document (RFC 9457)."""
 
 
-class PageConnection(asyncio.Protocol):
-    """One request, one answer, then it closes."""
+def paged(handler: Handler, most: int = MAX_BODY) -> App:
+    """As an ASGI application. A body of more than `most` bytes is refused; nothing is to be kept by caches."""
 
-    def __init__(self, handler: Handler, tasks: set[asyncio.Task[None]]) -> None:
-        self._handler = handler
-        self._tasks = tasks
-        self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        self._url = b""
-        self._accept = ""
-        self._body: list[bytes] = []
-        self._size = 0
-        self._done = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a stream's transport
-        self._timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        if self._done:
-            return
-        self._size += len(data)
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        more: list[tuple[bytes, bytes]] = []
         try:
-            if self._size > MAX_BODY:
-                raise httptools.HttpParserError("too large")
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._done = True
-            self._write(
-                400, CONTENT_TYPE, json.dumps(problem(400, "bad_request", "not an acceptable request")).encode()
-            )
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"accept":
-            self._accept = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        if self._done:
-            return
-        self._done = True
-        if self._timer is not None:
-            self._timer.cancel()
-        task = asyncio.get_running_loop().create_task(
-            self._answer(self._parser.get_method().decode("ascii", "replace"))
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, method: str) -> None:
-        try:
-            parts = urlsplit(self._url.decode("ascii"))
-            query, body = dict(parse_qsl(parts.query)), b"".join(self._body)
-            ask = Ask(method, parts.path, query, body, self._operator(), self._accept)
-            status, kind, body = await self._handler(ask)
+            body = b"" if scope["method"] in _BODYLESS else await _body(receive, most)
+            if body is None:
+                return
+            status, kind, content = await handler(_ask(scope, body))
         except RempartError as error:
-            document = problem(error.status, error.code, error.reason, remedy=error.remedy)
-            status, kind, body = error.status, CONTENT_TYPE, json.dumps(document).encode()
-        except Exception as error:
-            document = problem(
-                500, "internal_error", f"it failed: {type(error).__name__}", remedy="see its log: `rempart logs`"
-            )
-            status, kind, body = 500, CONTENT_TYPE, json.dumps(document).encode()
-        self._write(status, kind, body)
+            status, kind, content = _refused(error)
+            if isinstance(error, Throttled):
+                more.append((b"retry-after", b"%d" % error.retry_after))
+        headers = [(b"content-length", b"%d" % len(content)), (b"content-type", kind.encode())] if kind else []
+        headers.append((b"cache-control", b"no-store"))
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, *more]})
+        await send({"type": "http.response.body", "body": content})
 
-    def _operator(self) -> str:
-        """SO_PEERCRED: pid, uid, gid of whoever connected (unix(7))."""
-        sock = self._transport.get_extra_info("socket") if self._transport else None
-        if sock is None:
-            return "uid:unknown"
-        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-        return f"uid:{uid}"
-
-    def _write(self, status: int, kind: str, body: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        head = f"HTTP/1.1 {status} {'OK' if status == 200 else 'Refused'}\r\ncontent-type: {kind}\r\n"
-        head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self._transport.write(head.encode() + body)
-        self._transport.close()
+    return app
 
 
-async def serve_pages(listening: socket.socket, handler: Handler) -> asyncio.Server:
-    """Until it is closed."""
-    tasks: set[asyncio.Task[None]] = set()
-    loop = asyncio.get_running_loop()
-    return await loop.create_unix_server(lambda: PageConnection(handler, tasks), sock=listening, backlog=_BACKLOG)
+async def _body(receive: Receive, most: int) -> bytes | None:
+    """None: whoever asked is gone."""
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message["body"])
+        size, more = size + len(message["body"]), message["more_body"]
+        if size > most:
+            raise BadInput("body_too_large", f"more than {most} bytes", "send less at once")
+    return b"".join(parts)
+
+
+def _ask(scope: Message, body: bytes) -> Ask:
+    accept = b", ".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
+    try:
+        given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    except ValueError:
+        raise BadInput("bad_query", "the query has too many fields") from None
+    client = scope["client"]
+    return Ask(scope["method"], scope["path"], tuple(given), body, client[0] if client else "", accept)
+
+
+def _refused(error: RempartError) -> Page:
+    document = problem(error.status, error.code, error.reason, remedy=error.remedy)
+    return error.status, CONTENT_TYPE, json.dumps(document).encode()
+
+
+async def serve_pages(listening: socket.socket, handler: Handler) -> AsgiServer:
+    """Until it is stopped."""
+    server = AsgiServer(paged(handler), name_operator=True)
+    await server.listen(listening)
+    return server
 
 
 def json_page(document: Any) -> Page:

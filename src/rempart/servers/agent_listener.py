@@ -24,13 +24,12 @@ from rempart.crypto.x509 import Certificate, EcKey, ders_to_pem
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import RempartError, Unavailable
 from rempart.kernel.spiffe import SpiffeId
+from rempart.protocols.asgi_connection import Connection
+from rempart.protocols.asgi_server import AsgiServer
 from rempart.workloads.agents.model import AGENTS as AGENTS_PATH
 from rempart.workloads.agents.model import SERVER
 from rempart.workloads.local_x509 import LocalX509
 from rempart.workloads.model import Entry, X509Svid
-
-from .asgi import AsgiServer
-from .asgi_connection import Connection
 
 HANDSHAKE_WITHIN = 5.0
 STRANGERS_OF_ADDRESS = 64

@@ -82,7 +82,7 @@ async def run(boot: Boot) -> None:
         status = AgentStatus(parts.membership, parts.knowledge, identities, journal)
         epochs = EpochRelay(parts.server)
         for name in ("admin", "metrics"):
-            closing.callback((await serve_pages(boot.sockets[name], status.page)).close)
+            closing.push_async_callback((await serve_pages(boot.sockets[name], status.page)).stop)
         for page, listening in record.servers:
             await page.listen(listening)
         working: list[asyncio.Task[Any]] = [

@@ -6,15 +6,17 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
-from rempart.audit.api import events_app
+from rempart.audit.api import events
 from rempart.audit.envoy_refusals import EnvoyRefusals
+from rempart.audit.intake import MAX_BODY_BYTES
 from rempart.audit.journal import Journal
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event
+from rempart.protocols.asgi_server import AsgiServer
+from rempart.protocols.http_pages import paged
 from rempart.protocols.ocsf import encode
 
 from .agent_parts import MAX_BACKLOG
-from .asgi import AsgiServer
 
 MOST_WAITING = MAX_BACKLOG // 4 * 3
 """Bytes that wait for the server, from which on applications' events are refused: the same journal records the SVIDs of
@@ -35,7 +37,7 @@ class HostRecord:
     ) -> None:
         self._journal, self._waiting = journal, waiting
         self.servers: list[tuple[AsgiServer, socket.socket]] = [
-            (AsgiServer(events_app(self, name)), sockets[f"events:{name}"]) for name in sources
+            (AsgiServer(paged(events(self, name), MAX_BODY_BYTES)), sockets[f"events:{name}"]) for name in sources
         ]
         self._refusals = EnvoyRefusals(journal, access_logs)
         self._refusals.start()

@@ -24,7 +24,7 @@ from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.kernel.spiffe import SpiffeId
-from rempart.servers.asgi import AsgiServer
+from rempart.protocols.asgi_server import AsgiServer
 from rempart.servers.serving import until_stopped
 from rempart.wiring.process_workloads import IdentitySettings
 from rempart.workloads.adoption import Adoption

@@ -18,7 +18,7 @@ from rempart.backends.spire_trust import spire_bundle
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.spiffe import SpiffeId
-from rempart.servers.asgi import AsgiServer
+from rempart.protocols.asgi_server import AsgiServer
 from rempart.servers.serving import until_stopped
 from rempart.wiring.process_workloads import IdentitySettings, SpireSettings
 from rempart.workloads.api import Administration

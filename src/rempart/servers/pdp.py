@@ -31,6 +31,7 @@ from rempart.policy.keeper import Keeper, Source
 from rempart.policy.outbox import Outbox
 from rempart.policy.risks import RiskFollower
 from rempart.policy.traces import DecisionTraces
+from rempart.protocols.asgi_server import AsgiServer
 from rempart.protocols.http_pages import Handler, serve_pages
 from rempart.wiring.process_settings import PdpSettings
 
@@ -114,7 +115,8 @@ async def serve(boot: Boot) -> None:
         if spans is not None:
             outbox.traces = decider.traces = DecisionTraces(spans, decider.counters)
         pages = Pages(keeper, decider, outbox, given, follower, spans.metrics if spans else str)
-        servers = await _listen(boot, settings, decider, outbox, pages)
+        points = await _listen(boot, settings, decider, outbox)
+        paged = await _show(boot, pages)
         gc.collect()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,8 +125,9 @@ async def serve(boot: Boot) -> None:
         try:
             await until_stopped(stop, tasks)
         finally:
-            for server in servers:
-                server.close()
+            for point in points:
+                point.close()
+            await asyncio.gather(*(page.stop(1.0) for page in paged))
             await asyncio.sleep(0)  # questions that were read already get their turn
             outbox.flush()
     finally:
@@ -143,9 +146,7 @@ async def until_stopped(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]
         raise RuntimeError(f"{ended.get_coro()} ended by itself")
 
 
-async def _listen(
-    boot: Boot, settings: PdpSettings, decider: Decider, outbox: Outbox, pages: Pages
-) -> list[asyncio.Server]:
+async def _listen(boot: Boot, settings: PdpSettings, decider: Decider, outbox: Outbox) -> list[asyncio.Server]:
     loop = asyncio.get_running_loop()
     servers = []
     for configured in settings.points:
@@ -157,11 +158,14 @@ async def _listen(
             decider.counters.decisions.setdefault((configured.name, "deny", code), 0)
         factory = functools.partial(PepConnection, point, decider, outbox)
         servers.append(await loop.create_unix_server(factory, sock=listening, backlog=BACKLOG))
-    handlers: Mapping[str, Handler] = {"admin": pages.admin, "policies": pages.policies, "metrics": pages.metrics}
-    for name, handler in handlers.items():
-        if name in boot.sockets:
-            servers.append(await serve_pages(boot.sockets[name], handler))
     return servers
+
+
+async def _show(boot: Boot, pages: Pages) -> list[AsgiServer]:
+    handlers: Mapping[str, Handler] = {"admin": pages.admin, "policies": pages.policies, "metrics": pages.metrics}
+    return [
+        await serve_pages(boot.sockets[name], handler) for name, handler in handlers.items() if name in boot.sockets
+    ]
 
 
 def main() -> None:

@@ -48,12 +48,12 @@ from rempart.people.sessions.ports import SessionEnding
 from rempart.people.sessions.service import Sessions
 from rempart.people.signing_keys import SealedRing, SigningKeys
 from rempart.people.throttle import Throttle
+from rempart.protocols.asgi_server import AsgiServer
 from rempart.telemetry.asgi import Traced
 from rempart.telemetry.exporter import Exporter
 from rempart.wiring.people_state import SQLITE
 from rempart.wiring.process_people import PeopleSettings
 
-from .asgi import AsgiServer
 from .backchannel_http import HttpLogoutSender
 from .boot import Boot
 from .hashing_aside import HashingAside

@@ -13,11 +13,12 @@ import signal
 import time
 from pathlib import Path
 
-from rempart.audit.admin_api import admin_app
+from rempart.audit.admin_api import MAX_BODY, administration
 from rempart.audit.administration import RecordAdministration
-from rempart.audit.api import events_app, feed_app, metrics_app, reading_app, unavailable
+from rempart.audit.api import events, feed, metrics, reading, unavailable
 from rempart.audit.cosigning import Cosigning, Named
 from rempart.audit.envoy_refusals import EnvoyRefusals
+from rempart.audit.intake import MAX_BODY_BYTES
 from rempart.audit.journal import Journal
 from rempart.audit.log import MerkleLog
 from rempart.audit.log_keys import LogKeyRing
@@ -33,12 +34,13 @@ from rempart.crypto.cosigning import CosignatureVerifier
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, Integrity, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
+from rempart.protocols.asgi_server import AsgiServer
+from rempart.protocols.http_pages import paged
 from rempart.protocols.ocsf import encode
 from rempart.telemetry.spans import INTERNAL, Span, new_span_id, new_trace_id
 from rempart.wiring.catalog import MOST_INSTANCES, instance_names
 from rempart.wiring.process_settings import SequencerSettings
 
-from .asgi import AsgiServer
 from .boot import Boot
 from .log_store import open_storage
 from .tracing import exporter
@@ -136,21 +138,21 @@ class SequencerProcess:
         self._refusals.start()
         servers = []
         for name, listening in boot.sockets.items():
+            most = MAX_BODY
             if name == "admin":
-                servers.append((AsgiServer(admin_app(self), name_operator=True), listening))
-                continue
-            if name == "audit":
-                app = reading_app(self)
+                handler = administration(self)
+            elif name == "audit":
+                handler = reading(self)
             elif name.startswith("feed:"):
-                app = feed_app(self)
+                handler = feed(self)
             elif name == "metrics":
-                app = metrics_app(self)
+                handler = metrics(self)
             elif name.startswith("events:"):
-                program = name.removeprefix("events:")
-                app = events_app(self, program, self._settings.records.get(program, ()))
+                program, most = name.removeprefix("events:"), MAX_BODY_BYTES
+                handler = events(self, program, self._settings.records.get(program, ()))
             else:
                 continue
-            servers.append((AsgiServer(app), listening))
+            servers.append((AsgiServer(paged(handler, most), name_operator=name == "admin"), listening))
         try:
             async with asyncio.TaskGroup() as group:
                 for server, listening in servers:

@@ -8,10 +8,15 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .asgi import AsgiServer, metrics_alone
+from rempart.kernel.errors import NotFound
+from rempart.protocols.asgi_server import AsgiServer
+from rempart.protocols.http_answers import refusal
+
 from .boot import Boot
+
+_SHOWN = frozenset((("GET", "/metrics"), ("GET", "/healthz")))
 
 
 async def serve(
@@ -57,3 +62,16 @@ async def until_stopped(
             await asyncio.gather(*(page.stop() for page in pages), *tasks, return_exceptions=True)
     for task in done - {stopping}:
         task.result()
+
+
+def metrics_alone(app: ASGIApp) -> ASGIApp:
+    """GET `/metrics` and `/healthz` of `app`. The observer, which strangers can reach, reads these: who takes it over
+    must not find there what only the operator may do."""
+
+    async def shown(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (scope["method"], scope["path"]) not in _SHOWN:
+            await refusal(NotFound("no_such_resource", "only GET /metrics is here"))(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return shown

@@ -19,10 +19,9 @@ from rempart.crypto.cosigning import Cosigner
 from rempart.crypto.signing import NoteVerifier
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
+from rempart.protocols.asgi_server import AsgiServer
 from rempart.sdk.service import listen
 from rempart.sdk.workload import Address
-
-from .asgi import AsgiServer
 
 
 def open_cosigner(directory: Path, name: str) -> Cosigner:

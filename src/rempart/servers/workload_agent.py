@@ -117,7 +117,7 @@ async def run(options: AgentOptions, ready: Callable[[str], None]) -> None:
             asyncio.create_task(forget_unregistered(identities, changes)),
         ]
         admin = await serve_pages(_listen(state.path / "run" / "agent.sock", 0o600), status.page)
-        closing.callback(admin.close)
+        closing.push_async_callback(admin.stop)
         await workloads.serve(_listen(options.socket, 0o666))
         closing.callback(options.socket.unlink, missing_ok=True)
         ready(membership.spiffe_id)

@@ -129,7 +129,7 @@ def test_other_hosts_are_told_the_policy_in_force_which_is_written_out_once(
     pages = Pages(world.keeper, unused, unused, {})
 
     async def told() -> bytes:
-        status, _, body = await pages.policies(Ask("GET", "/bundle", {}, b"", ""))
+        status, _, body = await pages.policies(Ask("GET", "/bundle"))
         assert status == 200
         return body
 

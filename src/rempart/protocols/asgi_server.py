@@ -7,25 +7,19 @@ import contextlib
 import socket
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from rempart.kernel.errors import NotFound
-from rempart.protocols.http_answers import refusal
-
 from .asgi_connection import Connection, OperatorConnection
-from .asgi_exchange import Exchange
+from .asgi_exchange import App, Exchange
 
 GRACE = 3.0
 _LOOK = 1.0
 _BACKLOG = 1024
-_SHOWN = frozenset((("GET", "/metrics"), ("GET", "/healthz")))
 
 
 class AsgiServer:
     """`keep_alive`: seconds that a connection may be idle. `name_operator`, for admin sockets: `request.client.host` is
     then `uid:N`, the operator's local user. One event loop."""
 
-    def __init__(self, app: ASGIApp, *, keep_alive: float = 75.0, name_operator: bool = False) -> None:
+    def __init__(self, app: App, *, keep_alive: float = 75.0, name_operator: bool = False) -> None:
         self.app, self.keep_alive, self.stopping = app, keep_alive, False
         self._connection = OperatorConnection if name_operator else Connection
         self.connections: set[Connection] = set()
@@ -84,16 +78,3 @@ class AsgiServer:
             if connection.until < now:
                 connection.waited()
         self._look = loop.call_later(_LOOK, self._look_for_idle) if self.connections else None
-
-
-def metrics_alone(app: ASGIApp) -> ASGIApp:
-    """GET `/metrics` and `/healthz` of `app`. The observer, which strangers can reach, reads these: who takes it over
-    must not find there what only the operator may do."""
-
-    async def shown(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (scope["method"], scope["path"]) not in _SHOWN:
-            await refusal(NotFound("no_such_resource", "only GET /metrics is here"))(scope, receive, send)
-        else:
-            await app(scope, receive, send)
-
-    return shown

@@ -1,4 +1,4 @@
-"""Applications on sockets: answers as they are made, a stop that ends nothing half, and what metrics are apart from."""
+"""Applications on sockets: answers as they are made, a stop that ends nothing half, and who asks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from tests.support import short_directory
 
-from rempart.servers.asgi import AsgiServer, metrics_alone
+from rempart.protocols.asgi_server import AsgiServer
 
 
 @asynccontextmanager
@@ -104,34 +104,6 @@ def test_answers_with_and_without_a_body_on_one_connection(method: str, status: 
             assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"\r\n\r\n" + body)
 
     asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/metrics", 200),
-        ("GET", "/healthz", 200),
-        ("POST", "/metrics", 404),
-        ("GET", "/risks", 404),
-        ("DELETE", "/risks/usr_1", 404),
-        ("POST", "/silences", 404),
-        ("GET", "/metrics/../risks", 404),
-    ],
-)
-def test_who_may_read_metrics_is_no_operator(method: str, path: str, status: int) -> None:
-    reached = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        reached.append(scope["path"])
-        await PlainTextResponse("done")(scope, receive, send)
-
-    async def scenario() -> int:
-        async with served(metrics_alone(app)) as (reader, writer):
-            writer.write(f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
-            return int((await head_of(reader)).split()[1])
-
-    assert asyncio.run(scenario()) == status
-    assert bool(reached) == (status == 200)
 
 
 @asynccontextmanager

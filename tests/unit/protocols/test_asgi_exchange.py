@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rempart.servers.asgi_exchange import Exchange
+from rempart.protocols.asgi_exchange import Exchange
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 

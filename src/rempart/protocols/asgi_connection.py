@@ -16,9 +16,8 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 import httptools
-from starlette.types import ASGIApp
 
-from .asgi_exchange import MOST_UNREAD, Exchange, Message, refused
+from .asgi_exchange import MOST_UNREAD, App, Exchange, Message, refused
 
 HEAD_WITHIN = 10.0
 BODY_WITHIN = 60.0
@@ -30,7 +29,7 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 class Host(Protocol):
     """The server, as a connection needs it."""
 
-    app: ASGIApp
+    app: App
     keep_alive: float
     stopping: bool
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import short_directory
 
-from rempart.servers import asgi, asgi_connection
-from rempart.servers.asgi import AsgiServer
+from rempart.protocols import asgi_connection, asgi_server
+from rempart.protocols.asgi_server import AsgiServer
 
 HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
@@ -250,7 +250,7 @@ def test_a_client_that_sends_more_than_is_read_waits() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asgi, "_LOOK", 0.02)
+    monkeypatch.setattr(asgi_server, "_LOOK", 0.02)
     monkeypatch.setattr(asgi_connection, "HEAD_WITHIN", 0.1)
     monkeypatch.setattr(asgi_connection, "BODY_WITHIN", 0.1)
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Protocol
-
-from starlette.types import ASGIApp
 
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
@@ -25,6 +23,10 @@ _GONE = {"type": "http.disconnect"}
 _log = logging.getLogger("rempart.asgi")
 
 Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+"""An ASGI 3 application; its scope is a Message, too."""
 
 
 class Line(Protocol):
@@ -94,7 +96,7 @@ class Exchange:
 
     # -- the application -------------------------------------------------------------------------------------------
 
-    async def run(self, app: ASGIApp) -> None:
+    async def run(self, app: App) -> None:
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:
