@@ -24,7 +24,8 @@ from rempart.workloads.agents.messages import Recorded, Told, ToldAll
 from rempart.workloads.ports import ServerConnection
 
 Tell = Callable[[Sequence[bytes]], Awaitable[None]]
-TOGETHER = 500
+TOGETHER = 100
+"""Records. More are no faster, and both sides hold them several times over while they are told."""
 MAX_BYTES = messages.MAX_REQUEST // 2
 TELL_WITHIN = 20.0
 _LOOK = 0.5

@@ -6,18 +6,20 @@ import atexit
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rempart.telemetry.exporter import Collector, Exporter
-
 from .boot import Boot
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+
+    from rempart.telemetry.exporter import Exporter
 
 
 def exporter(boot: Boot) -> Exporter | None:
     """Begun, and closed when the process ends. None: nothing is traced."""
     if not boot.tracing:
         return None
+    from rempart.telemetry.exporter import Collector, Exporter  # an HTTP client, for who has a collector
+
     told = boot.tracing
     begun = Exporter(Collector(told["url"], told["ca"], told["percent"]), boot.name).start()
     atexit.register(begun.close)

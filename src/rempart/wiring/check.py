@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,6 +65,8 @@ class Reader:
     def no_more(self) -> None:
         for key in self.content:
             if key not in self.known:
+                import difflib  # for mistakes alone
+
                 near = difflib.get_close_matches(key, self.known, 1)
                 remedy = f"did you mean {near[0]!r}?" if near else "known keys: " + ", ".join(self.known)
                 self.refuse(key, f"unknown key {self._dotted(key)!r}", remedy)
