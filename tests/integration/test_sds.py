@@ -19,10 +19,11 @@ import pytest
 from tests.identity_support import TRUST_DOMAIN, IdentityProcess, running_identity
 from tests.support import eventually, free_port
 
+from rempart.protocols.sds import messages
 from rempart.protocols.sds import sds_pb2 as wire
 from rempart.sdk.spiffe import fetch_x509_svid
 from rempart.sdk.tls import client_context, verify_peer
-from rempart.workloads.sds import METHOD, SECRET_TYPE, VALIDATOR_TYPE
+from rempart.workloads.sds import METHOD
 
 EXTENSIONS = "type.googleapis.com/envoy.extensions."
 GATEWAY = f"spiffe://{TRUST_DOMAIN}/rempart/gateway"
@@ -189,7 +190,7 @@ def ask(identity: IdentityProcess, *requests: wire.DiscoveryRequest) -> Iterator
 
 
 def request(*names: str) -> wire.DiscoveryRequest:
-    return wire.DiscoveryRequest(resource_names=names, type_url=SECRET_TYPE)
+    return wire.DiscoveryRequest(resource_names=names, type_url=messages.SECRET)
 
 
 def test_several_names_come_in_one_response_and_again_at_rotation(identity: IdentityProcess) -> None:
@@ -199,8 +200,8 @@ def test_several_names_come_in_one_response_and_again_at_rotation(identity: Iden
     secrets = [wire.Secret.FromString(resource.value) for resource in first.resources]
     assert [secret.name for secret in secrets] == ["default", "ROOTCA", "ALL", "web"]
     assert b"PRIVATE KEY" in secrets[0].tls_certificate.private_key.inline_bytes
-    assert secrets[2].validation_context.custom_validator_config.typed_config.type_url == VALIDATOR_TYPE
-    assert {resource.type_url for resource in first.resources} == {SECRET_TYPE}
+    assert secrets[2].validation_context.custom_validator_config.typed_config.type_url == messages.VALIDATOR
+    assert {resource.type_url for resource in first.resources} == {messages.SECRET}
     responses.close()  # type: ignore[attr-defined]  # a generator
 
 
@@ -276,7 +277,7 @@ def secrets_of(identity: IdentityProcess, message: wire.DiscoveryRequest) -> dic
 
 
 def test_no_names_are_all_that_is_the_callers(identity: IdentityProcess) -> None:
-    secrets = secrets_of(identity, wire.DiscoveryRequest(type_url=SECRET_TYPE))
+    secrets = secrets_of(identity, wire.DiscoveryRequest(type_url=messages.SECRET))
     assert sorted(secrets) == [f"spiffe://{TRUST_DOMAIN}", GATEWAY]
     assert secrets[GATEWAY].HasField("tls_certificate")
 

@@ -9,9 +9,8 @@ from enum import IntEnum
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from google.protobuf.message import DecodeError, Message
-
 from rempart.kernel.errors import BadInput, Denied, RempartError, Throttled, Unauthenticated, Unavailable
+from rempart.protocols.protobuf import Malformed
 
 from .http2 import ServerConnection
 from .http2_headers import Headers, header_block
@@ -73,11 +72,11 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """What answers a path (`method(process, stream)`, the peer being `process`), and the type of its requests. `once`:
-    with one message, which is written when all is said."""
+    """What answers a path (`method(process, stream)`, the peer being `process`), and what reads its requests: raises
+    Malformed. `once`: with one message, which is written when all is said."""
 
     method: Callable[[Process, Stream], Awaitable[None]]
-    request: type[Message]
+    read: Callable[[bytes], Any]
     once: bool = False
 
 
@@ -162,8 +161,8 @@ class Stream:
         if len(out) > said:  # a window that a peer may wait for
             self._channel.flush()
         try:
-            return self.rpc.request.FromString(data)
-        except DecodeError:
+            return self.rpc.read(data)
+        except Malformed:
             raise Ended(Status.INVALID_ARGUMENT, "the message is not of its type") from None
 
     def __aiter__(self) -> Stream:
@@ -175,10 +174,9 @@ class Stream:
             raise StopAsyncIteration
         return message
 
-    async def send_message(self, message: Message | bytes) -> None:
+    async def send_message(self, message: bytes) -> None:
         """Returns when all of it is on its way; the peer's windows say when that can be. Raises TimeoutError."""
-        content = message if isinstance(message, bytes) else message.SerializeToString()
-        content = b"\0" + len(content).to_bytes(4, "big") + content
+        content = b"\0" + len(message).to_bytes(4, "big") + message
         http2 = self._channel.http2
         if not self.answering:
             self.answering = True

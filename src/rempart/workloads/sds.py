@@ -15,12 +15,9 @@ import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import Message
-
 from rempart.crypto.x509 import ders_to_pem
 from rempart.kernel.errors import BadInput, Denied
-from rempart.protocols.sds import sds_pb2 as wire
+from rempart.protocols.sds import messages as wire
 
 from .grpc_stream import Rpc, Stream
 from .identities import Grant, Identities
@@ -30,8 +27,6 @@ from .streams import push_changes
 
 SERVICE = "/envoy.service.secret.v3.SecretDiscoveryService/"
 METHOD = SERVICE + "StreamSecrets"
-SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # nosec B105 - a type's name
-VALIDATOR_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig"
 MAX_NAMES = 32
 
 
@@ -43,8 +38,8 @@ class SecretDiscovery:
 
     def rpcs(self) -> Mapping[str, Rpc]:
         return {
-            METHOD: Rpc(self.stream_secrets, wire.DiscoveryRequest),
-            SERVICE + "FetchSecrets": Rpc(self.fetch_secrets, wire.DiscoveryRequest),
+            METHOD: Rpc(self.stream_secrets, wire.DiscoveryRequest.read),
+            SERVICE + "FetchSecrets": Rpc(self.fetch_secrets, wire.DiscoveryRequest.read),
         }
 
     async def fetch_secrets(self, process: Process, stream: Stream) -> None:
@@ -56,8 +51,7 @@ class SecretDiscovery:
         subscription = _Subscription()
         subscription.ask(request)
         secrets, _ = await self._secrets(process, subscription)
-        resources = [_packed(SECRET_TYPE, secret) for secret in secrets]
-        await stream.send_message(wire.DiscoveryResponse(type_url=SECRET_TYPE, resources=resources))
+        await stream.send_message(wire.response(secrets))
 
     async def stream_secrets(self, process: Process, stream: Stream) -> None:
         subscription = _Subscription()
@@ -76,9 +70,9 @@ class SecretDiscovery:
     async def _read(self, subscription: _Subscription, stream: Stream) -> None:
         async for request in stream:
             _check(request)
-            if request.response_nonce and request.response_nonce != subscription.nonce:
+            if request.nonce and request.nonce != subscription.nonce:
                 continue  # an answer to what has been superseded
-            if request.HasField("error_detail"):
+            if request.rejected:
                 self.rejected += 1  # the Envoy keeps what it had; the next change is offered again
             subscription.ask(request)
 
@@ -89,21 +83,18 @@ class SecretDiscovery:
         async def make() -> tuple[tuple[tuple[str, ...], tuple[bytes, ...]], float]:
             names = subscription.names
             secrets, refresh_at = await self._secrets(process, subscription)
-            return (names, tuple(secret.SerializeToString(deterministic=True) for secret in secrets)), refresh_at
+            return (names, tuple(secrets)), refresh_at
 
         async def send(state: tuple[tuple[str, ...], tuple[bytes, ...]]) -> None:
             if not state[1]:
                 return
             version = str(next(versions))
             subscription.nonce = version
-            resources = [AnyMessage(type_url=SECRET_TYPE, value=secret) for secret in state[1]]
-            await stream.send_message(
-                wire.DiscoveryResponse(version_info=version, nonce=version, type_url=SECRET_TYPE, resources=resources)
-            )
+            await stream.send_message(wire.response(state[1], version))
 
         await push_changes(self._identities, process, make, send, also=subscription.changed)
 
-    async def _secrets(self, process: Process, subscription: _Subscription) -> tuple[list[wire.Secret], float]:
+    async def _secrets(self, process: Process, subscription: _Subscription) -> tuple[list[bytes], float]:
         grant = await self._identities.grant(process)
         bundles = self._identities.bundles(grant.entries)
         refresh_at = grant.refresh_at
@@ -123,7 +114,7 @@ class SecretDiscovery:
             secrets.append(secret)
         return secrets, refresh_at
 
-    def _certificate(self, name: str, grant: Grant) -> wire.Secret | None:
+    def _certificate(self, name: str, grant: Grant) -> bytes | None:
         for svid in grant.svids:
             if name in ("default", str(svid.spiffe_id)):
                 return _tls(name, svid)
@@ -131,13 +122,13 @@ class SecretDiscovery:
 
 
 def _check(request: wire.DiscoveryRequest) -> None:
-    if request.type_url not in ("", SECRET_TYPE):
-        raise BadInput("bad_type_url", f"only {SECRET_TYPE} is served here")
-    if len(request.resource_names) > MAX_NAMES:
+    if request.type_url not in ("", wire.SECRET):
+        raise BadInput("bad_type_url", f"only {wire.SECRET} is served here")
+    if len(request.names) > MAX_NAMES:
         raise BadInput("too_many_names", f"a stream may ask for {MAX_NAMES} secrets")
 
 
-def _trust(name: str, bundles: Sequence[Bundle], *, plain: bool) -> wire.Secret | None:
+def _trust(name: str, bundles: Sequence[Bundle], *, plain: bool) -> bytes | None:
     """`bundles`: ours first. Roots of several domains are never given without saying whose they are."""
     named = [bundle for bundle in bundles if bundle.id == name] or (list(bundles[:1]) if name == "ROOTCA" else [])
     if name == "ALL":
@@ -145,23 +136,12 @@ def _trust(name: str, bundles: Sequence[Bundle], *, plain: bool) -> wire.Secret 
     if not named:
         return None
     if plain:
-        context = wire.CertificateValidationContext(trusted_ca=_pem(named[0]))
-        return wire.Secret(name=name, validation_context=context)
-    domains = [
-        wire.SPIFFECertValidatorConfig.TrustDomain(name=bundle.trust_domain, trust_bundle=_pem(bundle))
-        for bundle in named
-    ]
-    validator = _packed(VALIDATOR_TYPE, wire.SPIFFECertValidatorConfig(trust_domains=domains))
-    context = wire.CertificateValidationContext(
-        custom_validator_config=wire.TypedExtensionConfig(
-            name="envoy.tls.cert_validator.spiffe", typed_config=validator
-        )
-    )
-    return wire.Secret(name=name, validation_context=context)
+        return wire.roots(name, _pem(named[0]))
+    return wire.validator(name, ((bundle.trust_domain, _pem(bundle)) for bundle in named))
 
 
-def _pem(bundle: Bundle) -> wire.DataSource:
-    return wire.DataSource(inline_bytes=ders_to_pem([root.der for root in bundle.roots]))
+def _pem(bundle: Bundle) -> bytes:
+    return ders_to_pem([root.der for root in bundle.roots])
 
 
 class _Subscription:
@@ -176,8 +156,8 @@ class _Subscription:
         self.changed = asyncio.Event()
 
     def ask(self, request: wire.DiscoveryRequest) -> None:
-        names = tuple(name for name in request.resource_names if name)
-        plain = _wants_plain(request.node) if request.HasField("node") else self.plain
+        names = tuple(name for name in request.names if name)
+        plain = self.plain if request.node is None else _wants_plain(request.node)
         if (names, plain) != (self.names, self.plain):
             self.names, self.plain = names, plain
             self.changed.set()
@@ -185,22 +165,10 @@ class _Subscription:
 
 
 def _wants_plain(node: wire.Node) -> bool:
-    said = node.metadata.fields.get("disable_spiffe_cert_validation")
-    if said is not None and (said.bool_value or said.string_value.lower() in ("1", "t", "true")):
+    if node.said.get("disable_spiffe_cert_validation", "").lower() in ("1", "t", "true"):
         return True
-    version = node.user_agent_build_version.version
-    return node.HasField("user_agent_build_version") and (version.major_number, version.minor_number) < (1, 18)
+    return node.version is not None and node.version < (1, 18)
 
 
-def _tls(name: str, svid: X509Svid) -> wire.Secret:
-    return wire.Secret(
-        name=name,
-        tls_certificate=wire.TlsCertificate(
-            certificate_chain=wire.DataSource(inline_bytes=ders_to_pem([c.der for c in svid.chain])),
-            private_key=wire.DataSource(inline_bytes=svid.key.to_pem()),
-        ),
-    )
-
-
-def _packed(type_url: str, message: Message) -> AnyMessage:
-    return AnyMessage(type_url=type_url, value=message.SerializeToString(deterministic=True))
+def _tls(name: str, svid: X509Svid) -> bytes:
+    return wire.certificate(name, ders_to_pem([one.der for one in svid.chain]), svid.key.to_pem())

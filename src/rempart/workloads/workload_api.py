@@ -11,11 +11,9 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from google.protobuf.struct_pb2 import Struct
-
 from rempart.crypto.public_jwk import public_jwk
 from rempart.kernel.errors import BadInput
-from rempart.protocols.spiffe import workload_pb2 as wire
+from rempart.protocols.spiffe import messages as wire
 
 from .grpc_stream import Rpc, Stream
 from .identities import Identities
@@ -59,13 +57,13 @@ class WorkloadApi:
 
     def rpcs(self) -> Mapping[str, Rpc]:
         return {
-            SERVICE + name: Rpc(self._checked(method), request, once)
-            for name, method, request, once in (
-                ("FetchX509SVID", self.fetch_x509_svid, wire.X509SVIDRequest, False),
-                ("FetchX509Bundles", self.fetch_x509_bundles, wire.X509BundlesRequest, False),
-                ("FetchJWTSVID", self.fetch_jwt_svid, wire.JWTSVIDRequest, True),
-                ("FetchJWTBundles", self.fetch_jwt_bundles, wire.JWTBundlesRequest, False),
-                ("ValidateJWTSVID", self.validate_jwt_svid, wire.ValidateJWTSVIDRequest, True),
+            SERVICE + name: Rpc(self._checked(method), read, once)
+            for name, method, read, once in (
+                ("FetchX509SVID", self.fetch_x509_svid, wire.nothing, False),
+                ("FetchX509Bundles", self.fetch_x509_bundles, wire.nothing, False),
+                ("FetchJWTSVID", self.fetch_jwt_svid, wire.JwtSvidRequest.read, True),
+                ("FetchJWTBundles", self.fetch_jwt_bundles, wire.nothing, False),
+                ("ValidateJWTSVID", self.validate_jwt_svid, wire.ValidateRequest.read, True),
             )
         }
 
@@ -84,52 +82,48 @@ class WorkloadApi:
 
         return call
 
-    async def fetch_x509_svid(self, process: Process, request: wire.X509SVIDRequest, stream: Stream) -> None:
-        async def make() -> tuple[wire.X509SVIDResponse, float]:
+    async def fetch_x509_svid(self, process: Process, request: bytes, stream: Stream) -> None:
+        async def make() -> tuple[bytes, float]:
             grant = await self._identities.grant(process)
             ours, *partners = self._identities.bundles(grant.entries)
             svids = [
-                wire.X509SVID(
-                    spiffe_id=str(svid.spiffe_id),
-                    x509_svid=b"".join(certificate.der for certificate in svid.chain),
-                    x509_svid_key=svid.key_der,
+                wire.x509_svid(
+                    str(svid.spiffe_id),
+                    chain=b"".join(certificate.der for certificate in svid.chain),
+                    key=svid.key_der,
                     bundle=_ders(ours),
                     hint=svid.hint,
                 )
                 for svid in grant.svids
             ]
             federated = {partner.id: _ders(partner) for partner in partners}
-            return wire.X509SVIDResponse(svids=svids, federated_bundles=federated), grant.refresh_at
+            return wire.x509_svids(svids, federated), grant.refresh_at
 
         await push_changes(self._identities, process, make, stream.send_message)
 
-    async def fetch_x509_bundles(self, process: Process, request: wire.X509BundlesRequest, stream: Stream) -> None:
-        async def make() -> tuple[wire.X509BundlesResponse, float]:
+    async def fetch_x509_bundles(self, process: Process, request: bytes, stream: Stream) -> None:
+        async def make() -> tuple[bytes, float]:
             _, entries = await self._identities.identify(process)
             bundles = {bundle.id: _ders(bundle) for bundle in self._identities.bundles(entries)}
-            return wire.X509BundlesResponse(bundles=bundles), self._identities.clock.now() + LOOK_AGAIN
+            return wire.x509_bundles(bundles), self._identities.clock.now() + LOOK_AGAIN
 
         await push_changes(self._identities, process, make, stream.send_message)
 
-    async def fetch_jwt_bundles(self, process: Process, request: wire.JWTBundlesRequest, stream: Stream) -> None:
-        async def make() -> tuple[wire.JWTBundlesResponse, float]:
+    async def fetch_jwt_bundles(self, process: Process, request: bytes, stream: Stream) -> None:
+        async def make() -> tuple[bytes, float]:
             _, entries = await self._identities.identify(process)
             bundles = {bundle.id: jwt_bundle(bundle) for bundle in self._identities.bundles(entries)}
-            reply = wire.JWTBundlesResponse(bundles=bundles)
-            return reply, self._identities.clock.now() + LOOK_AGAIN
+            return wire.jwt_bundles(bundles), self._identities.clock.now() + LOOK_AGAIN
 
         await push_changes(self._identities, process, make, stream.send_message)
 
-    async def fetch_jwt_svid(self, process: Process, request: wire.JWTSVIDRequest, stream: Stream) -> None:
+    async def fetch_jwt_svid(self, process: Process, request: wire.JwtSvidRequest, stream: Stream) -> None:
         tokens = await self._identities.jwt_svids(process, list(request.audience), request.spiffe_id)
-        svids = [wire.JWTSVID(spiffe_id=str(t.spiffe_id), svid=t.token, hint=t.hint) for t in tokens]
-        await stream.send_message(wire.JWTSVIDResponse(svids=svids))
+        await stream.send_message(wire.jwt_svids((str(one.spiffe_id), one.token, one.hint) for one in tokens))
 
-    async def validate_jwt_svid(self, process: Process, request: wire.ValidateJWTSVIDRequest, stream: Stream) -> None:
+    async def validate_jwt_svid(self, process: Process, request: wire.ValidateRequest, stream: Stream) -> None:
         _, entries = await self._identities.identify(process)
         spiffe_id, claims = self._identities.validate_jwt(request.svid, request.audience, entries)
         if isinstance(claims.get("aud"), str):
             claims = {**claims, "aud": [claims["aud"]]}  # always a list, as SPIRE gives it (RFC 7519 section 4.1.3)
-        told = Struct()
-        told.update(claims)
-        await stream.send_message(wire.ValidateJWTSVIDResponse(spiffe_id=str(spiffe_id), claims=told))
+        await stream.send_message(wire.validated(str(spiffe_id), claims))

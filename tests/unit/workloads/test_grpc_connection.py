@@ -8,7 +8,6 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Mapping
 
-from google.protobuf.empty_pb2 import Empty
 from tests.support import short_directory
 
 from rempart.workloads.grpc_server import GrpcServer
@@ -42,7 +41,7 @@ class Asked:
         self.once = once
 
     def rpcs(self) -> Mapping[str, Rpc]:
-        return {"/test/Ask": Rpc(self.answer, Empty, self.once)}
+        return {"/test/Ask": Rpc(self.answer, bytes, self.once)}
 
     async def answer(self, process: Process, stream: Stream) -> None:
         await stream.recv_message()
