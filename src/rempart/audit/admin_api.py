@@ -8,14 +8,14 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from rempart.kernel.errors import BadInput, MethodNotAllowed, NotFound
-from rempart.protocols.http_pages import Ask, Handler, Page
+from rempart.protocols.http_pages import NO_CONTENT, Ask, Handler, Page
 
 from .administration import RecordAdministration
-from .api import NO_CONTENT, Service, answered, index_state, reading
+from .api import Service, answered, index_state, reading
 from .intake import RECORDS, read_events, types_with
 from .retention import Hold
 
-MAX_BODY = 1 << 16
+_MAX_BODY = 1 << 16
 _OWN = ("/log-keys", "/holds")  # read here and not by everybody who reads
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 T = TypeVar("T")
@@ -47,13 +47,14 @@ def administration(service: Administration) -> Handler:
     read, admin = reading(service), service.administration
 
     async def answer(ask: Ask) -> Page:
-        path, operator, body = ask.path, ask.operator, ask.body
+        path, operator = ask.path, ask.client
         if ask.method in ("GET", "HEAD"):
             if path not in _OWN:
                 return await read(ask)
             return answered(admin.log_keys() if path == "/log-keys" else {"holds": admin.holds()})
         if ask.method != "POST":
             raise MethodNotAllowed("bad_method", "nothing is done by this method", "use GET or POST")
+        body = await ask.body(_MAX_BODY)
         if path == "/log-keys/rotate":
             wanted = _decoded(body, _Rotation)
             if not 0 <= wanted.overlap <= 366 * 86_400:

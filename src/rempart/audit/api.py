@@ -12,13 +12,13 @@ import msgspec
 
 from rempart.kernel.errors import BadInput, MethodNotAllowed, NotFound, Unavailable
 from rempart.kernel.event import Event
-from rempart.protocols.http_pages import JSON, Ask, Handler, Page
+from rempart.protocols.http_pages import JSON, NO_CONTENT, Ask, Handler, Page
 from rempart.telemetry.exposition import CONTENT_TYPE
 
 from .checkpoint import Checkpoint
 from .cosigning import Cosigning
 from .feed import read_page, read_start
-from .intake import read_events, types_with
+from .intake import MAX_BODY_BYTES, read_events, types_with
 from .model import MAX_LIMIT, Query
 from .ports import SearchIndex
 from .search_turns import SearchTurns
@@ -49,7 +49,6 @@ _PARAMETERS = frozenset(
 _DECISIONS = {"allow": True, "deny": False}
 _MOMENT = 1.0  # seconds
 PROOF_FORMAT = "rempart-proof/v1"
-NO_CONTENT: Page = (204, "", b"")
 
 
 class Intake(Protocol):
@@ -90,7 +89,7 @@ def reading(service: Service) -> Handler:
             query = _query(ask.given)
             if query.after is not None and "wait" in asked:
                 await service.grown(*read_start(str(query.after), asked["wait"]))
-            async with service.turns.turn(asked.get("asker") or ask.operator) as crowded:
+            async with service.turns.turn(asked.get("asker") or ask.client) as crowded:
                 sequencer.index_some()
                 known = {}
                 if asked.get("fresh") == "1":
@@ -99,7 +98,7 @@ def reading(service: Service) -> Handler:
                 page = await asyncio.to_thread(_search, sequencer, sequencer.index, query, crowded, full=full)
                 return answered(page | known)
         if path == "/checkpoint":
-            return 200, "text/plain; charset=utf-8", sequencer.log.checkpoint.encode()
+            return Page(200, "text/plain; charset=utf-8", sequencer.log.checkpoint.encode())
         if path == "/witnesses":
             cosigning = service.cosigning
             return answered({"checkpoint": cosigning.note, "size": cosigning.size, "witnesses": cosigning.cosigners()})
@@ -110,7 +109,7 @@ def reading(service: Service) -> Handler:
             raw = await asyncio.to_thread(sequencer.log.tile, level, number, width)
             if raw is None:
                 raise NotFound("no_such_tile", "the log has no such tile", "read /checkpoint for its size")
-            return 200, "application/octet-stream", raw
+            return Page(200, "application/octet-stream", raw)
         kind, _, id = path[1:].partition("/")
         if kind == "entries":
             return await _entries(service, id, asked)
@@ -143,7 +142,7 @@ async def _entries(service: Service, path: str, asked: Mapping[str, str]) -> Pag
     start, seconds = read_start(path, asked.get("wait"))
     if seconds:
         await service.grown(start, seconds)
-    return 200, JSON, read_page(service.sequencer.log, start)
+    return Page(200, JSON, read_page(service.sequencer.log, start))
 
 
 def events(service: Intake, source: str, groups: Iterable[str] = ()) -> Handler:
@@ -156,7 +155,7 @@ def events(service: Intake, source: str, groups: Iterable[str] = ()) -> Handler:
             raise NotFound("no_such_resource", "nothing is at this path", "post to /events")
         if ask.method != "POST":
             raise MethodNotAllowed("post_only", "events are posted here", "use POST")
-        await service.keep(read_events(ask.body, source, types))
+        await service.keep(read_events(await ask.body(MAX_BODY_BYTES), source, types))
         return NO_CONTENT
 
     return answer
@@ -170,13 +169,13 @@ def metrics(service: Service) -> Handler:
             return answered({"ready": True})
         if ask.path != "/metrics":
             raise NotFound("no_such_resource", "nothing is at this path", "ask for /metrics")
-        return 200, CONTENT_TYPE, service.metrics().encode()
+        return Page(200, CONTENT_TYPE, service.metrics().encode())
 
     return answer
 
 
 def answered(document: Any) -> Page:
-    return 200, JSON, msgspec.json.encode(document)
+    return Page(200, JSON, msgspec.json.encode(document))
 
 
 async def _all_can_be_found(service: Service) -> bool:

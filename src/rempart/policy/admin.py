@@ -52,21 +52,21 @@ class Pages:
             case "GET", "/policy":
                 return json_page(self._state())
             case "POST", "/policy/reload":
-                await self._keeper.reload(ask.operator)
+                await self._keeper.reload(ask.client)
                 return json_page(self._state())
             case "GET", "/policy/files":
                 return json_page({"policies": self._keeper.documents()})
             case "GET", "/policy/given":
                 return json_page(dict(self._given))
             case "POST", "/policy/eval":
-                return json_page(self._evaluate(ask.json()))
+                return json_page(self._evaluate(await ask.json()))
         raise NotFound("no_such_resource", f"{ask.method} {ask.path} is nothing here", "see docs/policy.md")
 
     async def policies(self, ask: Ask) -> Page:
         if ask.method == "GET" and ask.path == "/bundle" and (bundle := self._keeper.bundle) is not None:
             if self._dumped[0] is not bundle:  # asked every second for each other host, between questions of Envoys
                 self._dumped = bundle, dump(bundle)
-            return 200, JSON, self._dumped[1]
+            return Page(200, JSON, self._dumped[1])
         if ask.method != "GET" or ask.path not in ("/policies", "/opa/policies"):
             raise NotFound("no_such_resource", "only GET /policies and /bundle are here", "ask for /policies")
         return json_page(self._keeper.documents())
@@ -74,11 +74,11 @@ class Pages:
     async def metrics(self, ask: Ask) -> Page:
         if ask.method != "GET" or ask.path != "/metrics":
             raise NotFound("no_such_resource", "only GET /metrics is here", "ask for /metrics")
-        openmetrics = "application/openmetrics-text" in ask.accept
+        openmetrics = any("application/openmetrics-text" in one for one in ask.values(b"accept"))
         page = self._metrics(examples=openmetrics)
         if not openmetrics:
-            return 200, CONTENT_TYPE, page.encode()
-        return 200, _OPENMETRICS, (_OF_COUNTERS.sub(r"\1 ", page) + "# EOF\n").encode()
+            return Page(200, CONTENT_TYPE, page.encode())
+        return Page(200, _OPENMETRICS, (_OF_COUNTERS.sub(r"\1 ", page) + "# EOF\n").encode())
 
     def _state(self) -> dict[str, Any]:
         state = self._keeper.state

@@ -17,14 +17,13 @@ import ssl
 from collections import Counter
 from typing import Any
 
-from starlette.types import ASGIApp
-
 from rempart.crypto.svid import verify_leaf
 from rempart.crypto.x509 import Certificate, EcKey, ders_to_pem
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import RempartError, Unavailable
 from rempart.kernel.spiffe import SpiffeId
 from rempart.protocols.asgi_connection import Connection
+from rempart.protocols.asgi_exchange import App
 from rempart.protocols.asgi_server import AsgiServer
 from rempart.workloads.agents.model import AGENTS as AGENTS_PATH
 from rempart.workloads.agents.model import SERVER
@@ -49,9 +48,7 @@ def server_id(trust_domain: str) -> SpiffeId:
 class AgentListener:
     """`listening` is a bound TCP socket; `serve` runs until cancelled."""
 
-    def __init__(
-        self, app: ASGIApp, listening: socket.socket, x509: LocalX509, trust_domain: str, clock: Clock
-    ) -> None:
+    def __init__(self, app: App, listening: socket.socket, x509: LocalX509, trust_domain: str, clock: Clock) -> None:
         self._listening, self._x509, self._clock = listening, x509, clock
         self._entry = Entry(id="", spiffe_id=server_id(trust_domain), selectors=frozenset())
         self.server = AsgiServer(app)

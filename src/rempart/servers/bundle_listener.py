@@ -10,14 +10,10 @@ import os
 import socket
 import ssl
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput
 from rempart.kernel.spiffe import SpiffeId
+from rempart.protocols.http_pages import Ask, Page, Route, json_page, paged, routed
 from rempart.wiring.process_workloads import BundleEndpointSettings
 from rempart.workloads.identities import Identities
 from rempart.workloads.local_x509 import LocalX509
@@ -40,12 +36,12 @@ class BundleListener(AgentListener):
         settings: BundleEndpointSettings,
         clock: Clock,
     ) -> None:
-        async def bundle(request: Request) -> Response:
+        async def bundle(ask: Ask) -> Page:
             known = identities.bundle()
             cache = {"cache-control": f"public, max-age={known.refresh_hint}"}
-            return JSONResponse(spiffe_bundle(known), headers=cache)
+            return json_page(spiffe_bundle(known), cache)
 
-        app = Starlette(routes=[Route(PATH, bundle, methods=["GET"])])
+        app = paged(routed([Route("GET", PATH, bundle)]))
         super().__init__(app, listening, x509, identities.trust_domain, clock)
         self._identities, self._settings = identities, settings
         id_ = SpiffeId(identities.trust_domain, "/rempart/bundle-endpoint")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rempart.audit.api import events
 from rempart.audit.envoy_refusals import EnvoyRefusals
-from rempart.audit.intake import MAX_BODY_BYTES
 from rempart.audit.journal import Journal
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event
@@ -37,7 +36,7 @@ class HostRecord:
     ) -> None:
         self._journal, self._waiting = journal, waiting
         self.servers: list[tuple[AsgiServer, socket.socket]] = [
-            (AsgiServer(paged(events(self, name), MAX_BODY_BYTES)), sockets[f"events:{name}"]) for name in sources
+            (AsgiServer(paged(events(self, name))), sockets[f"events:{name}"]) for name in sources
         ]
         self._refusals = EnvoyRefusals(journal, access_logs)
         self._refusals.start()

@@ -24,7 +24,7 @@ from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError, Unavailable
 from rempart.kernel.event import Event, EventType, Severity
 from rempart.kernel.spiffe import SpiffeId
-from rempart.protocols.asgi_server import AsgiServer
+from rempart.protocols.http_pages import serve_pages
 from rempart.servers.serving import until_stopped
 from rempart.wiring.process_workloads import IdentitySettings
 from rempart.workloads.adoption import Adoption
@@ -241,14 +241,13 @@ async def run(boot: Boot) -> None:
             ],
         )
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
-        pages = {"admin": AsgiServer(admin.app()), "metrics": AsgiServer(metrics.app())}
+        handlers = {"admin": admin.handler(), "metrics": metrics.shown}
         if "api" in boot.sockets:  # behind a sidecar: for registrars, or for everybody
             registrars = [Registrar(one.spiffe_id, tuple(one.paths)) for one in settings.registrars]
             documents = PublicDocuments(identities, settings.public_url + PATH) if settings.public_url else None
             public = documents.routes() if documents else []
-            pages["api"] = AsgiServer(RegistrarApi(identities, registration, registrars, public).app())
-        for name, page in pages.items():
-            await page.listen(boot.sockets[name])
+            handlers["api"] = RegistrarApi(identities, registration, registrars, public).handler()
+        pages = [await serve_pages(boot.sockets[name], handler) for name, handler in handlers.items()]
         tasks: list[asyncio.Task[Any]] = []
         if settings.bundle_endpoint is not None and "bundle" in boot.sockets:
             endpoint = BundleListener(identities, boot.sockets["bundle"], signer, settings.bundle_endpoint, clock)
@@ -271,7 +270,7 @@ async def run(boot: Boot) -> None:
             ]
         await server.serve(boot.sockets["workload"])
         boot.ready()
-        await until_stopped(stop, pages.values(), tasks, server.close)
+        await until_stopped(stop, pages, tasks, server.close)
 
 
 async def _keep_jwt_fresh(jwt: JwtAuthority, changes: Changes) -> None:

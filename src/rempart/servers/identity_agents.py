@@ -18,6 +18,7 @@ from rempart.crypto.x509 import pem_to_ders
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import Unavailable
 from rempart.kernel.event import Event
+from rempart.protocols.http_pages import paged
 from rempart.protocols.ocsf import encode
 from rempart.wiring.process_workloads import AgentSettings, ClusterSettings, IdentitySettings
 from rempart.workloads.agents.api import AgentApi
@@ -115,7 +116,9 @@ def serve_agents(
         clock=clock,
         hosts=hosts,
     )
-    return Agents(roster, AgentListener(api.app(), listening, x509, identities.trust_domain, clock), refusals)
+    return Agents(
+        roster, AgentListener(paged(api.handler()), listening, x509, identities.trust_domain, clock), refusals
+    )
 
 
 def host_api(settings: IdentitySettings, journal: Journal, clock: Clock) -> HostApi:

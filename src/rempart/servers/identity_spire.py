@@ -18,7 +18,7 @@ from rempart.backends.spire_trust import spire_bundle
 from rempart.kernel.clock import SystemClock
 from rempart.kernel.errors import BadInput, RempartError
 from rempart.kernel.spiffe import SpiffeId
-from rempart.protocols.asgi_server import AsgiServer
+from rempart.protocols.http_pages import serve_pages
 from rempart.servers.serving import until_stopped
 from rempart.wiring.process_workloads import IdentitySettings, SpireSettings
 from rempart.workloads.api import Administration
@@ -109,12 +109,11 @@ async def run_spire(boot: Boot, settings: IdentitySettings, fixed: list[Entry], 
             identities, registration, authorities, elsewhere, elsewhere.rotate, NoPartners(), operator=operator
         )
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
-        pages = {"admin": AsgiServer(admin.app()), "metrics": AsgiServer(metrics.app())}
+        handlers = {"admin": admin.handler(), "metrics": metrics.shown}
         if "api" in boot.sockets:
             registrars = [Registrar(one.spiffe_id, tuple(one.paths)) for one in settings.registrars]
-            pages["api"] = AsgiServer(RegistrarApi(identities, registration, registrars).app())
-        for name, page in pages.items():
-            await page.listen(boot.sockets[name])
+            handlers["api"] = RegistrarApi(identities, registration, registrars).handler()
+        pages = [await serve_pages(boot.sockets[name], handler) for name, handler in handlers.items()]
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(web.keep_fresh()),
             asyncio.create_task(RootFollower(supervisor, authorities, None, changes).keep_following()),
@@ -126,7 +125,7 @@ async def run_spire(boot: Boot, settings: IdentitySettings, fixed: list[Entry], 
         ]
         await server.serve(boot.sockets["workload"])
         boot.ready()
-        await until_stopped(stop, pages.values(), tasks, server.close)
+        await until_stopped(stop, pages, tasks, server.close)
 
 
 class _Look:

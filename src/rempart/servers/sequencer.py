@@ -13,12 +13,11 @@ import signal
 import time
 from pathlib import Path
 
-from rempart.audit.admin_api import MAX_BODY, administration
+from rempart.audit.admin_api import administration
 from rempart.audit.administration import RecordAdministration
 from rempart.audit.api import events, feed, metrics, reading, unavailable
 from rempart.audit.cosigning import Cosigning, Named
 from rempart.audit.envoy_refusals import EnvoyRefusals
-from rempart.audit.intake import MAX_BODY_BYTES
 from rempart.audit.journal import Journal
 from rempart.audit.log import MerkleLog
 from rempart.audit.log_keys import LogKeyRing
@@ -138,7 +137,6 @@ class SequencerProcess:
         self._refusals.start()
         servers = []
         for name, listening in boot.sockets.items():
-            most = MAX_BODY
             if name == "admin":
                 handler = administration(self)
             elif name == "audit":
@@ -148,11 +146,11 @@ class SequencerProcess:
             elif name == "metrics":
                 handler = metrics(self)
             elif name.startswith("events:"):
-                program, most = name.removeprefix("events:"), MAX_BODY_BYTES
+                program = name.removeprefix("events:")
                 handler = events(self, program, self._settings.records.get(program, ()))
             else:
                 continue
-            servers.append((AsgiServer(paged(handler, most), name_operator=name == "admin"), listening))
+            servers.append((AsgiServer(paged(handler), name_operator=name == "admin"), listening))
         try:
             async with asyncio.TaskGroup() as group:
                 for server, listening in servers:

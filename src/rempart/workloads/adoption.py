@@ -1,7 +1,7 @@
 """Trust another system of the same trust domain as well, for a time: so that workloads move from it to here.
 
 `GET /adopted` → `{"trust_domain", "adopted": {name: {"roots": [PEM], "keys": [JWK], "until"}}}` ·
-`POST /adopted/{name}` with the same · `DELETE /adopted/{name}`. Whose authority is adopted can be anybody here.
+`POST /adopted/{}` with the same · `DELETE /adopted/{}`. Whose authority is adopted can be anybody here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from rempart.crypto.ca_key import check_authority
 from rempart.crypto.jose import Jwks
@@ -20,8 +17,8 @@ from rempart.crypto.x509 import Certificate, pem_to_ders
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import BadInput, NotFound, RempartError
 from rempart.kernel.event import Event, EventType, Recorder, Severity
+from rempart.protocols.http_pages import Ask, Page, Route, json_page
 
-from .agents.messages import body as read_body
 from .model import Adopted
 from .ports import AdoptingStore
 
@@ -43,19 +40,17 @@ class Adoption:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/adopted", self.show, methods=["GET"]),
-            Route("/adopted/{name}", self.adopt, methods=["POST"]),
-            Route("/adopted/{name}", self.disown, methods=["DELETE"]),
+            Route("GET", "/adopted", self.show),
+            Route("POST", "/adopted/{}", self.adopt),
+            Route("DELETE", "/adopted/{}", self.disown),
         ]
 
-    async def show(self, request: Request) -> Response:
-        return JSONResponse(self._shown())
+    async def show(self, ask: Ask) -> Page:
+        return json_page(self._shown())
 
-    async def adopt(self, request: Request) -> Response:
-        name, body = self._name(request), await read_body(request)
-        if len(body) > MAX_BYTES:
-            raise BadInput("bad_adoption", "the request is too large")
-        what = self._checked(body)
+    async def adopt(self, ask: Ask, name: str) -> Page:
+        _check_name(name)
+        what = self._checked(await ask.body(MAX_BYTES))
         others = [one for known, one in self.store.adopted().items() if known != name]
         if sum(map(_size, (what, *others))) > MAX_KEYS:
             raise BadInput("bad_adoption", f"there would be more than {MAX_KEYS} roots and keys of others")
@@ -66,26 +61,20 @@ class Adoption:
             await self._record(f"the authorities of {name} are trusted, too", about)
             await self.store.adopt(name, what)
             self.announce()
-        return JSONResponse(self._shown())
+        return json_page(self._shown())
 
-    async def disown(self, request: Request) -> Response:
-        name = self._name(request)
+    async def disown(self, ask: Ask, name: str) -> Page:
+        _check_name(name)
         if name not in self.store.adopted():
             raise NotFound("not_adopted", f"nothing was adopted as {name!r}", "see `rempart migrate spire --help`")
         await self._record(f"the authorities of {name} are trusted no more", {"adopted": name, "roots": []})
         await self.store.disown(name)
         self.announce()
-        return JSONResponse(self._shown())
+        return json_page(self._shown())
 
     def _shown(self) -> dict[str, object]:
         adopted = {name: msgspec.to_builtins(one) for name, one in self.store.adopted().items()}
         return {"trust_domain": self.trust_domain, "adopted": adopted}
-
-    def _name(self, request: Request) -> str:
-        name = str(request.path_params["name"])
-        if not 0 < len(name) <= 32 or not set(name) <= _NAME_CHARACTERS:
-            raise BadInput("bad_adoption", "a name is up to 32 small letters, digits and dashes")
-        return name
 
     def _checked(self, body: bytes) -> Adopted:
         """Certificates of authorities, none of another trust domain; keys that JWTs can be verified by."""
@@ -122,6 +111,11 @@ class Adoption:
                 after={"trust_domain": self.trust_domain, **after},
             )
         )
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= 32 or not set(name) <= _NAME_CHARACTERS:
+        raise BadInput("bad_adoption", "a name is up to 32 small letters, digits and dashes")
 
 
 def _size(what: Adopted) -> int:

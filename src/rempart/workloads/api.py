@@ -11,15 +11,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
-
 from rempart.crypto.x509 import ders_to_pem
 from rempart.kernel import strict_json
-from rempart.kernel.errors import BadInput, NotFound, RempartError
-from rempart.protocols.http_answers import refusal
+from rempart.kernel.errors import BadInput, NotFound
+from rempart.protocols.http_pages import Ask, Handler, Page, Route, json_page, routed
 
 from . import entry_request
 from .identities import Identities
@@ -63,84 +58,76 @@ class Administration:
         self._federation = federation
         self._operator = operator
 
-    def app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/entries", self.list_entries, methods=["GET"]),
-                Route("/entries", self.apply, methods=["POST"]),
-                Route("/entries/{name:path}", self.show, methods=["GET"]),
-                Route("/entries/{name:path}", self.delete, methods=["DELETE"]),
-                Route("/bundle", self.bundle, methods=["GET"]),
-                Route("/bundle.pem", self.bundle_pem, methods=["GET"]),
-                Route("/partners", self.list_partners, methods=["GET"]),
-                Route("/servers", self.list_servers, methods=["GET"]),
-                Route("/authorities", self.list_authorities, methods=["GET"]),
-                Route("/authorities/{kind}/rotate", self.rotate, methods=["POST"]),
+    def handler(self) -> Handler:
+        return routed(
+            [
+                Route("GET", "/entries", self.list_entries),
+                Route("POST", "/entries", self.apply),
+                Route("GET", "/entries/{*}", self.show),
+                Route("DELETE", "/entries/{*}", self.delete),
+                Route("GET", "/bundle", self.bundle),
+                Route("GET", "/bundle.pem", self.bundle_pem),
+                Route("GET", "/partners", self.list_partners),
+                Route("GET", "/servers", self.list_servers),
+                Route("GET", "/authorities", self.list_authorities),
+                Route("POST", "/authorities/{}/rotate", self.rotate),
                 *self._more,
-            ],
-            exception_handlers={RempartError: refuse},
+            ]
         )
 
-    async def list_entries(self, request: Request) -> Response:
+    async def list_entries(self, ask: Ask) -> Page:
         await self._registration.latest()
-        return JSONResponse({"entries": [entry.document() for entry in self._registration.entries()]})
+        return json_page({"entries": [entry.document() for entry in self._registration.entries()]})
 
-    async def apply(self, request: Request) -> Response:
-        wanted = await entry_request.read(request, self._identities.trust_domain)
+    async def apply(self, ask: Ask) -> Page:
+        wanted = await entry_request.read(ask, self._identities.trust_domain)
         answer = await entry_request.apply(self._registration, wanted, self._operator)
         self._identities.forget_unregistered()
-        return JSONResponse(answer)
+        return json_page(answer)
 
-    async def show(self, request: Request) -> Response:
+    async def show(self, ask: Ask, name: str) -> Page:
         await self._registration.latest()
-        found = self._registration.find(request.path_params["name"])
-        return JSONResponse({"entries": [entry.document() for entry in found]})
+        found = self._registration.find(name)
+        return json_page({"entries": [entry.document() for entry in found]})
 
-    async def delete(self, request: Request) -> Response:
-        removed = await self._registration.delete(request.path_params["name"], self._operator)
+    async def delete(self, ask: Ask, name: str) -> Page:
+        removed = await self._registration.delete(name, self._operator)
         self._identities.forget_unregistered()
-        return JSONResponse({"deleted": [entry.document() for entry in removed]})
+        return json_page({"deleted": [entry.document() for entry in removed]})
 
-    async def bundle(self, request: Request) -> Response:
-        return JSONResponse(spiffe_bundle(self._identities.bundle()))
+    async def bundle(self, ask: Ask) -> Page:
+        return json_page(spiffe_bundle(self._identities.bundle()))
 
-    async def bundle_pem(self, request: Request) -> Response:
-        return JSONResponse({"pem": ders_to_pem([root.der for root in self._identities.bundle().roots]).decode()})
+    async def bundle_pem(self, ask: Ask) -> Page:
+        return json_page({"pem": ders_to_pem([root.der for root in self._identities.bundle().roots]).decode()})
 
-    async def list_partners(self, request: Request) -> Response:
-        return JSONResponse({"partners": self._federation.describe()})
+    async def list_partners(self, ask: Ask) -> Page:
+        return json_page({"partners": self._federation.describe()})
 
-    async def list_servers(self, request: Request) -> Response:
-        return JSONResponse({"servers": self._servers.describe() if self._servers else []})
+    async def list_servers(self, ask: Ask) -> Page:
+        return json_page({"servers": self._servers.describe() if self._servers else []})
 
-    async def list_authorities(self, request: Request) -> Response:
+    async def list_authorities(self, ask: Ask) -> Page:
         described = [authority.describe() for authority in self._authorities.values()]
-        return JSONResponse({"authorities": [*described, self._jwt.describe()]})
+        return json_page({"authorities": [*described, self._jwt.describe()]})
 
-    async def rotate(self, request: Request) -> Response:
-        kind = request.path_params["kind"]
+    async def rotate(self, ask: Ask, kind: str) -> Page:
         if kind == "jwt":
-            gone_at = await self._rotate_jwt(self._operator, await _lead(request))
-            return JSONResponse({"sequence": self._identities.bundle().sequence, "old_gone_at": gone_at})
+            gone_at = await self._rotate_jwt(self._operator, await _lead(ask))
+            return json_page({"sequence": self._identities.bundle().sequence, "old_gone_at": gone_at})
         if kind not in self._authorities:
             raise NotFound("unknown_authority", f"there is no authority {kind[:80]!r}", "use spiffe, web or jwt")
         await self._authorities[kind].rotate(operator=self._operator)
         self._identities.changes.announce()
-        return JSONResponse(self._authorities[kind].describe())
+        return json_page(self._authorities[kind].describe())
 
 
-async def _lead(request: Request) -> float | None:
-    body = await request.body()
-    asked = strict_json.loads(body[:1000]) if body else {}
+async def _lead(ask: Ask) -> float | None:
+    body = await ask.body(1000)
+    asked = strict_json.loads(body) if body else {}
     if not isinstance(asked, dict) or asked.get("compromised") is not True:
         return None
     lead = asked.get("overlap", LEAD)
     if isinstance(lead, bool) or not isinstance(lead, int | float) or not 0.1 <= lead <= 3600:
         raise BadInput("bad_overlap", f"an overlap of {str(lead)[:20]} makes no sense", "0.1 second to one hour")
     return float(lead)
-
-
-async def refuse(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RempartError):
-        return PlainTextResponse("", status_code=500)
-    return refusal(error)

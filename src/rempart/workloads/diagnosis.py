@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
 from rempart.kernel.clock import Clock
-from rempart.kernel.errors import Unavailable
+from rempart.kernel.errors import NotFound, Unavailable
+from rempart.protocols.http_pages import Ask, Page, Route, json_page
 
 from .attestation import Attestor
 from .model import Entry, Facts, Selector
@@ -32,10 +29,12 @@ class Diagnosis:
         self._signer, self._clock = signer, clock
 
     def routes(self) -> list[Route]:
-        return [Route("/diagnosis/{pid:int}", self.show, methods=["GET"])]
+        return [Route("GET", "/diagnosis/{}", self.show)]
 
-    async def show(self, request: Request) -> Response:
-        return JSONResponse(await self.of(request.path_params["pid"]))
+    async def show(self, ask: Ask, pid: str) -> Page:
+        if not pid.isascii() or not pid.isdigit() or len(pid) > 9:
+            raise NotFound("no_such_process", f"{pid[:40]!r} is the number of no process")
+        return json_page(await self.of(int(pid)))
 
     async def of(self, pid: int) -> dict[str, Any]:
         """`{pid, uid, gid, groups, selectors, granted, nearest, problems}`; what is in `problems` keeps even those who

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-
 from rempart.kernel import strict_json
 from rempart.kernel.errors import BadInput
+from rempart.protocols.http_pages import Ask
 
 from .entry_document import parse_document
 from .model import Entry
@@ -32,14 +31,9 @@ class EntryRequest:
     dry_run: bool
 
 
-async def read(request: Request, trust_domain: str) -> EntryRequest:
-    """Raises BadInput `bad_entries`. Parsing is done in a thread: others are served meanwhile."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_REQUEST:
-            raise BadInput("bad_entries", "the request is too large", "split the file")
-    return await asyncio.to_thread(_parse, bytes(body), trust_domain)
+async def read(ask: Ask, trust_domain: str) -> EntryRequest:
+    """Raises BadInput `bad_entries` | `body_too_large`. Parsing is done in a thread: others are served meanwhile."""
+    return await asyncio.to_thread(_parse, await ask.body(MAX_REQUEST), trust_domain)
 
 
 def _parse(body: bytes, trust_domain: str) -> EntryRequest:

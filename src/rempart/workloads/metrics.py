@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
 from rempart.kernel.errors import RempartError
+from rempart.protocols.http_pages import Ask, Page, no_page
 from rempart.telemetry.exposition import CONTENT_TYPE, Exposition
 
 from .grpc_server import GrpcServer
@@ -66,10 +62,8 @@ class IdentityMetrics:
         to.family("rempart_issuing_authority_remaining_seconds", "gauge", "Life left to the issuing CA", left)
         return to.text()
 
-    def app(self) -> Starlette:
+    async def shown(self, ask: Ask) -> Page:
         """`GET /metrics`."""
-
-        async def show(request: Request) -> Response:
-            return Response(self.page(), media_type=CONTENT_TYPE)
-
-        return Starlette(routes=[Route("/metrics", show)])
+        if (ask.method, ask.path) != ("GET", "/metrics"):
+            raise no_page(ask)
+        return Page(200, CONTENT_TYPE, self.page().encode())

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
 from rempart.kernel.errors import NotFound
+from rempart.protocols.http_pages import Ask, Page, Route, json_page
 
 from .federation import Federation
 
@@ -19,13 +16,12 @@ class PartnerRoutes:
         self._federation = federation
 
     def routes(self) -> list[Route]:
-        return [Route("/partners/{name}/refresh", self.refresh, methods=["POST"])]
+        return [Route("POST", "/partners/{}/refresh", self.refresh)]
 
-    async def refresh(self, request: Request) -> Response:
-        name = request.path_params["name"]
+    async def refresh(self, ask: Ask, name: str) -> Page:
         if name not in self._federation.fetched:
             raise NotFound(
                 "unknown_partner", f"{name[:255]!r} is not fetched from anywhere", "see `rempart bundle show`"
             )
         bundle = await self._federation.refresh(name)
-        return JSONResponse({"trust_domain": name, "sequence": bundle.sequence, "roots": len(bundle.roots)})
+        return json_page({"trust_domain": name, "sequence": bundle.sequence, "roots": len(bundle.roots)})

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from rempart.protocols.http_pages import Ask, Page, Route, json_page
 
 from .identities import Identities
 from .workload_api import spiffe_bundle
@@ -43,19 +41,19 @@ class PublicDocuments:
 
     def routes(self) -> list[Route]:
         return [
-            Route(PATH + "/.well-known/openid-configuration", self.configuration, methods=["GET"]),
-            Route(PATH + "/keys", self.keys, methods=["GET"]),
-            Route(PATH + "/bundle", self.bundle, methods=["GET"]),
+            Route("GET", PATH + "/.well-known/openid-configuration", self.configuration),
+            Route("GET", PATH + "/keys", self.keys),
+            Route("GET", PATH + "/bundle", self.bundle),
         ]
 
-    async def configuration(self, request: Request) -> Response:
-        return JSONResponse(discovery(self._issuer), headers=_cached(self._identities.refresh_hint))
+    async def configuration(self, ask: Ask) -> Page:
+        return json_page(discovery(self._issuer), _cached(self._identities.refresh_hint))
 
-    async def keys(self, request: Request) -> Response:
+    async def keys(self, ask: Ask) -> Page:
         names = ("kty", "crv", "x", "y", "kid", "alg")
         known = self._identities.bundle().jwt_keys
         keys = [{**{name: jwk[name] for name in names}, "use": "sig"} for jwk in known]
-        return JSONResponse({"keys": keys}, headers=_cached(self._identities.refresh_hint))
+        return json_page({"keys": keys}, _cached(self._identities.refresh_hint))
 
-    async def bundle(self, request: Request) -> Response:
-        return JSONResponse(spiffe_bundle(self._identities.bundle()), headers=_cached(self._identities.refresh_hint))
+    async def bundle(self, ask: Ask) -> Page:
+        return json_page(spiffe_bundle(self._identities.bundle()), _cached(self._identities.refresh_hint))

@@ -10,16 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
-from rempart.kernel.errors import Denied, NotFound, RempartError, Unauthenticated
+from rempart.kernel.errors import Denied, NotFound, Unauthenticated
 from rempart.kernel.spiffe import SpiffeId
+from rempart.protocols.http_pages import Ask, Handler, Page, Route, json_page, routed
 
 from . import entry_request
-from .api import refuse
 from .identities import Identities
 from .model import Entry
 from .registrar import Registrar
@@ -40,21 +35,20 @@ class RegistrarApi:
         self._ids = frozenset(registrar.spiffe_id for registrar in registrars)
         self._registrars = {one.spiffe_id: replace(one, others=self._ids) for one in registrars}
 
-    def app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/entries", self.list_entries, methods=["GET"]),
-                Route("/entries", self.apply, methods=["POST"]),
-                Route("/entries/{name:path}", self.show, methods=["GET"]),
-                Route("/entries/{name:path}", self.delete, methods=["DELETE"]),
+    def handler(self) -> Handler:
+        return routed(
+            [
+                Route("GET", "/entries", self.list_entries),
+                Route("POST", "/entries", self.apply),
+                Route("GET", "/entries/{*}", self.show),
+                Route("DELETE", "/entries/{*}", self.delete),
                 *self._public,
-            ],
-            exception_handlers={RempartError: refuse},
+            ]
         )
 
-    def _registrar(self, request: Request) -> Registrar:
+    def _registrar(self, ask: Ask) -> Registrar:
         """Raises Unauthenticated `no_workload`, Denied `not_registrar`."""
-        named = request.headers.getlist("x-spiffe-id")
+        named = ask.values(b"x-spiffe-id")
         if len(named) != 1:
             raise Unauthenticated("no_workload", "only a workload with an SVID may ask here", "call through a sidecar")
         caller = str(SpiffeId.parse(named[0]))
@@ -68,33 +62,31 @@ class RegistrarApi:
             "name it as [[workloads.registrar]] in rempart.toml, or give it an entry with `admin: true`",
         )
 
-    async def list_entries(self, request: Request) -> Response:
+    async def list_entries(self, ask: Ask) -> Page:
         """Those that it may change."""
-        registrar = self._registrar(request)
+        registrar = self._registrar(ask)
         await self._registration.latest()
-        return JSONResponse({"entries": [entry.document() for entry in self._visible(registrar)]})
+        return json_page({"entries": [entry.document() for entry in self._visible(registrar)]})
 
     def _visible(self, registrar: Registrar) -> list[Entry]:
         return [entry for entry in self._registration.entries() if not entry.fixed and registrar.covers(entry)]
 
-    async def apply(self, request: Request) -> Response:
-        registrar = self._registrar(request)
-        wanted = await entry_request.read(request, self._identities.trust_domain)
+    async def apply(self, ask: Ask) -> Page:
+        registrar = self._registrar(ask)
+        wanted = await entry_request.read(ask, self._identities.trust_domain)
         answer = await entry_request.apply(self._registration, wanted, registrar.spiffe_id, registrar)
         self._identities.forget_unregistered()
-        return JSONResponse(answer)
+        return json_page(answer)
 
-    async def show(self, request: Request) -> Response:
-        registrar = self._registrar(request)
-        name = request.path_params["name"]
+    async def show(self, ask: Ask, name: str) -> Page:
+        registrar = self._registrar(ask)
         found = [entry for entry in self._visible(registrar) if name in (entry.id, str(entry.spiffe_id))]
         if not found:
             raise NotFound("unknown_entry", f"there is no entry {name[:200]!r} of yours")
-        return JSONResponse({"entries": [entry.document() for entry in found]})
+        return json_page({"entries": [entry.document() for entry in found]})
 
-    async def delete(self, request: Request) -> Response:
-        registrar = self._registrar(request)
-        name = request.path_params["name"]
+    async def delete(self, ask: Ask, name: str) -> Page:
+        registrar = self._registrar(ask)
         removed = await self._registration.delete(name, registrar.spiffe_id, registrar=registrar)
         self._identities.forget_unregistered()
-        return JSONResponse({"deleted": [entry.document() for entry in removed]})
+        return json_page({"deleted": [entry.document() for entry in removed]})

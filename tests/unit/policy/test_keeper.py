@@ -129,9 +129,9 @@ def test_other_hosts_are_told_the_policy_in_force_which_is_written_out_once(
     pages = Pages(world.keeper, unused, unused, {})
 
     async def told() -> bytes:
-        status, _, body = await pages.policies(Ask("GET", "/bundle"))
-        assert status == 200
-        return body
+        page = await pages.policies(Ask("GET", "/bundle"))
+        assert page.status == 200
+        return page.content
 
     async def scenario() -> None:
         first = await told()

@@ -13,24 +13,35 @@ import pytest
 from tests.support import short_directory
 
 from rempart.kernel.errors import BadInput, NotFound, Throttled
-from rempart.protocols.http_pages import Ask, Handler, Page, json_page, no_page, paged, serve_pages
+from rempart.protocols.http_pages import (
+    NO_CONTENT,
+    Ask,
+    Handler,
+    Page,
+    Route,
+    json_page,
+    no_page,
+    paged,
+    routed,
+    serve_pages,
+)
 
 
-def ask(handler: Handler, method: str, url: str, most: int = 1 << 20, **how: Any) -> httpx.Response:
+def ask(handler: Handler, method: str, url: str, **how: Any) -> httpx.Response:
     async def scenario() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(paged(handler, most))) as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(paged(handler))) as client:
             return await client.request(method, f"http://x{url}", **how)
 
     return asyncio.run(scenario())
 
 
 async def echo(asked: Ask) -> Page:
-    return json_page([asked.method, asked.path, asked.given, asked.body.decode(), asked.accept])
+    return json_page([asked.method, asked.path, asked.given, (await asked.body(4)).decode(), asked.values(b"accept")])
 
 
 def test_what_is_asked_reaches_the_handler() -> None:
     answer = ask(echo, "POST", "/a%20b?x=1&y=&x=2", content=b"body", headers={"accept": "text/plain"})
-    assert answer.json() == ["POST", "/a b", [["x", "1"], ["y", ""], ["x", "2"]], "body", "text/plain"]
+    assert answer.json() == ["POST", "/a b", [["x", "1"], ["y", ""], ["x", "2"]], "body", ["text/plain"]]
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
 
@@ -39,21 +50,72 @@ def test_a_query_by_name_has_the_last_of_each() -> None:
     assert Ask("GET", "/", (("a", "1"), ("a", "2"), ("b", ""))).query == {"a": "2", "b": ""}
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_body_where_none_belongs_is_not_read(method: str) -> None:
+def test_what_says_so_may_be_kept_and_what_has_no_content_has_no_kind() -> None:
     async def handler(asked: Ask) -> Page:
-        assert asked.body == b""
-        return 204, "", b""
+        return json_page({}, {"cache-control": "max-age=5"}) if asked.path == "/kept" else NO_CONTENT
 
-    answer = ask(handler, method, "/", content=b"body")
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert "content-type" not in answer.headers
+    assert ask(handler, "GET", "/kept").headers["cache-control"] == "max-age=5"
+    empty = ask(handler, "GET", "/")
+    assert (empty.status_code, empty.content) == (204, b"")
+    assert "content-type" not in empty.headers
 
 
 def test_a_body_has_a_limit() -> None:
-    assert ask(echo, "POST", "/", 4, content=b"body").status_code == 200
-    answer = ask(echo, "POST", "/", 3, content=b"body")
+    assert ask(echo, "POST", "/", content=b"body").status_code == 200
+    answer = ask(echo, "POST", "/", content=b"body.")
     assert (answer.status_code, answer.json()["code"]) == (400, "body_too_large")
+
+
+def test_who_leaves_in_the_middle_of_a_body_gets_no_answer() -> None:
+    async def scenario() -> None:
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            raise AssertionError
+
+        scope = {"method": "POST", "path": "/", "query_string": b"", "client": None, "headers": []}
+        await paged(echo)(scope, receive, send)
+
+    asyncio.run(scenario())
+
+
+async def named(asked: Ask, *names: str) -> Page:
+    return json_page([asked.method, *names])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "told"),
+    [
+        ("GET", "/things", 200, ["GET"]),
+        ("HEAD", "/things", 200, None),
+        ("GET", "/things/a%2Fb/c", 200, ["GET", "a/b/c"]),
+        ("GET", "/things/a%0Ab", 200, ["GET", "a\nb"]),
+        ("DELETE", "/things/a", 200, ["DELETE", "a"]),
+        ("POST", "/things/a/turn", 200, ["POST", "a"]),
+        ("POST", "/things//turn", 405, None),
+        ("POST", "/things/a/b/turn", 405, None),
+        ("PUT", "/things", 405, None),
+        ("GET", "/things/", 404, None),
+        ("GET", "/thingsx", 404, None),
+        ("GET", "/x.y", 200, ["GET"]),
+        ("GET", "/xzy", 404, None),
+    ],
+)
+def test_what_is_found_where(method: str, path: str, status: int, told: Any) -> None:
+    routes = [
+        Route("GET", "/things", named),
+        Route("POST", "/things/{}/turn", named),
+        Route("GET", "/things/{*}", named),
+        Route("DELETE", "/things/{*}", named),
+        Route("GET", "/x.y", named),
+    ]
+    answer = ask(routed(routes), method, path)
+    assert answer.status_code == status
+    if told is not None:
+        assert answer.json() == told
+    if status == 405:
+        assert answer.json()["code"] == "bad_method"
 
 
 def test_a_refusal_is_a_problem_document() -> None:
@@ -83,8 +145,11 @@ def test_a_query_of_a_million_fields_is_refused_or_read_but_fails_nothing() -> N
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 200_000])
 def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
     with pytest.raises(BadInput) as refused:
-        Ask("POST", "/", (), body).json()
+        asyncio.run(Ask("POST", "/", receive=receive).json())
     assert refused.value.code == "bad_json"
 
 
@@ -92,7 +157,7 @@ def test_an_operator_is_who_the_kernel_says() -> None:
     async def who(asked: Ask) -> Page:
         if asked.path != "/":
             raise no_page(asked)
-        return json_page(asked.operator)
+        return json_page(asked.client)
 
     async def scenario() -> tuple[Any, int]:
         with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:

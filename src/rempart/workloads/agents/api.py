@@ -4,21 +4,17 @@ which puts who showed a certificate in the handshake under `scope["rempart.peer"
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from rempart.crypto.svid import verify_svid
 from rempart.crypto.x509 import Certificate, CertificateRequest
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import Denied, RempartError, Throttled, Unauthenticated
 from rempart.kernel.spiffe import SpiffeId
-from rempart.protocols.http_answers import refusal
+from rempart.protocols.http_pages import JSON, NO_CONTENT, Ask, Handler, Page, Route, refused, routed
 from rempart.workloads.identities import Identities
 from rempart.workloads.jwt_authority import JwtAuthority
 from rempart.workloads.local_x509 import LocalX509
@@ -39,7 +35,6 @@ from .telling import Telling
 
 HOLD = 25.0
 """Seconds that a question for news is held while there are none."""
-_JSON = "application/json"
 
 
 class AgentApi:
@@ -69,19 +64,19 @@ class AgentApi:
         self._refusals, self._clock, self._hold, self._hosts = refusals, clock, hold, hosts
         self._allowance, self._strangers = Allowance(clock), Allowance(clock, *STRANGERS)
 
-    def app(self) -> Starlette:
-        return Starlette(
-            routes=[
-                Route("/v1/challenge", self._stranger(self.challenge), methods=["POST"]),
-                Route("/v1/join", self._stranger(self.join), methods=["POST"]),
-                Route("/v1/bundle", self._stranger(self.bundle), methods=["GET"]),
-                Route("/v1/renew", self._agent(self.renew), methods=["POST"]),
-                Route("/v1/sync", self._agent(self.sync), methods=["GET"]),
-                Route("/v1/x509", self._agent(self.sign), methods=["POST"]),
-                Route("/v1/jwt", self._agent(self.jwt), methods=["POST"]),
-                Route("/v1/events", self._agent(self.events), methods=["POST"]),
+    def handler(self) -> Handler:
+        return routed(
+            [
+                Route("POST", "/v1/challenge", self._stranger(self.challenge)),
+                Route("POST", "/v1/join", self._stranger(self.join)),
+                Route("GET", "/v1/bundle", self._stranger(self.bundle)),
+                Route("POST", "/v1/renew", self._agent(self.renew)),
+                Route("GET", "/v1/sync", self._agent(self.sync)),
+                Route("POST", "/v1/x509", self._agent(self.sign)),
+                Route("POST", "/v1/jwt", self._agent(self.jwt)),
+                Route("POST", "/v1/events", self._agent(self.events)),
                 *(
-                    Route(path, self._agent(handle), methods=[method])
+                    Route(method, path, self._agent(handle))
                     for method, path, handle in (self._hosts.routes() if self._hosts else ())
                 ),
             ]
@@ -89,66 +84,63 @@ class AgentApi:
 
     # -- who asks ----------------------------------------------------------------------------------------------------
 
-    def _stranger(self, handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def call(request: Request) -> Response:
+    def _stranger(self, handle: Handler) -> Handler:
+        async def call(ask: Ask) -> Page:
             try:
-                self._strangers.take(request.client.host if request.client else "")
-                return await handle(request)
+                self._strangers.take(ask.client)
+                return await handle(ask)
             except RempartError as error:
-                return await self._refuse(request, error, "")
+                return await self._refuse(ask, error, "")
 
         return call
 
-    def _agent(
-        self, handle: Callable[[Request, Agent], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        async def call(request: Request) -> Response:
+    def _agent(self, handle: Callable[[Ask, Agent], Awaitable[Page]]) -> Handler:
+        async def call(ask: Ask) -> Page:
             who = ""
             try:
-                spiffe_id, serial = self._peer(request)
+                spiffe_id, serial = self._peer(ask)
                 who = str(spiffe_id)
                 agent = await self._roster.verify(who, serial)
             except RempartError as error:
-                answer = await self._refuse(request, error, who)
-                answer.headers["connection"] = "close"  # its SVID opens nothing: it must not hold the place of one
-                return answer
+                page = await self._refuse(ask, error, who)
+                # its SVID opens nothing: it must not hold the place of one
+                return page._replace(headers={**page.headers, "connection": "close"})
             try:
                 self._allowance.take(who)
-                return await handle(request, agent)
+                return await handle(ask, agent)
             except RempartError as error:
-                return await self._refuse(request, error, who)
+                return await self._refuse(ask, error, who)
 
         return call
 
-    def _peer(self, request: Request) -> tuple[SpiffeId, str]:
+    def _peer(self, ask: Ask) -> tuple[SpiffeId, str]:
         """The agent's id and the serial of its SVID, verified now: a connection outlives neither. Raises
         Unauthenticated `no_agent_svid` | `bad_svid`, Denied `not_an_agent`."""
-        chain: Sequence[bytes] = request.scope.get("rempart.peer", ())
-        if not chain:
+        if not ask.peer:
             raise Unauthenticated("no_agent_svid", "the agent showed no SVID", "join first")
         roots = [root.der for root in self._x509.roots]
-        found = verify_svid(chain, roots, trust_domain=self._roster.trust_domain, now=self._clock.now())
+        found = verify_svid(ask.peer, roots, trust_domain=self._roster.trust_domain, now=self._clock.now())
         if not found.path.startswith(AGENTS):
             raise Denied("not_an_agent", f"{found} is not an agent", "workloads ask the agent of their host")
-        return found, Certificate.parse(chain[0]).serial
+        return found, Certificate.parse(ask.peer[0]).serial
 
-    async def _refuse(self, request: Request, error: RempartError, who: str) -> Response:
-        ip = request.client.host if request.client else ""
-        known = {"ip": ip, "asked": request.url.path, **({"agent": who} if who else {})}
+    async def _refuse(self, ask: Ask, error: RempartError, who: str) -> Page:
+        ip = ask.client
+        known = {"ip": ip, "asked": ask.path, **({"agent": who} if who else {})}
         if who or not isinstance(error, Throttled):
             await self._refusals.refused(who or ip, error, known)
-        return refusal(error)
+        return refused(error)
 
     # -- joining -----------------------------------------------------------------------------------------------------
 
-    async def challenge(self, request: Request) -> Response:
+    async def challenge(self, ask: Ask) -> Page:
         return _answer(messages.Challenge(self._nonces.give()))
 
-    async def bundle(self, request: Request) -> Response:
-        return Response(self._bundle(), media_type=_JSON)
+    async def bundle(self, ask: Ask) -> Page:
+        return Page(200, JSON, self._bundle().encode())
 
-    async def join(self, request: Request) -> Response:
-        join = messages.read(await messages.body(request), Join)
+    async def join(self, ask: Ask) -> Page:
+        join = messages.read(await messages.body(ask), Join)
         CertificateRequest.parse(join.csr)  # what is good once is not spent on a request that can't be signed
         attested = await self._joining.attest(join)
         chain, leaf = await self._sign_agent(attested.spiffe_id, join.csr)
@@ -161,12 +153,12 @@ class AgentApi:
             joined_at=self._clock.now(),
             rejoins=attested.rejoins,
         )
-        await self._roster.admit(agent, request.client.host if request.client else None)
+        await self._roster.admit(agent, ask.client or None)
         return _answer(Admitted(chain, self._bundle()))
 
-    async def renew(self, request: Request, agent: Agent) -> Response:
+    async def renew(self, ask: Ask, agent: Agent) -> Page:
         self._allowance.take(agent.spiffe_id, RENEWAL)
-        asked = messages.read(await messages.body(request), Renew)
+        asked = messages.read(await messages.body(ask), Renew)
         chain, leaf = await self._sign_agent(agent.spiffe_id, asked.csr)
         await self._roster.renew(agent, leaf.serial, leaf.not_after)
         return _answer(Admitted(chain, self._bundle()))
@@ -182,8 +174,8 @@ class AgentApi:
 
     # -- agents ------------------------------------------------------------------------------------------------------
 
-    async def sync(self, request: Request, agent: Agent) -> Response:
-        seen = request.query_params.get("seen", "")[:128]
+    async def sync(self, ask: Ask, agent: Agent) -> Page:
+        seen = ask.query.get("seen", "")[:128]
         deadline = self._clock.monotonic() + self._hold
         while True:
             before = self._identities.changes.version
@@ -192,9 +184,9 @@ class AgentApi:
             if news.version != seen or left <= 0:
                 return _answer(news)
             await self._identities.changes.wait(before, left)
-            if await request.is_disconnected():
-                return Response(status_code=204)
-            agent = await self._roster.verify(*_shown(self._peer(request)))
+            if ask.gone():
+                return NO_CONTENT
+            agent = await self._roster.verify(*_shown(self._peer(ask)))
 
     def _news(self, agent: Agent) -> Synced:
         own = sorted(self._registration.of_agent(agent.spiffe_id, agent.facts), key=lambda entry: entry.id)
@@ -212,25 +204,25 @@ class AgentApi:
         version = hashlib.sha256(messages.encode(told)).hexdigest()
         return msgspec.structs.replace(told, version=version)
 
-    async def sign(self, request: Request, agent: Agent) -> Response:
-        asked = messages.read(await messages.body(request), SignRequests)
+    async def sign(self, ask: Ask, agent: Agent) -> Page:
+        asked = messages.read(await messages.body(ask), SignRequests)
         self._allowance.take(agent.spiffe_id, len(asked.requests))
         return _answer(messages.SignedAll(await self._signing.x509(agent.spiffe_id, asked.requests, agent.facts)))
 
-    async def jwt(self, request: Request, agent: Agent) -> Response:
-        asked = messages.read(await messages.body(request), TokenRequest)
+    async def jwt(self, ask: Ask, agent: Agent) -> Page:
+        asked = messages.read(await messages.body(ask), TokenRequest)
         return _answer(await self._signing.jwt(agent.spiffe_id, asked.entry, asked.audience, agent.facts))
 
-    async def events(self, request: Request, agent: Agent) -> Response:
-        told = messages.read(await messages.body(request), ToldAll).events
+    async def events(self, ask: Ask, agent: Agent) -> Page:
+        told = messages.read(await messages.body(ask), ToldAll).events
         self._allowance.take(agent.spiffe_id, len(told) / EVENTS_OF_ONE)
         await self._telling.keep(agent.spiffe_id, told)
-        return Response(status_code=204)
+        return NO_CONTENT
 
 
 def _shown(peer: tuple[SpiffeId, str]) -> tuple[str, str]:
     return str(peer[0]), peer[1]
 
 
-def _answer(document: Any) -> Response:
-    return Response(messages.encode(document), media_type=_JSON)
+def _answer(document: Any) -> Page:
+    return Page(200, JSON, messages.encode(document))

@@ -8,12 +8,10 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from rempart.kernel.clock import Clock
 from rempart.kernel.errors import NotFound
 from rempart.kernel.event import Event
+from rempart.protocols.http_pages import JSON, NO_CONTENT, Ask, Page
 
 from . import messages
 from .allowance import EVENTS_OF_ONE, Allowance
@@ -23,8 +21,7 @@ from .model import Agent, source_of
 HOLD = 25.0
 """Seconds that a question for another policy is held while it is the same."""
 _LOOK = 1.0
-_JSON = "application/json"
-Handler = Callable[[Request, Agent], Awaitable[Response]]
+Handler = Callable[[Ask, Agent], Awaitable[Page]]
 
 
 class Enforcement(Protocol):
@@ -70,22 +67,22 @@ class HostApi:
             )
         return found
 
-    async def host(self, request: Request, agent: Agent) -> Response:
-        return Response(self._of(agent)[0], media_type=_JSON)
+    async def host(self, ask: Ask, agent: Agent) -> Page:
+        return Page(200, JSON, self._of(agent)[0])
 
-    async def policy(self, request: Request, agent: Agent) -> Response:
+    async def policy(self, ask: Ask, agent: Agent) -> Page:
         """Empty when it is still the one of the digest `seen`."""
         self._of(agent)
-        seen = request.query_params.get("seen", "")[:64]
+        seen = ask.query.get("seen", "")[:64]
         deadline = self._clock.monotonic() + self._hold
         while True:
             policy = await self._enforcement.policy()
             digest = self._digest(policy)
             if digest != seen or self._clock.monotonic() >= deadline:
-                return Response(b"" if digest == seen else policy, media_type=_JSON)
+                return Page(200, JSON, b"" if digest == seen else policy)
             await asyncio.sleep(_LOOK)
-            if await request.is_disconnected():
-                return Response(status_code=204)
+            if ask.gone():
+                return NO_CONTENT
 
     def _digest(self, policy: bytes) -> str:
         """Policies are large, and asked for every second by everybody who waits for another one."""
@@ -93,19 +90,19 @@ class HostApi:
             self._digested = (policy, hashlib.sha256(policy).hexdigest())
         return self._digested[1]
 
-    async def epochs(self, request: Request, agent: Agent) -> Response:
+    async def epochs(self, ask: Ask, agent: Agent) -> Page:
         self._of(agent)
-        return Response(await self._enforcement.epochs(await messages.body(request)), media_type=_JSON)
+        return Page(200, JSON, await self._enforcement.epochs(await messages.body(ask)))
 
-    async def keep(self, request: Request, agent: Agent) -> Response:
+    async def keep(self, ask: Ask, agent: Agent) -> Page:
         services = self._of(agent)[1]
-        told = messages.read(await messages.body(request), messages.Recorded)
+        told = messages.read(await messages.body(ask), messages.Recorded)
         self._allowance.take(agent.spiffe_id, len(told.events) / EVENTS_OF_ONE)
         payloads = [bytes(one) for one in told.events]
         events = read_recorded(agent.spiffe_id, services, told.source, payloads, self._clock.now())
         source = source_of(told.source, agent.spiffe_id)
         await asyncio.gather(*(self._record(event, source) for event in events))
-        return Response(status_code=204)
+        return NO_CONTENT
 
 
 def hosts_of(settings: Mapping[str, Any]) -> dict[str, tuple[bytes, frozenset[str]]]:

@@ -14,8 +14,8 @@ from rempart.kernel.errors import BadInput, Unavailable
 from rempart.kernel.spiffe import SpiffeId
 from rempart.workloads.model import Entry, Selector
 
-if TYPE_CHECKING:  # an agent serves no ASGI
-    from starlette.requests import Request
+if TYPE_CHECKING:
+    from rempart.protocols.http_pages import Ask
 
 T = TypeVar("T")
 MAX_BATCH = 500
@@ -201,15 +201,12 @@ def read_answer(body: bytes, kind: type[T]) -> T:
         ) from None
 
 
-async def body(request: Request) -> bytes:
+async def body(ask: Ask) -> bytes:
     """Raises BadInput `request_too_large` | `request_too_slow`."""
-    read_so_far = bytearray()
     try:
         async with asyncio.timeout(READ_WITHIN):
-            async for part in request.stream():
-                read_so_far += part
-                if len(read_so_far) > MAX_REQUEST:
-                    raise BadInput("request_too_large", "the request is too large", "ask for less at a time")
+            return await ask.body(MAX_REQUEST)
     except TimeoutError:
         raise BadInput("request_too_slow", "the request did not come in time") from None
-    return bytes(read_so_far)
+    except BadInput:
+        raise BadInput("request_too_large", "the request is too large", "ask for less at a time") from None
