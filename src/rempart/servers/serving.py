@@ -8,11 +8,10 @@ import signal
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from rempart.kernel.errors import NotFound
+from rempart.protocols.asgi_exchange import App, Message, Receive, Send
 from rempart.protocols.asgi_server import AsgiServer
-from rempart.protocols.http_answers import refusal
+from rempart.protocols.http_pages import Ask, Page, paged
 
 from .boot import Boot
 
@@ -21,7 +20,7 @@ _SHOWN = frozenset((("GET", "/metrics"), ("GET", "/healthz")))
 
 async def serve(
     boot: Boot,
-    apps: Mapping[str, ASGIApp],
+    apps: Mapping[str, App],
     *work: Coroutine[Any, Any, None],
     stopping: asyncio.Event | None = None,
 ) -> None:
@@ -64,14 +63,17 @@ async def until_stopped(
         task.result()
 
 
-def metrics_alone(app: ASGIApp) -> ASGIApp:
+def metrics_alone(app: App) -> App:
     """GET `/metrics` and `/healthz` of `app`. The observer, which strangers can reach, reads these: who takes it over
     must not find there what only the operator may do."""
 
-    async def shown(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (scope["method"], scope["path"]) not in _SHOWN:
-            await refusal(NotFound("no_such_resource", "only GET /metrics is here"))(scope, receive, send)
-        else:
-            await app(scope, receive, send)
+    async def nothing(ask: Ask) -> Page:
+        raise NotFound("no_such_resource", "only GET /metrics is here")
+
+    elsewhere = paged(nothing)
+
+    async def shown(scope: Message, receive: Receive, send: Send) -> None:
+        known = (scope["method"], scope["path"]) in _SHOWN
+        await (app if known else elsewhere)(scope, receive, send)
 
     return shown
