@@ -9,17 +9,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 from tests.people_stores import fresh_database, postgres_server
 from tests.unit.workloads.doubles import DOMAIN, MemoryRecorder
 
 from rempart.backends.sql_servers import SCHEMA, SqlServers
 from rempart.crypto.jose import SigningKey
 from rempart.kernel.clock import ManualClock
-from rempart.kernel.errors import RempartError, Unauthenticated
+from rempart.kernel.errors import Unauthenticated
+from rempart.protocols.http_pages import paged, routed
 from rempart.workloads import authority
 from rempart.workloads.adoption import MAX_KEYS, Adoption
-from rempart.workloads.api import refuse
 from rempart.workloads.bundle_state import BundleState
 from rempart.workloads.jwt_authority import JwtAuthority
 from rempart.workloads.model import Adopted
@@ -130,7 +129,7 @@ def test_what_is_no_authority_is_not_adopted(tmp_path: Path, change: dict[str, o
         clock, recorder = ManualClock(), MemoryRecorder()
         store = BundleState(tmp_path / "state", KEY, clock)
         adoption = Adoption(DOMAIN, store, recorder, clock, lambda: None, "uid:0")
-        app = Starlette(routes=adoption.routes(), exception_handlers={RempartError: refuse})
+        app = paged(routed(adoption.routes()))
         good = authorities(clock, SigningKey.generate("ES256"))
         body = {"roots": good.roots, "keys": good.keys, "until": good.until}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity") as client:
@@ -157,7 +156,7 @@ def test_no_more_is_adopted_than_agents_and_partners_take(tmp_path: Path) -> Non
         clock = ManualClock()
         store = BundleState(tmp_path / "state", KEY, clock)
         adoption = Adoption(DOMAIN, store, MemoryRecorder(), clock, lambda: None, "uid:0")
-        app = Starlette(routes=adoption.routes(), exception_handlers={RempartError: refuse})
+        app = paged(routed(adoption.routes()))
         good = authorities(clock, SigningKey.generate("ES256"))
         keys = [{**good.keys[0], "kid": f"k{number}"} for number in range(MAX_KEYS)]
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity") as client:

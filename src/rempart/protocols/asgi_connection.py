@@ -39,7 +39,8 @@ class Host(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """`until`: when it has waited long enough for its client, on the loop's clock. `more`: for each request's scope."""
+    """`until`: when it has waited long enough for its client, on the loop's clock. `more`: for each request's scope, in
+    which `rempart.gone` says whether nobody waits for the answer any more; ASGI's own way is to wait for that."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -139,6 +140,7 @@ class Connection(asyncio.Protocol):
             "headers": self._headers,
             "client": self._client,
             "server": self._server,
+            "rempart.gone": self.transport.is_closing,
             **self.more,
         }
         lasting = version == "1.1" and self._parser.should_keep_alive() and not self._parser.should_upgrade()
@@ -206,6 +208,8 @@ class Connection(asyncio.Protocol):
         """`until` is over."""
         if self._paused:  # for the application
             self._settle()
+        elif self._head_began is None and self._reading is None:  # idle: no harm was meant
+            self.transport.close()
         else:
             self.transport.abort()
 

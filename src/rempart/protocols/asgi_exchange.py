@@ -64,7 +64,6 @@ class Exchange:
 
     def __init__(self, line: Line, scope: Message, *, keep_alive: bool, expects: bool) -> None:
         self._line, self.scope, self.keep_alive, self.expects = line, scope, keep_alive, expects
-        scope["rempart.gone"] = self.is_gone
         self._parts: list[bytes] = []
         self.unread = 0
         self._ended = self._told = False
@@ -94,10 +93,6 @@ class Exchange:
     def _tell(self) -> None:
         if self._news is not None:
             self._news.set()
-
-    def is_gone(self) -> bool:
-        """Also for the application, as `scope["rempart.gone"]`: ASGI's own way is to wait for it."""
-        return self.gone
 
     # -- the application -------------------------------------------------------------------------------------------
 
