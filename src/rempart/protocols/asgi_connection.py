@@ -2,7 +2,7 @@
 two ways is refused.
 
 Requests are answered one after another; those that a client sends ahead wait, and so does the client. A head has
-MAX_HEAD bytes and HEAD_WITHIN seconds, a body must come on within BODY_WITHIN. An upgrade is not taken up.
+MAX_HEAD bytes, MAX_HEADERS and HEAD_WITHIN seconds, a body must come on within BODY_WITHIN. An upgrade is not taken up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from .asgi_exchange import MOST_UNREAD, App, Exchange, Message, refused
 HEAD_WITHIN = 10.0
 BODY_WITHIN = 60.0
 MAX_HEAD = 1 << 19
-"""Bytes; what follows the head in one piece counts with it, and a piece has 256 KiB at most."""
+"""Bytes, of a trailer or of what describes a chunk, too; what follows in one piece counts with it, and a piece has
+256 KiB at most."""
+MAX_HEADERS = 200
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -53,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._expects = False
         self._head_began: float | None = None  # a request is awaited, or its head is not whole
-        self._head_size = 0
+        self._undigested = 0  # bytes of a head, a trailer or what describes a chunk
         self._reading: Exchange | None = None  # its body is not whole
         self._current: Exchange | None = None  # being answered
         self._ahead: deque[Exchange] = deque()
@@ -82,11 +84,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._broken:
             return
-        if self._reading is None:
-            self._head_size += len(data)
-            if self._head_size > MAX_HEAD:
-                self._break()
-                return
+        self._undigested += len(data)
+        if self._undigested > MAX_HEAD:
+            self._break()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -117,13 +118,15 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._reading is not None:
             return  # of a trailer, which is none of the head's
+        if len(self._headers) >= MAX_HEADERS:
+            raise ValueError("too many headers")  # which the parser makes an error of its own
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects = True
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._head_began, self._head_size = None, 0
+        self._head_began, self._undigested = None, 0
         url, version = httptools.parse_url(self._url), self._parser.get_http_version()
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
@@ -152,6 +155,7 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def on_body(self, body: bytes) -> None:
+        self._undigested = 0
         if self._reading is not None:
             self._reading.came(body)
             if self._reading.unread > MOST_UNREAD:

@@ -113,7 +113,9 @@ class Exchange:
 
     def _fail(self) -> None:
         """What was not said yet can still be said; what is half said ends, so that nobody takes it for the whole."""
-        if self.answered or (self.begun and not self._head):
+        if self.answered:
+            return
+        if self.begun and not self._head:
             self._line.abort()
             return
         self._head, self.begun, self.keep_alive = b"", True, False

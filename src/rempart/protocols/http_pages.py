@@ -22,6 +22,7 @@ from .asgi_server import AsgiServer
 
 JSON = "application/json"
 MAX_BODY = 32 << 20
+_MAX_FIELDS = 100  # of a query
 
 
 class _Gone(Exception):
@@ -152,7 +153,7 @@ def paged(handler: Handler) -> App:
 
 def _ask(scope: Message, receive: Receive) -> Ask:
     try:
-        given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise BadInput("bad_query", "the query has too many fields") from None
     client = scope["client"][0] if scope["client"] else ""

@@ -1,7 +1,7 @@
 """Trust another system of the same trust domain as well, for a time: so that workloads move from it to here.
 
 `GET /adopted` → `{"trust_domain", "adopted": {name: {"roots": [PEM], "keys": [JWK], "until"}}}` ·
-`POST /adopted/{}` with the same · `DELETE /adopted/{}`. Whose authority is adopted can be anybody here.
+`POST /adopted/{name}` with the same · `DELETE /adopted/{name}`. Whose authority is adopted can be anybody here.
 """
 
 from __future__ import annotations

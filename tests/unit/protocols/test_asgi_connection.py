@@ -124,6 +124,7 @@ def test_what_an_application_is_told() -> None:
         b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
         b"CONNECT other:443 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 201 + b"\r\n",
     ],
 )
 def test_what_could_be_understood_in_two_ways_is_refused(sent: bytes) -> None:
@@ -293,10 +294,16 @@ def test_an_application_is_waited_for() -> None:
     asyncio.run(scenario())
 
 
-def test_a_head_without_an_end_is_refused() -> None:
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "begun", [b"GET / HTTP/1.1\r\nhost: ", b"GET /", CHUNKED + b"1;x=", CHUNKED + b"1\r\na\r\n0\r\nx: "]
+)
+def test_what_has_no_end_is_refused(begun: bytes) -> None:
     async def scenario() -> None:
         async with line(hello) as (reader, writer):
-            writer.write(b"GET / HTTP/1.1\r\nhost: ")
+            writer.write(begun)
             with contextlib.suppress(ConnectionError):
                 for _ in range(64):
                     writer.write(b"x" * (64 * 1024))

@@ -136,6 +136,19 @@ def test_a_failure_tells_the_log_and_not_the_client(caplog: pytest.LogCaptureFix
     assert "colour" in caplog.text
 
 
+def test_what_fails_after_its_answer_takes_nothing_back(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(content_length="2"))
+        await send(part(b"ok"))
+        raise ValueError
+
+    with caplog.at_level(logging.ERROR, "rempart.asgi"):
+        wire = run(app)
+    assert wire.sent.endswith(b"\r\n\r\nok")
+    assert (wire.aborted, len(wire.answers)) == (False, 1)
+    assert caplog.records
+
+
 def test_half_an_answer_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(start())

@@ -1,7 +1,7 @@
 """The operator's face of the agents, on identity's admin socket.
 
-`GET /agents` · `POST /agents/tokens` (`{"ttl": seconds, "name": NAME}`) · `GET|DELETE /agents/{}` (delete: evict) ·
-`POST /agents/{ban|unban}/{}`; a name is a SPIFFE ID, or what follows `/rempart/agent/` in it.
+`GET /agents` · `POST /agents/tokens` (`{"ttl": seconds, "name": NAME}`) · `GET|DELETE /agents/{name}` (delete: evict) ·
+`POST /agents/{ban|unban}/{name}`; a name is a SPIFFE ID, or what follows `/rempart/agent/` in it.
 """
 
 from __future__ import annotations
