@@ -63,7 +63,8 @@ def listen(address: Address) -> socket.socket:
     """A listening socket; raises BadInput `bad_address` when the address can't be bound."""
     try:
         if not address.path:
-            return socket.create_server((address.host, address.port), backlog=1024)
+            family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+            return socket.create_server((address.host, address.port), family=family, backlog=1024)
         return _listen_unix(Path(address.path))
     except OSError as error:
         where = address.path or f"{address.host}:{address.port}"

@@ -78,7 +78,7 @@ async def serve(directory: Path, name: str, logs: Sequence[NoteVerifier], host: 
         print(f"witness: ALARM: {what}", file=sys.stderr, flush=True)
 
     witness = Witness(directory, cosigner, _by_origin(logs), SystemClock(), told)
-    listening = listen(Address(host=host, port=port))
+    listening = listen(Address(host=host.strip("[]"), port=port))
     server, stopping = AsgiServer(witness_app(witness)), asyncio.Event()
     await server.listen(listening)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -44,6 +44,12 @@ def test_a_file_in_the_sockets_place_is_left_alone() -> None:
         assert path.read_text() == "precious"
 
 
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this kernel has no IPv6")
+def test_an_address_of_ipv6() -> None:
+    with listen(Address(host="::1", port=0)) as listening, socket.create_connection(listening.getsockname()[:2]):
+        assert listening.family == socket.AF_INET6
+
+
 def test_a_port_in_use_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BadInput):
         listen(Address(host="127.0.0.1", port=taken.getsockname()[1]))
