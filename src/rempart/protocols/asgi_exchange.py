@@ -101,14 +101,14 @@ class Exchange:
             await app(self.scope, self.receive, self.send)
         except Exception:
             if not self.gone:
-                _log.exception("%s %s failed", self.scope["method"], self.scope["path"])
+                _log.exception("a %s request failed", self.scope["method"])  # no path: it may hold a single-use link
                 self._fail()
         except BaseException:
             self._line.abort()
             raise
         else:
             if not self.answered and not self.gone:
-                _log.error("%s %s was not answered to its end", self.scope["method"], self.scope["path"])
+                _log.error("a %s request was not answered to its end", self.scope["method"])
                 self._fail()
 
     def _fail(self) -> None:

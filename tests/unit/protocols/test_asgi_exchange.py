@@ -43,7 +43,7 @@ class Wire:
 def run(app: App, method: str = "GET", version: str = "1.1") -> Wire:
     async def scenario() -> Wire:
         wire = Wire()
-        scope = {"type": "http", "method": method, "path": "/", "http_version": version}
+        scope = {"type": "http", "method": method, "path": "/links/single-use", "http_version": version}
         exchange = Exchange(wire, scope, keep_alive=version == "1.1", expects=False)
         exchange.ended()
         await exchange.run(app)
@@ -134,6 +134,7 @@ def test_a_failure_tells_the_log_and_not_the_client(caplog: pytest.LogCaptureFix
     assert wire.sent.startswith(b"HTTP/1.1 500 ")
     assert b"colour" not in wire.sent
     assert "colour" in caplog.text
+    assert "single-use" not in caplog.text
 
 
 def test_what_fails_after_its_answer_takes_nothing_back(caplog: pytest.LogCaptureFixture) -> None:
