@@ -25,6 +25,7 @@ MAX_HEAD = 1 << 19
 """Bytes, of a trailer or of what describes a chunk, too; what follows in one piece counts with it, and a piece has
 256 KiB at most."""
 MAX_HEADERS = 200
+_MOST_HELD = 64 * 1024
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -61,6 +62,8 @@ class Connection(asyncio.Protocol):
         self._ahead: deque[Exchange] = deque()
         self._broken = self._paused = False
         self._full: asyncio.Future[None] | None = None
+        self._held: list[bytes] = []  # not written yet
+        self._held_size = 0
 
     # -- the transport ---------------------------------------------------------------------------------------------
 
@@ -173,8 +176,26 @@ class Connection(asyncio.Protocol):
         self._host.start(exchange)
 
     def write(self, data: bytes) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        """What is said in one turn of the loop goes out at its end: who it wakes does not run before the others who were
+        asked in that turn are answered. More than `_MOST_HELD` bytes go out at once, so that the transport can tell who
+        makes them to wait."""
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+        self._held_size += len(data)
+        if self._held_size > _MOST_HELD:
+            self._flush()
+
+    def _flush(self) -> None:
+        held = b"".join(self._held)
+        self._held.clear()
+        self._held_size = 0
+        if held and not self.transport.is_closing():
+            self.transport.write(held)
+
+    def _close(self) -> None:
+        self._flush()
+        self.transport.close()
 
     async def drained(self) -> None:
         if self._full is not None:
@@ -187,7 +208,7 @@ class Connection(asyncio.Protocol):
     def answered(self, exchange: Exchange) -> None:
         self._current = None
         if not exchange.keep_alive or self._host.stopping:
-            self.transport.close()
+            self._close()
             return
         if self._ahead:
             self._start(self._ahead.popleft())
@@ -204,7 +225,7 @@ class Connection(asyncio.Protocol):
     def end(self) -> None:
         """After the answer that is being given."""
         if self._current is None:
-            self.transport.close()
+            self._close()
         else:
             self._current.keep_alive = False
 
@@ -213,7 +234,7 @@ class Connection(asyncio.Protocol):
         if self._paused:  # for the application
             self._settle()
         elif self._head_began is None and self._reading is None:  # idle: no harm was meant
-            self.transport.close()
+            self._close()
         else:
             self.transport.abort()
 
@@ -237,7 +258,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self) -> None:
         self.write(refused(400, "bad_request", "this is no request of HTTP/1.1", "see RFC 9112"))
-        self.transport.close()
+        self._close()
 
     def _settle(self) -> None:
         now = self._loop.time()
