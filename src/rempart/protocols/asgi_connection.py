@@ -176,9 +176,9 @@ class Connection(asyncio.Protocol):
         self._host.start(exchange)
 
     def write(self, data: bytes) -> None:
-        """What is said in one turn of the loop goes out at its end: who it wakes does not run before the others who were
-        asked in that turn are answered. More than `_MOST_HELD` bytes go out at once, so that the transport can tell who
-        makes them to wait."""
+        """What is said in one turn of the loop goes out at its end: who it wakes doesn't run before the others who were
+        asked in that turn are answered. More than `_MOST_HELD` bytes go out at once, so that the transport can tell
+        who makes them to wait."""
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held.append(data)
