@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from rempart.kernel.errors import RempartError
+from rempart.protocols.protobuf import member
 from rempart.sdk.spiffe import WorkloadApi, endpoint_path, fetch_jwt_svid
 
 from . import inside_svids
-from .raw_grpc import call, field
+from .raw_grpc import call
 
 _CERTIFICATE_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 _FETCH_SECRETS = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
@@ -72,8 +73,8 @@ async def _guarded(call: Callable[[], Awaitable[bytes]], secret: bytes) -> Probe
 
 async def _sds(names: list[str]) -> Probe:
     """A DiscoveryRequest (field 3: resource names, field 4: type URL; node with an id in field 2)."""
-    node = field(2, field(1, b"attack"))
-    request = node + b"".join(field(3, name.encode()) for name in names) + field(4, _CERTIFICATE_TYPE.encode())
+    node = member(2, member(1, b"attack"))
+    request = node + b"".join(member(3, name.encode()) for name in names) + member(4, _CERTIFICATE_TYPE.encode())
     return await _guarded(lambda: call(_FETCH_SECRETS, request, {}), b"PRIVATE KEY")
 
 

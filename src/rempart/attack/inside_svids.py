@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rempart.protocols.protobuf import member
 from rempart.sdk.spiffe import WorkloadApi, endpoint_path
 
-from .raw_grpc import call, field, spoken
+from .raw_grpc import call, spoken
 
 Probe = Mapping[str, Any]
 _API = "/SpiffeWorkloadAPI/"
@@ -72,7 +73,7 @@ async def probes(domain: str, token: str) -> dict[str, Probe]:
         "hundred-names": await _refused(_SDS, _discovery(*map(str, range(100))), {}, b"KEY"),
         "no-audience": await _refused(_API + "FetchJWTSVID", b"", _ASKED, b"eyJ"),
         "many-audiences": await _refused(
-            _API + "FetchJWTSVID", b"".join(field(1, str(n).encode()) for n in range(50)), _ASKED, b"eyJ"
+            _API + "FetchJWTSVID", b"".join(member(1, str(n).encode()) for n in range(50)), _ASKED, b"eyJ"
         ),
         "header-false": await _refused(_API + "FetchX509SVID", b"", {"workload.spiffe.io": "false"}, b"spiffe://"),
         "wrong-audience": await _validated(token, "somebody-else"),
@@ -110,12 +111,12 @@ async def _refused(method: str, request: bytes, metadata: Mapping[str, str], sec
 
 def _discovery(*names: str, of: str = _SECRET) -> bytes:
     """A DiscoveryRequest (field 2: node, 3: resource names, 4: type URL)."""
-    node = field(2, field(1, b"attack"))
-    return node + b"".join(field(3, name.encode()) for name in names) + field(4, of.encode())
+    node = member(2, member(1, b"attack"))
+    return node + b"".join(member(3, name.encode()) for name in names) + member(4, of.encode())
 
 
 async def _validated(token: str, audience: str) -> Probe:
-    request = field(1, audience.encode()) + field(2, token.encode())
+    request = member(1, audience.encode()) + member(2, token.encode())
     return await _refused(_API + "ValidateJWTSVID", request, _ASKED, b"spiffe://")
 
 

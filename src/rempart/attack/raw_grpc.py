@@ -8,19 +8,6 @@ from typing import Any
 from rempart.sdk.spiffe import endpoint_path
 
 
-def field(number: int, value: bytes) -> bytes:
-    """A length-delimited field of a protobuf message."""
-    return bytes([number << 3 | 2]) + _varint(len(value)) + value
-
-
-def _varint(number: int) -> bytes:
-    out = b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number])
-
-
 async def call(method: str, request: bytes, metadata: Mapping[str, str]) -> bytes:
     """The first message of a stream, as bytes; raises grpclib's errors."""
     import asyncio

@@ -155,7 +155,8 @@ def events(service: Intake, source: str, groups: Iterable[str] = ()) -> Handler:
             raise NotFound("no_such_resource", "nothing is at this path", "post to /events")
         if ask.method != "POST":
             raise MethodNotAllowed("post_only", "events are posted here", "use POST")
-        await service.keep(read_events(await ask.body(MAX_BODY_BYTES), source, types))
+        body = await ask.body(MAX_BODY_BYTES, remedy="post fewer events at once")
+        await service.keep(read_events(body, source, types))
         return NO_CONTENT
 
     return answer

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from .asgi_exchange import MOST_UNREAD, App, Exchange, Message, refused
+from .asgi_exchange import MOST_UNREAD, App, Exchange, Message, last_answer
 
 HEAD_WITHIN = 10.0
 BODY_WITHIN = 60.0
@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
             self._refuse()
 
     def _refuse(self) -> None:
-        self.write(refused(400, "bad_request", "this is no request of HTTP/1.1", "see RFC 9112"))
+        self.write(last_answer(400, "bad_request", "this is no request of HTTP/1.1", "see RFC 9112"))
         self._close()
 
     def _settle(self) -> None:

@@ -119,7 +119,7 @@ class Exchange:
             self._line.abort()
             return
         self._head, self.begun, self.keep_alive = b"", True, False
-        self._line.write(refused(500, "internal_error", "it failed", "see its log: `rempart logs`"))
+        self._line.write(last_answer(500, "internal_error", "it failed", "see its log: `rempart logs`"))
         self._end()
 
     async def receive(self) -> Message:
@@ -213,7 +213,7 @@ class Exchange:
         self._line.answered(self)
 
 
-def refused(status: int, code: str, why: str, remedy: str = "") -> bytes:
+def last_answer(status: int, code: str, why: str, remedy: str = "") -> bytes:
     """A whole answer, after which the connection ends."""
     body = json.dumps(problem(status, code, why, remedy=remedy)).encode()
     head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"

@@ -10,8 +10,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rempart.kernel.errors import RempartError, Throttled
-from rempart.kernel.problem import CONTENT_TYPE, problem
+from rempart.kernel.errors import RempartError
+
+from .http_pages import refused
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -35,12 +36,8 @@ def served(answer: Handler) -> ASGIApp:
 
 
 def refusal(error: RempartError, *, decision_id: str = "", headers: Mapping[str, str] | None = None) -> Response:
-    document = problem(error.status, error.code, error.reason, remedy=error.remedy, decision_id=decision_id)
-    response = json_response(document, error.status, CONTENT_TYPE)
-    response.headers.update(headers or {})
-    if isinstance(error, Throttled):
-        response.headers["retry-after"] = str(error.retry_after)
-    return response
+    page = refused(error, decision_id)
+    return Response(page.content, page.status, {**(headers or {}), **page.headers}, page.kind)
 
 
 def json_response(document: Any, status: int = 200, media_type: str = "application/json") -> Response:

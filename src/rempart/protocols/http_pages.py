@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from rempart.kernel.errors import BadInput, MethodNotAllowed, NotFound, RempartError, Throttled
 from rempart.kernel.problem import CONTENT_TYPE, problem
 
@@ -60,8 +62,10 @@ class Ask:
         """Of a header, whose name is in small letters."""
         return [value.decode("latin-1") for found, value in self.headers if found == name]
 
-    async def body(self, most: int = MAX_BODY) -> bytes:
-        """Once. Raises BadInput `body_too_large`."""
+    async def body(
+        self, most: int = MAX_BODY, *, code: str = "body_too_large", remedy: str = "send less at once"
+    ) -> bytes:
+        """Once. Raises BadInput with that code for more than `most` bytes."""
         parts: list[bytes] = []
         size, more = 0, True
         while more:
@@ -71,7 +75,7 @@ class Ask:
             parts.append(message["body"])
             size, more = size + len(message["body"]), message["more_body"]
             if size > most:
-                raise BadInput("body_too_large", f"more than {most} bytes", "send less at once")
+                raise BadInput(code, f"more than {most} bytes", remedy)
         return b"".join(parts)
 
     async def json(self) -> Any:
@@ -161,10 +165,10 @@ def _ask(scope: Message, receive: Receive) -> Ask:
     return Ask(scope["method"], scope["path"], tuple(given), client, scope["headers"], peer, receive, gone)
 
 
-def refused(error: RempartError) -> Page:
-    document = problem(error.status, error.code, error.reason, remedy=error.remedy)
+def refused(error: RempartError, decision_id: str = "") -> Page:
+    document = problem(error.status, error.code, error.reason, remedy=error.remedy, decision_id=decision_id)
     more = {"retry-after": str(error.retry_after)} if isinstance(error, Throttled) else {}
-    return Page(error.status, CONTENT_TYPE, json.dumps(document).encode(), more)
+    return Page(error.status, CONTENT_TYPE, msgspec.json.encode(document), more)
 
 
 async def serve_pages(listening: socket.socket, handler: Handler) -> AsgiServer:

@@ -241,7 +241,7 @@ async def run(boot: Boot) -> None:
             ],
         )
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
-        handlers = {"admin": admin.handler(), "metrics": metrics.shown}
+        handlers = {"admin": admin.handler(), "metrics": metrics.handler()}
         if "api" in boot.sockets:  # behind a sidecar: for registrars, or for everybody
             registrars = [Registrar(one.spiffe_id, tuple(one.paths)) for one in settings.registrars]
             documents = PublicDocuments(identities, settings.public_url + PATH) if settings.public_url else None

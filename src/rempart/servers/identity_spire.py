@@ -109,7 +109,7 @@ async def run_spire(boot: Boot, settings: IdentitySettings, fixed: list[Entry], 
             identities, registration, authorities, elsewhere, elsewhere.rotate, NoPartners(), operator=operator
         )
         metrics = IdentityMetrics(identities, registration, authorities, refusals, server, sds)
-        handlers = {"admin": admin.handler(), "metrics": metrics.shown}
+        handlers = {"admin": admin.handler(), "metrics": metrics.handler()}
         if "api" in boot.sockets:
             registrars = [Registrar(one.spiffe_id, tuple(one.paths)) for one in settings.registrars]
             handlers["api"] = RegistrarApi(identities, registration, registrars).handler()

@@ -50,7 +50,7 @@ class Adoption:
 
     async def adopt(self, ask: Ask, name: str) -> Page:
         _check_name(name)
-        what = self._checked(await ask.body(MAX_BYTES))
+        what = self._checked(await ask.body(MAX_BYTES, code="bad_adoption"))
         others = [one for known, one in self.store.adopted().items() if known != name]
         if sum(map(_size, (what, *others))) > MAX_KEYS:
             raise BadInput("bad_adoption", f"there would be more than {MAX_KEYS} roots and keys of others")

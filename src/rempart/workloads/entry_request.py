@@ -32,8 +32,9 @@ class EntryRequest:
 
 
 async def read(ask: Ask, trust_domain: str) -> EntryRequest:
-    """Raises BadInput `bad_entries` | `body_too_large`. Parsing is done in a thread: others are served meanwhile."""
-    return await asyncio.to_thread(_parse, await ask.body(MAX_REQUEST), trust_domain)
+    """Raises BadInput `bad_entries`. Parsing is done in a thread: others are served meanwhile."""
+    body = await ask.body(MAX_REQUEST, code="bad_entries", remedy="split the file")
+    return await asyncio.to_thread(_parse, body, trust_domain)
 
 
 def _parse(body: bytes, trust_domain: str) -> EntryRequest:

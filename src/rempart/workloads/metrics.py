@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rempart.kernel.errors import RempartError
-from rempart.protocols.http_pages import Ask, Page, no_page
+from rempart.protocols.http_pages import Ask, Handler, Page, Route, routed
 from rempart.telemetry.exposition import CONTENT_TYPE, Exposition
 
 from .grpc_server import GrpcServer
@@ -62,8 +62,8 @@ class IdentityMetrics:
         to.family("rempart_issuing_authority_remaining_seconds", "gauge", "Life left to the issuing CA", left)
         return to.text()
 
-    async def shown(self, ask: Ask) -> Page:
-        """`GET /metrics`."""
-        if (ask.method, ask.path) != ("GET", "/metrics"):
-            raise no_page(ask)
+    def handler(self) -> Handler:
+        return routed([Route("GET", "/metrics", self.show)])
+
+    async def show(self, ask: Ask) -> Page:
         return Page(200, CONTENT_TYPE, self.page().encode())

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support import short_directory
+from tests.asgi_support import line, running
 
 from rempart.protocols import asgi_connection, asgi_server
-from rempart.protocols.asgi_server import AsgiServer
 
 HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
@@ -50,21 +46,6 @@ class Recorder:
         told = f"{scope['method']} {scope['path']} {len(body)};".encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
         await send({"type": "http.response.body", "body": told})
-
-
-@asynccontextmanager
-async def line(app: Any, **how: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(directory / "s"))
-        listening.listen()
-        server = AsgiServer(app, **how)
-        await server.listen(listening)
-        reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
-        try:
-            yield reader, writer
-        finally:
-            writer.close()
-            await server.stop(1)
 
 
 def ask(sent: bytes, app: Any = hello) -> bytes:
@@ -340,22 +321,17 @@ def test_who_is_gone_is_told_to_the_application() -> None:
 @settings(max_examples=60, deadline=None)
 def test_no_bytes_end_the_server(pieces: list[bytes]) -> None:
     async def scenario() -> None:
-        with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(directory / "s"))
-            listening.listen()
-            server = AsgiServer(hello)
-            await server.listen(listening)
-            _, bad = await asyncio.open_unix_connection(str(directory / "s"))
+        async with running(hello) as (_, path):
+            _, bad = await asyncio.open_unix_connection(str(path))
             with contextlib.suppress(ConnectionError):
                 for piece in (b"POST / HTTP/1.1\r\n", *pieces):
                     bad.write(piece)
                     await bad.drain()
-            reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
+            reader, writer = await asyncio.open_unix_connection(str(path))
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             assert await asyncio.wait_for(reader.readexactly(len(HELLO)), 5) == HELLO
             bad.close()
             writer.close()
-            await server.stop(1)
 
     asyncio.run(scenario())
 

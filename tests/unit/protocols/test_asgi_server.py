@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -15,25 +13,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
-from tests.support import short_directory
+from tests.asgi_support import line, running
 
 from rempart.protocols.asgi_server import AsgiServer
-
-
-@asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(directory / "s"))
-        listening.listen()
-        server = AsgiServer(app)
-        await server.listen(listening)
-        reader, writer = await asyncio.open_unix_connection(str(directory / "s"))
-        try:
-            yield reader, writer
-        finally:
-            writer.close()
-            await server.stop()
 
 
 async def head_of(reader: asyncio.StreamReader) -> bytes:
@@ -52,7 +34,7 @@ def test_a_stream_arrives_as_it_is_made() -> None:
         async def stream(request: Request) -> Response:
             return StreamingResponse(parts())
 
-        async with served(Starlette(routes=[Route("/", stream)])) as (reader, writer):
+        async with line(Starlette(routes=[Route("/", stream)])) as (reader, writer):
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             assert b" 200 " in await head_of(reader)
             assert await asyncio.wait_for(reader.readexactly(10), 5) == b"5\r\nfirst\r\n"
@@ -75,7 +57,7 @@ def test_who_makes_more_than_is_read_waits() -> None:
         async def stream(request: Request) -> Response:
             return StreamingResponse(parts())
 
-        async with served(Starlette(routes=[Route("/", stream)])) as (reader, writer):
+        async with line(Starlette(routes=[Route("/", stream)])) as (reader, writer):
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             await head_of(reader)
             assert made < 500  # of 32 MiB
@@ -94,7 +76,7 @@ def test_answers_with_and_without_a_body_on_one_connection(method: str, status: 
             return Response(status_code=204) if request.method == "PUT" else PlainTextResponse("hello")
 
         app = Starlette(routes=[Route("/", answer, methods=["GET", "PUT"])])
-        async with served(app) as (reader, writer):
+        async with line(app) as (reader, writer):
             for _ in range(3):
                 writer.write(f"{method} / HTTP/1.1\r\nhost: x\r\n\r\n".encode())
                 head = await head_of(reader)
@@ -104,19 +86,6 @@ def test_answers_with_and_without_a_body_on_one_connection(method: str, status: 
             assert (await asyncio.wait_for(reader.read(), 5)).endswith(b"\r\n\r\n" + body)
 
     asyncio.run(scenario())
-
-
-@asynccontextmanager
-async def running(app: ASGIApp, **how: Any) -> AsyncIterator[tuple[AsgiServer, Path]]:
-    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(directory / "s"))
-        listening.listen()
-        server = AsgiServer(app, **how)
-        await server.listen(listening)
-        try:
-            yield server, directory / "s"
-        finally:
-            await server.stop(0.1)
 
 
 async def get(path: Path) -> httpx.Response:

@@ -66,6 +66,14 @@ def test_a_body_has_a_limit() -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "body_too_large")
 
 
+def test_who_reads_a_body_says_what_its_limit_is_called() -> None:
+    async def handler(asked: Ask) -> Page:
+        return json_page(len(await asked.body(3, code="bad_entries", remedy="split the file")))
+
+    refusal = ask(handler, "POST", "/", content=b"body").json()
+    assert (refusal["code"], refusal["remedy"]) == ("bad_entries", "split the file")
+
+
 def test_who_leaves_in_the_middle_of_a_body_gets_no_answer() -> None:
     async def scenario() -> None:
         async def receive() -> Any:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rempart.protocols.protobuf import BYTES, decoded, document, entries, fields, member, of, text
-from rempart.protocols.protobuf import field as bytes_field
+from rempart.protocols.protobuf import BYTES, decoded, document, entries, field, fields, member, of, text
 
 
 def nothing(data: bytes) -> bytes:
@@ -46,7 +45,7 @@ class ValidateRequest:
 
 def x509_svid(spiffe_id: str, chain: bytes, key: bytes, bundle: bytes, hint: str) -> bytes:
     """`chain`: certificates, DER, leaf first; `key`: PKCS#8, DER; `bundle`: certificates, DER."""
-    return text(1, spiffe_id) + bytes_field(2, chain) + bytes_field(3, key) + bytes_field(4, bundle) + text(5, hint)
+    return text(1, spiffe_id) + field(2, chain) + field(3, key) + field(4, bundle) + text(5, hint)
 
 
 def x509_svids(svids: Iterable[bytes], federated: Mapping[str, bytes]) -> bytes:

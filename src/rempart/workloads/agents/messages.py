@@ -6,16 +6,14 @@ Requests are read strictly. Answers may have members that an older agent doesn't
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from rempart.kernel.errors import BadInput, Unavailable
 from rempart.kernel.spiffe import SpiffeId
+from rempart.protocols.http_pages import Ask
 from rempart.workloads.model import Entry, Selector
-
-if TYPE_CHECKING:
-    from rempart.protocols.http_pages import Ask
 
 T = TypeVar("T")
 MAX_BATCH = 500
@@ -205,8 +203,6 @@ async def body(ask: Ask) -> bytes:
     """Raises BadInput `request_too_large` | `request_too_slow`."""
     try:
         async with asyncio.timeout(READ_WITHIN):
-            return await ask.body(MAX_REQUEST)
+            return await ask.body(MAX_REQUEST, code="request_too_large", remedy="ask for less at a time")
     except TimeoutError:
         raise BadInput("request_too_slow", "the request did not come in time") from None
-    except BadInput:
-        raise BadInput("request_too_large", "the request is too large", "ask for less at a time") from None
